@@ -1,0 +1,60 @@
+# Everything a checkout can do. One profile (dev) and one target directory serve all of it, so that nothing compiles twice.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Each test may start cameras, which decode, encode and upload: more tests at once than this and two cores are too slow for them.
+TEST_THREADS ?= 2
+TEST_LOG := target/test.log
+# Not a call of $(MAKE): make runs a line that holds one even when it was asked only to show it (-n).
+SUMMARY = grep -E '^(     Running|   Doc-tests|test result:)' $(TEST_LOG) || echo 'No test ran: the reason stands in $(TEST_LOG).'
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: deps
+deps: ## Install the Debian packages that are missing (root or sudo; SKIP_DEPS=1 leaves the system alone)
+	@scripts/install-deps.sh
+
+.PHONY: build
+build: deps ## Compile the daemon and its test bed
+	@cargo build --workspace --locked --bins
+
+.PHONY: demo
+demo: build ## Haul four test cameras into ./demo-data until Ctrl-C, or for DEMO_SECONDS=30
+	@target/debug/testbed demo
+
+.PHONY: test
+test: deps ## Run all tests; the last lines are cargo's summaries
+	@mkdir -p $(dir $(TEST_LOG))
+	@status=0; \
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast 2>&1 | tee $(TEST_LOG) || status=$$?; \
+	echo; $(SUMMARY); \
+	exit $$status
+
+.PHONY: test-summary
+test-summary: ## Show the summaries of the last `make test` again
+	@$(SUMMARY)
+
+.PHONY: lint
+lint: deps ## Check format, clippy's warnings and the docs
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+.PHONY: accept
+accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1
+	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? make accept NAME=live-path-1' >&2; exit 1; }
+	@target/debug/testbed accept --name '$(NAME)'
+
+.PHONY: audit
+audit: ## Check the licences and sources of all crates by deny.toml (needs cargo-deny, installed by hand)
+	@cargo deny --version >/dev/null 2>&1 || { echo 'audit: cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
+	@cargo deny --locked check bans licenses sources
+
+.PHONY: clean
+clean: ## Remove what was compiled (also the test cameras' clips)
+	@cargo clean

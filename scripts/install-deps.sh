@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building, testing and demonstrating framehaul need. Does nothing where all of them are there.
+# SKIP_DEPS=1 leaves everything as it is, for systems where their like was installed by hand.
+set -euo pipefail
+
+# The opencv crate: the clang program and libclang read OpenCV's headers; libopencv-dev holds opencv4.pc, by which they are found.
+# C and C++ compilers: also for SQLite and the TLS library, which come as source.
+build=(make gcc g++ pkg-config clang libclang-dev libopencv-dev)
+# Test cameras: GStreamer's RTSP server under Debian's Python, with appsrc (in base) and rtph264pay (in good); ffmpeg encodes
+# their pictures.
+test=(python3 python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good} ffmpeg)
+packages=("${build[@]}" "${test[@]}")
+
+say() { printf 'install-deps: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+
+[[ ${SKIP_DEPS:-} != 1 ]] || exit 0
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    fail "no apt-get on this system. Install what matches Debian's ${packages[*]} (README.md lists names for other systems)," \
+        "then run again with SKIP_DEPS=1 set."
+fi
+
+# Prints the packages that are not fully installed. dpkg-query fails when it knows nothing of one; its list is good all the same.
+missing() {
+    local installed
+    installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null || true)
+    local package
+    for package in "${packages[@]}"; do
+        grep -qxF "installed $package" <<<"$installed" || echo "$package"
+    done
+}
+
+mapfile -t wanted < <(missing)
+((${#wanted[@]})) || exit 0
+
+as_root=(env DEBIAN_FRONTEND=noninteractive)
+if ((EUID != 0)); then
+    command -v sudo >/dev/null ||
+        fail "missing: ${wanted[*]}. Neither root nor sudo here: install them as root (apt-get install ${wanted[*]}), then run again."
+    as_root=(sudo "${as_root[@]}")
+fi
+
+say "installing ${wanted[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# Its hundreds of lines matter only when it fails. Standard input stays with sudo, which may ask for a password.
+quietly() { "${as_root[@]}" "$@" >>"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "\`$*\` failed; its last lines stand above."; }; }
+quietly apt-get update -q
+quietly apt-get install -q -y --no-install-recommends "${wanted[@]}"
+
+mapfile -t wanted < <(missing)
+((${#wanted[@]} == 0)) || fail "apt-get succeeded, yet these are not installed: ${wanted[*]}. Look at \`apt-cache policy ${wanted[*]}\`."

@@ -1,0 +1,192 @@
+//! One generation of a camera: from the start of its capture process to its end.
+//!
+//! The Supervisor starts it with everything it needs and learns of its death from a guard, whatever the reason. It does
+//! not restart anything: a new generation is a new actor. Its frames do not depend on it: once admitted they are the
+//! hub's, and the order is the ledger's.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tracing::{Instrument as _, info, info_span, warn};
+
+use super::intake::Intake;
+use super::messages::{CameraExited, CameraNews, CameraNotice, Panic, Stop};
+use super::{Hub, Supervisor};
+use crate::capture::{CaptureProcess, Deadlines, Exit, ProcessEvent};
+use crate::journal::{Journal, Ledger};
+use crate::model::{CameraId, CameraSpec};
+
+/// Time the journal gets to take the last pictures of a generation.
+const LAST_PICTURES: Duration = Duration::from_secs(2);
+/// The span over which frames per second are averaged.
+const RATE_SPAN: Duration = Duration::from_secs(5);
+
+/// What a generation is made of.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    pub camera: CameraId,
+    pub generation: u64,
+    pub spec: CameraSpec,
+    pub engine: PathBuf,
+    pub deadlines: Deadlines,
+    pub ledger: Arc<Ledger>,
+    pub hub: Hub,
+    pub journal: Journal,
+}
+
+/// Runs one generation of a camera.
+pub struct CameraActor {
+    recipe: Recipe,
+    supervisor: Addr<Supervisor>,
+    guard: ExitGuard,
+    stop: Option<oneshot::Sender<&'static str>>,
+}
+
+/// Tells the Supervisor when the actor is dropped: after a normal end, and after a panic as well.
+struct ExitGuard {
+    supervisor: Addr<Supervisor>,
+    camera: CameraId,
+    generation: u64,
+    /// Not set by a panic.
+    exit: Option<Exit>,
+}
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        self.supervisor.do_send(CameraExited {
+            camera: self.camera.clone(),
+            generation: self.generation,
+            exit: self.exit.take().unwrap_or(Exit::Panicked),
+        });
+    }
+}
+
+impl CameraActor {
+    /// A generation that will begin when the actor is started.
+    pub fn new(recipe: Recipe, supervisor: Addr<Supervisor>) -> Self {
+        let guard = ExitGuard {
+            supervisor: supervisor.clone(),
+            camera: recipe.camera.clone(),
+            generation: recipe.generation,
+            exit: None,
+        };
+        Self { recipe, supervisor, guard, stop: None }
+    }
+}
+
+impl Actor for CameraActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let (stop, stopped) = oneshot::channel();
+        self.stop = Some(stop);
+        let span = info_span!("camera", camera = %self.recipe.camera, generation = self.recipe.generation);
+        let run = run(self.recipe.clone(), self.supervisor.clone(), stopped).instrument(span);
+        let ended = run.into_actor(self).map(|exit, actor, ctx| {
+            actor.guard.exit = Some(exit);
+            ctx.stop();
+        });
+        ctx.spawn(ended);
+    }
+}
+
+impl Handler<Stop> for CameraActor {
+    type Result = ();
+
+    fn handle(&mut self, stop: Stop, _: &mut Self::Context) {
+        if let Some(sender) = self.stop.take() {
+            // The run may be over already; then its end is on its way.
+            let _ = sender.send(stop.why);
+        }
+    }
+}
+
+impl Handler<Panic> for CameraActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+        panic!("injected into camera {}", self.recipe.camera);
+    }
+}
+
+/// Captures until told to stop, the capture fails, or the future is dropped, which kills the capture process.
+async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot::Receiver<&'static str>) -> Exit {
+    let notify = |news| {
+        supervisor.do_send(CameraNotice { camera: recipe.camera.clone(), generation: recipe.generation, news });
+    };
+    let spawned = CaptureProcess::spawn(&recipe.engine, &recipe.camera, &recipe.spec, recipe.deadlines).await;
+    let mut process = match spawned {
+        Ok(process) => process,
+        Err(diagnosis) => return Exit::Failed { diagnosis, streamed: false },
+    };
+    notify(CameraNews::Capturing { pid: process.pid() });
+    let mut intake = Intake::new(recipe.ledger.clone(), recipe.hub.clone(), recipe.journal.clone());
+    let mut rate = Rate::default();
+    let (exit, why) = loop {
+        tokio::select! {
+            biased;
+            why = &mut stopped => break (Exit::Stopped, why.unwrap_or("stopped")),
+            () = intake.progress() => {}
+            event = process.next() => match event {
+                ProcessEvent::Opened => info!("stream open"),
+                ProcessEvent::Frame(picture) => {
+                    intake.picture(picture);
+                    // The first frame is news at once; the rest is told once a second.
+                    if rate.count(Instant::now()) == 1 {
+                        notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps: 0.0 });
+                    }
+                }
+                ProcessEvent::Overrun(count) => {
+                    warn!(count, "the capture process found its pipe full");
+                    intake.overrun(u64::from(count));
+                }
+                ProcessEvent::Stats(_) if rate.total > 0 => {
+                    let fps = rate.per_second(Instant::now());
+                    notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps });
+                }
+                ProcessEvent::Stats(_) => {}
+                ProcessEvent::Ended(diagnosis) => {
+                    let why = diagnosis.kind.as_str();
+                    if diagnosis.kind == crate::capture::ErrorKind::Stall {
+                        notify(CameraNews::Stalled);
+                    }
+                    break (Exit::Failed { diagnosis, streamed: rate.total > 0 }, why);
+                }
+            }
+        }
+    };
+    let _ = timeout(LAST_PICTURES, intake.settle()).await;
+    intake.close(why);
+    process.stop().await;
+    exit
+}
+
+/// Counts frames over the last few seconds.
+#[derive(Default)]
+struct Rate {
+    total: u64,
+    recent: VecDeque<Instant>,
+}
+
+impl Rate {
+    fn count(&mut self, now: Instant) -> u64 {
+        self.total += 1;
+        self.recent.push_back(now);
+        self.total
+    }
+
+    fn per_second(&mut self, now: Instant) -> f64 {
+        while self.recent.front().is_some_and(|at| now.duration_since(*at) > RATE_SPAN) {
+            self.recent.pop_front();
+        }
+        let span = self.recent.front().map_or(RATE_SPAN, |at| now.duration_since(*at));
+        // The oldest frame marks the beginning of the span and is not counted in it.
+        let frames = self.recent.len().saturating_sub(1);
+        if span < Duration::from_millis(500) { 0.0 } else { frames as f64 / span.as_secs_f64() }
+    }
+}

@@ -1,0 +1,217 @@
+//! Admission: from a captured picture to a frame with a durable seq, in a session the journal has.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::Hub;
+use crate::capture::child::monotonic_ns;
+use crate::capture::wire::CapturedFrame;
+use crate::journal::{Journal, Ledger, SessionEnd};
+use crate::model::{ClockAnchor, Frame, LostReason, Outcome, Seq, SessionNo, Settled, UnixMicros};
+
+/// Pictures that may wait for the journal, at the start of a session or for seqs. About two seconds of most streams;
+/// further ones become `lost(overrun)`.
+const WAITING: usize = 64;
+
+/// Gives pictures their seqs, in the order in which they come. One for each generation of a camera.
+///
+/// It never waits: what cannot be admitted yet waits here, and [`Intake::progress`] says when to look again.
+pub struct Intake {
+    ledger: Arc<Ledger>,
+    hub: Hub,
+    journal: Journal,
+    session: Option<Session>,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Session {
+    number: SessionNo,
+    first_seq: Seq,
+    anchor: ClockAnchor,
+    size: (u32, u32),
+    last_captured_at: UnixMicros,
+    /// Set until the journal has the session.
+    opening: Option<oneshot::Receiver<()>>,
+}
+
+enum Waiting {
+    Picture(CapturedFrame),
+    Overrun(u64),
+}
+
+impl Intake {
+    /// An intake with no session yet: that opens with the first picture.
+    pub fn new(ledger: Arc<Ledger>, hub: Hub, journal: Journal) -> Self {
+        let intake = Self { ledger, hub, journal, session: None, waiting: VecDeque::new() };
+        intake.refill();
+        intake
+    }
+
+    /// The open session, once the journal has it.
+    pub fn session(&self) -> Option<SessionNo> {
+        self.session.as_ref().filter(|session| session.opening.is_none()).map(|session| session.number)
+    }
+
+    /// Takes a picture in.
+    pub fn picture(&mut self, picture: CapturedFrame) {
+        if self.waiting.len() >= WAITING {
+            return self.overrun(1);
+        }
+        self.waiting.push_back(Waiting::Picture(picture));
+        self.flush();
+    }
+
+    /// Takes note of pictures that did not get here.
+    pub fn overrun(&mut self, count: u64) {
+        match self.waiting.back_mut() {
+            Some(Waiting::Overrun(more)) => *more += count,
+            _ => self.waiting.push_back(Waiting::Overrun(count)),
+        }
+        self.flush();
+    }
+
+    /// Waits until something that waits may be able to go on, and lets it. Pending for ever while nothing waits for the
+    /// journal. Dropping the future loses nothing.
+    pub async fn progress(&mut self) {
+        match self.session.as_mut().and_then(|session| session.opening.as_mut()) {
+            Some(opening) => {
+                // An error means that the journal is gone, and the process with it.
+                let _ = opening.await;
+                if let Some(session) = &mut self.session {
+                    session.opening = None;
+                }
+            }
+            None => self.ledger.refilled().await,
+        }
+        self.flush();
+    }
+
+    /// Waits until nothing waits for the journal any more: what was captured is admitted before its session closes.
+    pub async fn settle(&mut self) {
+        while !self.waiting.is_empty() {
+            self.progress().await;
+        }
+    }
+
+    /// Admits what can be admitted.
+    fn flush(&mut self) {
+        while let Some(next) = self.waiting.pop_front() {
+            if !self.admit(&next) {
+                self.waiting.push_front(next);
+                break;
+            }
+        }
+        self.refill();
+    }
+
+    fn refill(&self) {
+        if self.ledger.wants_block() {
+            self.journal.reserve(self.ledger.clone());
+        }
+    }
+
+    fn admit(&mut self, next: &Waiting) -> bool {
+        if self.ledger.available() == 0 {
+            return false;
+        }
+        match next {
+            Waiting::Picture(picture) => self.admit_picture(picture),
+            Waiting::Overrun(count) => self.admit_overrun(*count),
+        }
+    }
+
+    fn admit_picture(&mut self, picture: &CapturedFrame) -> bool {
+        let now = (UnixMicros::now(), monotonic_ns());
+        let size = (picture.width, picture.height);
+        let over = self.session.as_ref().and_then(|session| {
+            if session.size != size {
+                Some("the picture's size changed")
+            } else if session.anchor.is_stale(now.0, now.1) {
+                Some("the wall clock was set")
+            } else {
+                None
+            }
+        });
+        if let Some(why) = over {
+            self.close(why);
+        }
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => {
+                let anchor = ClockAnchor::new(now.0, now.1);
+                let opened = anchor.date(picture.monotonic_ns);
+                let new = self.ledger.next_session(opened);
+                let (number, first_seq) = (new.session, new.first_seq);
+                let opening = Some(self.journal.open_session(new));
+                self.session.insert(Session { number, first_seq, anchor, size, last_captured_at: opened, opening })
+            }
+        };
+        if session.opening.is_some() {
+            return false;
+        }
+        // Within a session time never steps back, whatever a child says.
+        let captured_at = session.anchor.date(picture.monotonic_ns).max(session.last_captured_at);
+        let Some(seqs) = self.ledger.issue(1, Some(captured_at)) else { return false };
+        session.last_captured_at = captured_at;
+        debug_assert!(seqs.first >= session.first_seq);
+        let crc32c = crc32c::crc32c(&picture.jpeg);
+        self.hub.admit(Frame {
+            camera: self.ledger.camera().clone(),
+            seq: seqs.first,
+            session: session.number,
+            captured_at,
+            width: picture.width,
+            height: picture.height,
+            jpeg: picture.jpeg.clone(),
+            crc32c,
+        });
+        true
+    }
+
+    fn admit_overrun(&mut self, count: u64) -> bool {
+        let session = self.session.as_ref();
+        if session.is_some_and(|session| session.opening.is_some()) {
+            return false;
+        }
+        let Some(seqs) = self.ledger.issue(count, None) else {
+            // More were lost than a block holds: in pieces.
+            let some = self.ledger.available().min(count);
+            let Some(seqs) = self.ledger.issue(some, None) else { return false };
+            self.lose(seqs);
+            self.waiting.push_front(Waiting::Overrun(count - some));
+            return true;
+        };
+        self.lose(seqs);
+        true
+    }
+
+    fn lose(&self, seqs: crate::model::SeqRange) {
+        self.hub.settle(Settled {
+            camera: self.ledger.camera().clone(),
+            seqs,
+            session: self.session.as_ref().map(|session| session.number),
+            outcome: Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false },
+        });
+    }
+
+    /// Closes the session, if one is open; the next picture opens another.
+    pub fn close(&mut self, why: &str) {
+        let Some(session) = self.session.take() else { return };
+        info!(camera = %self.ledger.camera(), session = session.number, why, "session closed");
+        self.journal.close_session(SessionEnd {
+            camera: self.ledger.camera().clone(),
+            session: session.number,
+            closed: session.last_captured_at,
+            why: why.to_owned(),
+        });
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.close("interrupted");
+    }
+}

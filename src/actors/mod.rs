@@ -1,0 +1,18 @@
+//! The actors: state machines and wiring. What they decide with lives in `delivery`, `capture` and `model`.
+//!
+//! Control travels in mailboxes: rare, small, never dropped. Frames do not: they wait in the [`Hub`], from which
+//! UploadActors pull.
+
+mod camera;
+mod hub;
+mod intake;
+pub mod messages;
+mod sequencer;
+mod supervisor;
+mod upload;
+
+pub use hub::{Hub, Lease};
+pub use messages::*;
+pub use sequencer::Sequencers;
+pub use supervisor::{Supervisor, Wiring};
+pub use upload::UploadRecipe;

@@ -1,0 +1,206 @@
+//! One of the workers that carry frames into the bucket: pulls a frame, tries, reports, pulls the next.
+//!
+//! It holds nothing of its own: when it dies, the lease it held puts the frame back and the Supervisor starts another.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tracing::{debug, error, warn};
+
+use super::messages::{Panic, StopUpload, UploadExited, UploadTrouble};
+use super::{Hub, Supervisor};
+use crate::config::UploadSettings;
+use crate::delivery::{Backoff, attempt_deadline};
+use crate::metrics::Metrics;
+use crate::model::{Frame, KeyTemplate, LostReason, Origin, Stored, UnixMicros};
+use crate::storage::{Bucket, BucketError, BucketErrorKind, Created};
+
+/// What every UploadActor shares.
+#[derive(Clone)]
+pub struct UploadRecipe {
+    pub hub: Hub,
+    pub bucket: Arc<dyn Bucket>,
+    /// The runtime on which the bucket's client was made; it lives as long as the process.
+    pub runtime: Handle,
+    pub settings: UploadSettings,
+    pub template: KeyTemplate,
+    pub origin: Origin,
+    pub metrics: Metrics,
+}
+
+/// One upload worker.
+pub struct UploadActor {
+    place: usize,
+    recipe: UploadRecipe,
+    supervisor: Addr<Supervisor>,
+    _guard: ExitGuard,
+}
+
+struct ExitGuard {
+    supervisor: Addr<Supervisor>,
+    place: usize,
+}
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        self.supervisor.do_send(UploadExited { place: self.place });
+    }
+}
+
+impl UploadActor {
+    /// A worker for one place.
+    pub fn new(place: usize, recipe: UploadRecipe, supervisor: Addr<Supervisor>) -> Self {
+        let guard = ExitGuard { supervisor: supervisor.clone(), place };
+        Self { place, recipe, supervisor, _guard: guard }
+    }
+}
+
+impl Actor for UploadActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let work = work(self.recipe.clone(), self.supervisor.clone());
+        ctx.spawn(work.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+impl Handler<StopUpload> for UploadActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopUpload, ctx: &mut Self::Context) {
+        // Drops the work with its lease, which puts the frame back.
+        ctx.stop();
+    }
+}
+
+impl Handler<Panic> for UploadActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+        panic!("injected into upload worker {}", self.place);
+    }
+}
+
+/// What became of one attempt.
+enum Attempt {
+    Stored,
+    Conflict,
+    Failed(BucketError),
+}
+
+async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
+    let mut rng = fastrand::Rng::new();
+    let backoff = Backoff { min: recipe.settings.retry_min, max: recipe.settings.retry_max };
+    while let Some(lease) = recipe.hub.next().await {
+        let frame = &lease.job().frame;
+        let key = recipe.template.render(frame, &recipe.origin);
+        let begun = Instant::now();
+        let attempt = attempt(&recipe, frame, &key).await;
+        let destination = recipe.bucket.label();
+        match attempt {
+            Attempt::Stored => {
+                let stored = stored(frame, key);
+                let age = (stored.stored_at.0 - stored.captured_at.0).max(0) as f64 / 1e6;
+                recipe.metrics.upload_stored(destination, begun.elapsed(), age, stored.bytes);
+                if lease.job().failures > 0 {
+                    supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error: None });
+                }
+                lease.stored(stored);
+            }
+            Attempt::Conflict => {
+                error!(camera = %frame.camera, seq = frame.seq, key, "an object with other content stands under our key");
+                recipe.metrics.upload_conflict(destination);
+                let message = format!("{}: an object with other content stands there", recipe.bucket.url(&key));
+                let error = Some(("conflict", message));
+                supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
+                lease.lost(LostReason::Conflict);
+            }
+            Attempt::Failed(failure) => {
+                recipe.metrics.upload_failed(destination, failure.kind);
+                let failures = lease.job().failures + 1;
+                // What only a person can mend is tried as rarely as a long outage.
+                let weight = match failure.kind {
+                    BucketErrorKind::Transient | BucketErrorKind::Throttled => failures,
+                    BucketErrorKind::Auth | BucketErrorKind::NotFound | BucketErrorKind::Permanent => failures + 5,
+                };
+                let delay = backoff.delay(weight, failure.retry_after, &mut rng);
+                debug!(camera = %frame.camera, seq = frame.seq, failures, ?delay, error = %failure, "upload failed");
+                if failures == 3 {
+                    warn!(camera = %frame.camera, seq = frame.seq, error = %failure, "uploads keep failing and are tried again");
+                }
+                let error = Some((failure.kind.as_str(), failure.message));
+                supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
+                lease.retry(Instant::now() + delay, failure.maybe_stored);
+            }
+        }
+    }
+}
+
+/// One attempt under its deadline, on the bucket's runtime.
+async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
+    let deadline = attempt_deadline(recipe.settings.deadline, recipe.settings.min_rate, frame.jpeg.len());
+    let (bucket, key) = (recipe.bucket.clone(), key.to_owned());
+    let (content, crc32c) = (frame.jpeg.clone(), frame.crc32c);
+    let put = async move {
+        match bucket.create(&key, content.clone(), crc32c).await {
+            Ok(Created::New) => Ok(Attempt::Stored),
+            // Ours, if an answer was lost on an earlier attempt: the same frame always gets the same key.
+            Ok(Created::Exists) => match bucket.head(&key).await? {
+                Some(found) if found.bytes == content.len() as u64 && found.crc32c == crc32c => Ok(Attempt::Stored),
+                Some(_) => Ok(Attempt::Conflict),
+                None => Err(BucketError {
+                    kind: BucketErrorKind::Transient,
+                    maybe_stored: false,
+                    retry_after: None,
+                    message: format!("{}: it was there and is gone", bucket.url(&key)),
+                }),
+            },
+            Err(error) => Err(error),
+        }
+    };
+    // Aborted with the actor, so that a dead worker's upload does not run on unseen.
+    let task = AbortOnDrop(recipe.runtime.spawn(timeout(deadline, put)));
+    let broken_off = |message: String| BucketError {
+        kind: BucketErrorKind::Transient,
+        maybe_stored: true,
+        retry_after: None,
+        message: format!("{}: {message}", recipe.bucket.label()),
+    };
+    match task.await {
+        Ok(Ok(Ok(attempt))) => attempt,
+        Ok(Ok(Err(error))) => Attempt::Failed(error),
+        Ok(Err(_)) => Attempt::Failed(broken_off(format!("no answer within {:.1} s", deadline.as_secs_f64()))),
+        Err(error) => Attempt::Failed(broken_off(format!("the upload broke off: {error}"))),
+    }
+}
+
+fn stored(frame: &Frame, key: String) -> Stored {
+    Stored {
+        key,
+        captured_at: frame.captured_at,
+        stored_at: UnixMicros::now(),
+        bytes: frame.jpeg.len() as u64,
+        crc32c: frame.crc32c,
+        width: frame.width,
+        height: frame.height,
+    }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(cx)
+    }
+}

@@ -1,0 +1,375 @@
+//! The capture loop: what a `framehaul-capture-*` program does, whatever its media library.
+//!
+//! Three threads. The loop (the caller's thread) grabs, picks and encodes. The writer sends frames to the daemon; between
+//! the two stand a few slots, because a full pipe must never stop the decoder: what finds them taken is counted. The
+//! listener ends the process when the daemon is gone.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::source::{FrameSource, SourceError};
+use super::wire::{CapturedFrame, ChildSettings, Message, STOP, Stats};
+use crate::model::Sampler;
+
+/// Frames that may wait for the pipe. A few: what is old is worth less than what comes, and each costs memory here.
+const SLOTS: usize = 4;
+
+/// How often counters are reported.
+const STATS_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest settings line accepted, bytes.
+const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
+
+/// Runs a capture program: reads its settings from standard input, opens a source with them, and hands frames to the
+/// daemon on standard output until told to stop, the stream ends, or the daemon is gone.
+pub fn run<S: FrameSource>(open: impl FnOnce(&ChildSettings) -> Result<S, SourceError>) -> ExitCode {
+    let mut stdin = BufReader::new(std::io::stdin());
+    let mut line = String::new();
+    let settings = match stdin.by_ref().take(MAX_SETTINGS_BYTES).read_line(&mut line) {
+        Ok(n) if n > 0 => serde_json::from_str::<ChildSettings>(&line),
+        _ => return ExitCode::from(64),
+    };
+    let Ok(settings) = settings else {
+        // The line holds a password, and serde's message may repeat a piece of it.
+        eprintln!("the settings on standard input are not what this program expects: are both of one version?");
+        return ExitCode::from(64);
+    };
+    drop(line);
+    // A pipe that holds a few frames spares the writer a wake-up of the daemon for every 64 KiB of a frame.
+    let _ = rustix::pipe::fcntl_setpipe_size(std::io::stdout(), 1 << 20);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    std::thread::spawn(move || listen(stdin, &told));
+    capture(&settings, open, std::io::stdout(), &stop)
+}
+
+/// Waits for the word to stop; ends the process at once when the daemon has closed the pipe without it.
+fn listen(stdin: impl std::io::BufRead, stop: &AtomicBool) {
+    for line in stdin.lines() {
+        match line {
+            Ok(word) if word.trim() == STOP => stop.store(true, Relaxed),
+            _ => break,
+        }
+    }
+    if !stop.load(Relaxed) {
+        // Nobody is left to take a frame, and the loop may be blocked in the media library for good.
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    grabbed: AtomicU64,
+    delivered: AtomicU64,
+    overrun: AtomicU64,
+    corrupt: AtomicU64,
+    last_pts_micros: AtomicI64,
+}
+
+impl Counters {
+    fn read(&self) -> Stats {
+        Stats {
+            grabbed: self.grabbed.load(Relaxed),
+            delivered: self.delivered.load(Relaxed),
+            overrun: self.overrun.load(Relaxed),
+            corrupt: self.corrupt.load(Relaxed),
+            last_pts_micros: self.last_pts_micros.load(Relaxed),
+        }
+    }
+}
+
+/// A frame for the writer, and how many were dropped just before it.
+struct Slot {
+    overrun_before: u32,
+    message: Message,
+}
+
+fn capture<S: FrameSource>(
+    settings: &ChildSettings,
+    open: impl FnOnce(&ChildSettings) -> Result<S, SourceError>,
+    out: impl Write + Send + 'static,
+    stop: &AtomicBool,
+) -> ExitCode {
+    let counters = Arc::new(Counters::default());
+    let (slots, waiting) = sync_channel(SLOTS);
+    let counted = counters.clone();
+    let writer = std::thread::spawn(move || write(&waiting, out, &counted));
+
+    let mut opened = false;
+    let result = open(settings).and_then(|mut source| {
+        opened = true;
+        let _ = slots.send(Slot { overrun_before: 0, message: Message::Opened { fps: source.fps() } });
+        pump(&mut source, settings, &slots, &counters, stop)
+        // The source is dropped here: that sends TEARDOWN to the camera.
+    });
+    let detail = match &result {
+        Ok(()) => "stopped".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // The daemon always empties its pipe, so this wait is short; and it kills a child that takes too long.
+    let _ = slots.send(Slot { overrun_before: 0, message: Message::Ended { opened, detail } });
+    drop(slots);
+    let _ = writer.join();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn pump(
+    source: &mut impl FrameSource,
+    settings: &ChildSettings,
+    slots: &SyncSender<Slot>,
+    counters: &Counters,
+    stop: &AtomicBool,
+) -> Result<(), SourceError> {
+    let mut sampler = Sampler::new(settings.sampling);
+    let mut overrun_before = 0;
+    while !stop.load(Relaxed) {
+        let grabbed = source.grab()?;
+        // Stamped before the picture is converted, which takes longer for some pictures than for others.
+        let monotonic_ns = monotonic_ns();
+        counters.grabbed.fetch_add(1, Relaxed);
+        let pts_micros = grabbed.pts_micros.unwrap_or((monotonic_ns / 1_000) as i64);
+        counters.last_pts_micros.store(pts_micros, Relaxed);
+        if !sampler.wants(pts_micros) {
+            continue;
+        }
+        let picture = match source.encode() {
+            Ok(picture) => picture,
+            Err(SourceError::Damaged(_)) => {
+                counters.corrupt.fetch_add(1, Relaxed);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let message = Message::Frame(CapturedFrame {
+            monotonic_ns,
+            pts_micros,
+            width: picture.width,
+            height: picture.height,
+            jpeg: picture.jpeg.into(),
+        });
+        match slots.try_send(Slot { overrun_before, message }) {
+            Ok(()) => overrun_before = 0,
+            Err(TrySendError::Full(_)) => {
+                overrun_before += 1;
+                counters.overrun.fetch_add(1, Relaxed);
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(SourceError::Ended("the daemon has gone".to_owned())),
+        }
+    }
+    if overrun_before > 0 {
+        let _ = slots.send(Slot { overrun_before, message: Message::Stats(counters.read()) });
+    }
+    Ok(())
+}
+
+/// Sends what waits, and counters once a second whether or not anything does.
+fn write(waiting: &Receiver<Slot>, mut out: impl Write, counters: &Counters) {
+    let mut next_stats = Instant::now() + STATS_EVERY;
+    loop {
+        let sent = match waiting.recv_timeout(next_stats.saturating_duration_since(Instant::now())) {
+            Ok(slot) => send(&slot, &mut out, counters),
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let now = Instant::now();
+        let reported = if now >= next_stats {
+            next_stats = now + STATS_EVERY;
+            Message::Stats(counters.read()).write(&mut out)
+        } else {
+            Ok(())
+        };
+        if sent.and(reported).is_err() {
+            return;
+        }
+    }
+}
+
+fn send(slot: &Slot, out: &mut impl Write, counters: &Counters) -> std::io::Result<()> {
+    if slot.overrun_before > 0 {
+        Message::Overrun(slot.overrun_before).write(out)?;
+    }
+    slot.message.write(out)?;
+    if matches!(slot.message, Message::Frame(_)) {
+        counters.delivered.fetch_add(1, Relaxed);
+    }
+    Ok(())
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds: the clock that all processes of one machine share.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::capture::source::{Grabbed, Picture};
+
+    /// Yields so many pictures at once, every fifth of which is damaged if `damaged`.
+    struct Pictures {
+        left: i64,
+        done: i64,
+        damaged: bool,
+    }
+
+    impl FrameSource for Pictures {
+        fn grab(&mut self) -> Result<Grabbed, SourceError> {
+            if self.left == 0 {
+                return Err(SourceError::Ended("over".into()));
+            }
+            self.left -= 1;
+            self.done += 1;
+            Ok(Grabbed { pts_micros: Some(self.done * 40_000) })
+        }
+
+        fn encode(&mut self) -> Result<Picture, SourceError> {
+            if self.damaged && self.done % 5 == 0 {
+                return Err(SourceError::Damaged("bits".into()));
+            }
+            Ok(Picture { width: 2, height: 2, jpeg: vec![0xff, 0xd8, self.done as u8] })
+        }
+
+        fn fps(&self) -> f64 {
+            25.0
+        }
+    }
+
+    fn settings() -> ChildSettings {
+        serde_json::from_str(
+            r#"{"url":"rtsp://h/a","user":null,"password":null,"transport":"tcp","sampling":"all","jpeg_quality":85,
+                "max_width":null,"open_timeout_ms":1,"read_timeout_ms":1}"#,
+        )
+        .unwrap()
+    }
+
+    fn messages(mut bytes: &[u8]) -> Vec<Message> {
+        let mut found = Vec::new();
+        while !bytes.is_empty() {
+            let (length, rest) = bytes.split_at(4);
+            let (body, rest) = rest.split_at(u32::from_le_bytes(length.try_into().unwrap()) as usize);
+            found.push(Message::read(Bytes::copy_from_slice(body)).unwrap());
+            bytes = rest;
+        }
+        found
+    }
+
+    /// A pipe that takes nothing until it is opened.
+    #[derive(Clone, Default)]
+    struct Pipe(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+
+    impl Pipe {
+        fn open(&self) {
+            self.0.0.lock().unwrap().0 = true;
+            self.0.1.notify_all();
+        }
+        fn content(&self) -> Vec<u8> {
+            self.0.0.lock().unwrap().1.clone()
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut guard = self.0.1.wait_while(self.0.0.lock().unwrap(), |(open, _)| !*open).unwrap();
+            guard.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_pipe_never_stops_the_decoder_and_every_frame_is_accounted_for() {
+        let pipe = Pipe::default();
+        let opener = pipe.clone();
+        let stop = AtomicBool::new(false);
+        let source = |_: &ChildSettings| {
+            Ok(OpensPipeAtEnd { pictures: Pictures { left: 500, done: 0, damaged: false }, opener })
+        };
+        capture(&settings(), source, pipe.clone(), &stop);
+        let found = messages(&pipe.content());
+        let frames = found.iter().filter(|m| matches!(m, Message::Frame(_))).count();
+        let overrun: u32 = found.iter().map(|m| if let Message::Overrun(n) = m { *n } else { 0 }).sum();
+        assert_eq!(frames as u32 + overrun, 500);
+        assert!(overrun >= 400, "{overrun}");
+        assert!(matches!(found.last(), Some(Message::Ended { opened: true, .. })));
+    }
+
+    /// Opens the pipe only once 499 pictures were grabbed, and then waits for room, so that the last one gets through.
+    struct OpensPipeAtEnd {
+        pictures: Pictures,
+        opener: Pipe,
+    }
+
+    impl FrameSource for OpensPipeAtEnd {
+        fn grab(&mut self) -> Result<Grabbed, SourceError> {
+            if self.pictures.done == 499 {
+                self.opener.open();
+                while messages(&self.opener.content()).len() < 3 {
+                    std::thread::yield_now();
+                }
+            }
+            self.pictures.grab()
+        }
+        fn encode(&mut self) -> Result<Picture, SourceError> {
+            self.pictures.encode()
+        }
+        fn fps(&self) -> f64 {
+            self.pictures.fps()
+        }
+    }
+
+    #[test]
+    fn damaged_pictures_are_counted_and_the_stream_goes_on() {
+        let pipe = Pipe::default();
+        pipe.open();
+        let source = |_: &ChildSettings| Ok(Slow(Pictures { left: 10, done: 0, damaged: true }, pipe.clone()));
+        capture(&settings(), source, pipe.clone(), &AtomicBool::new(false));
+        let frames = messages(&pipe.content()).iter().filter(|m| matches!(m, Message::Frame(_))).count();
+        assert_eq!(frames, 8);
+    }
+
+    /// Waits until what it gave before was written, so that nothing overruns.
+    struct Slow(Pictures, Pipe);
+
+    impl FrameSource for Slow {
+        fn grab(&mut self) -> Result<Grabbed, SourceError> {
+            let given = (self.0.done - i64::from(self.0.damaged) * (self.0.done / 5)) as usize;
+            while messages(&self.1.content()).iter().filter(|m| matches!(m, Message::Frame(_))).count() < given {
+                std::thread::yield_now();
+            }
+            self.0.grab()
+        }
+        fn encode(&mut self) -> Result<Picture, SourceError> {
+            self.0.encode()
+        }
+        fn fps(&self) -> f64 {
+            25.0
+        }
+    }
+
+    #[test]
+    fn a_stream_that_does_not_open_says_so() {
+        let pipe = Pipe::default();
+        pipe.open();
+        let source = |_: &ChildSettings| Err::<Pictures, _>(SourceError::NotOpened("no video".into()));
+        capture(&settings(), source, pipe.clone(), &AtomicBool::new(false));
+        assert_eq!(
+            messages(&pipe.content()),
+            [Message::Ended { opened: false, detail: "cannot open the stream: no video".into() }]
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! The daemon's handle on a capture process: starts it, reads it, watches it, ends it. Every wait has a deadline.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec, LinesCodec};
+use tracing::{debug, warn};
+
+use super::diagnosis::diagnose;
+use super::wire::{CapturedFrame, ChildSettings, MAX_MESSAGE_BYTES, Message, STOP, Stats};
+use super::{Diagnosis, ErrorKind, Scrubber, opencv};
+use crate::model::{CameraId, CameraSpec};
+
+/// Time a child gets to take leave of its camera (TEARDOWN) before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+/// A child reports every second; one that is silent for this long hangs.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Time beyond the open timeout in which a child should have said that it did not open.
+const OPEN_GRACE: Duration = Duration::from_secs(2);
+/// Time in which a child that has ended should have closed its standard error.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Longest line of standard error that is looked at, bytes.
+const MAX_LINE_BYTES: usize = 4_096;
+
+/// How long a capture process may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// To open its stream.
+    pub open: Duration,
+    /// Between two packets.
+    pub read: Duration,
+    /// Between two pictures (or five frame intervals, if that is longer).
+    pub stall: Duration,
+}
+
+/// What a capture process came up with.
+#[derive(Debug)]
+pub enum ProcessEvent {
+    /// The stream is open.
+    Opened,
+    /// A frame.
+    Frame(CapturedFrame),
+    /// So many frames before the next one found the pipe full.
+    Overrun(u32),
+    /// Counters, once a second.
+    Stats(Stats),
+    /// Nothing more will come. The process has to be stopped all the same.
+    Ended(Diagnosis),
+}
+
+/// A running capture process. Dropping it kills it.
+#[derive(Debug)]
+pub struct CaptureProcess {
+    camera: CameraId,
+    child: Child,
+    stdin: ChildStdin,
+    messages: FramedRead<ChildStdout, LengthDelimitedCodec>,
+    /// What standard error said, as far as it is understood: the first line that is counts.
+    said: Arc<Mutex<Option<Diagnosis>>>,
+    listener: JoinHandle<()>,
+    deadlines: Deadlines,
+    /// When the child must have spoken next.
+    speak_by: Instant,
+    opened_at: Option<Instant>,
+    grabbed: u64,
+    grabbed_at: Instant,
+}
+
+impl CaptureProcess {
+    /// Starts the program `engine` for a camera.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be started.
+    pub async fn spawn(
+        engine: &Path,
+        camera: &CameraId,
+        spec: &CameraSpec,
+        deadlines: Deadlines,
+    ) -> Result<Self, Diagnosis> {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let settings = ChildSettings::new(spec, millis(deadlines.open), millis(deadlines.read));
+        let mut line = serde_json::to_vec(&settings).expect("settings are plain data");
+        line.push(b'\n');
+
+        let missing = |error: std::io::Error| Diagnosis {
+            kind: ErrorKind::CaptureMissing,
+            message: format!("cannot start {}: {error}: check `capture.engine_dir`", engine.display()).into(),
+        };
+        // A clean environment: nothing of the daemon's reaches a process that decodes hostile streams.
+        let mut child = Command::new(engine)
+            .env_clear()
+            .env(opencv::OPTIONS_VARIABLE, opencv::ffmpeg_options(spec.transport, settings.read_timeout_ms))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(missing)?;
+        let mut stdin = child.stdin.take().expect("it was asked for");
+        let stdout = child.stdout.take().expect("it was asked for");
+        let stderr = child.stderr.take().expect("it was asked for");
+        // The settings fit into an empty pipe, so this does not wait for the child.
+        stdin.write_all(&line).await.map_err(missing)?;
+
+        let said = Arc::new(Mutex::new(None));
+        let listener = tokio::spawn(listen(stderr, camera.clone(), Scrubber::new(spec), said.clone()));
+        let codec = LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_MESSAGE_BYTES).new_codec();
+        let now = Instant::now();
+        Ok(Self {
+            camera: camera.clone(),
+            child,
+            stdin,
+            messages: FramedRead::new(stdout, codec),
+            said,
+            listener,
+            deadlines,
+            speak_by: now + deadlines.open + OPEN_GRACE,
+            opened_at: None,
+            grabbed: 0,
+            grabbed_at: now,
+        })
+    }
+
+    /// The process's id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits for the next event. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> ProcessEvent {
+        let message = match timeout_at(self.speak_by, self.messages.next()).await {
+            Ok(Some(Ok(body))) => Message::read(body.freeze()).map_err(|garbage| garbage.to_string()),
+            Ok(Some(Err(error))) => Err(format!("the capture process sent garbage: {error}")),
+            Ok(None) => return ProcessEvent::Ended(self.crashed().await),
+            Err(_) if self.opened_at.is_none() => {
+                return ProcessEvent::Ended(self.told_or(ErrorKind::Timeout, "the camera does not answer").await);
+            }
+            Err(_) => {
+                let message = format!("the capture process was silent for {} s", SILENCE.as_secs());
+                return ProcessEvent::Ended(Diagnosis { kind: ErrorKind::CaptureCrash, message: message.into() });
+            }
+        };
+        let now = Instant::now();
+        if self.opened_at.is_some() {
+            self.speak_by = now + SILENCE;
+        }
+        match message {
+            Ok(Message::Opened { .. }) => {
+                self.opened_at = Some(now);
+                self.grabbed_at = now;
+                self.speak_by = now + SILENCE;
+                ProcessEvent::Opened
+            }
+            Ok(Message::Frame(frame)) => ProcessEvent::Frame(frame),
+            Ok(Message::Overrun(count)) => ProcessEvent::Overrun(count),
+            Ok(Message::Stats(stats)) => match self.stalled(&stats, now) {
+                Some(diagnosis) => ProcessEvent::Ended(diagnosis),
+                None => ProcessEvent::Stats(stats),
+            },
+            Ok(Message::Ended { opened: true, .. }) => {
+                // The child's sentence is the media library's, which may repeat a URL: ours says as much.
+                let sentence = "the stream ended: the camera has closed it or the network has cut it";
+                ProcessEvent::Ended(self.told_or(ErrorKind::Eof, sentence).await)
+            }
+            Ok(Message::Ended { opened: false, .. }) => ProcessEvent::Ended(self.not_opened().await),
+            Err(garbage) => ProcessEvent::Ended(Diagnosis { kind: ErrorKind::CaptureCrash, message: garbage.into() }),
+        }
+    }
+
+    /// Judges a stall by the pictures reached, wanted or not.
+    fn stalled(&mut self, stats: &Stats, now: Instant) -> Option<Diagnosis> {
+        if stats.grabbed != self.grabbed {
+            self.grabbed = stats.grabbed;
+            self.grabbed_at = now;
+            return None;
+        }
+        let opened_at = self.opened_at?;
+        let interval = match u32::try_from(self.grabbed) {
+            Ok(grabbed @ 1..) => self.grabbed_at.duration_since(opened_at) / grabbed,
+            _ => Duration::ZERO,
+        };
+        let patience = self.deadlines.stall.max(interval * 5);
+        let stood = now.duration_since(self.grabbed_at);
+        (stood >= patience).then(|| Diagnosis {
+            kind: ErrorKind::Stall,
+            message: format!("no new picture for {} s", stood.as_secs()).into(),
+        })
+    }
+
+    async fn not_opened(&mut self) -> Diagnosis {
+        // The media library says only "not opened"; had it known more, standard error would have told.
+        let silent = Instant::now() + OPEN_GRACE + Duration::from_millis(500) >= self.speak_by;
+        if silent {
+            self.told_or(ErrorKind::Timeout, "the camera does not answer: check host and port in `url`").await
+        } else {
+            self.told_or(ErrorKind::NoVideo, "the stream holds no video: check the path in `url`").await
+        }
+    }
+
+    async fn crashed(&mut self) -> Diagnosis {
+        let status = match timeout(LAST_WORDS, self.child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            _ => "it closed its output".to_owned(),
+        };
+        Diagnosis { kind: ErrorKind::CaptureCrash, message: format!("the capture process ended: {status}").into() }
+    }
+
+    /// What standard error said, or else this.
+    async fn told_or(&mut self, kind: ErrorKind, message: impl Into<std::borrow::Cow<'static, str>>) -> Diagnosis {
+        // The child's last line may still be on its way.
+        let _ = timeout(LAST_WORDS, &mut self.listener).await;
+        let said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        said.unwrap_or_else(|| Diagnosis { kind, message: message.into() })
+    }
+
+    /// Ends the process: a word, a second to take leave of the camera, then SIGKILL.
+    pub async fn stop(mut self) {
+        let _ = self.stdin.write_all(format!("{STOP}\n").as_bytes()).await;
+        let messages = &mut self.messages;
+        // Its writer may be waiting for room in the pipe, so the pipe is emptied to its end.
+        let ended = async {
+            while let Some(Ok(_)) = messages.next().await {}
+            self.child.wait().await
+        };
+        if timeout(STOP_GRACE, ended).await.is_err() {
+            if let Err(error) = self.child.kill().await {
+                warn!(camera = %self.camera, %error, "the capture process cannot be killed");
+            }
+            debug!(camera = %self.camera, "the capture process was killed");
+        }
+    }
+}
+
+/// Reads a child's standard error to its end: scrubbed, logged, and compared with the table of known lines.
+async fn listen(stderr: ChildStderr, camera: CameraId, scrubber: Scrubber, said: Arc<Mutex<Option<Diagnosis>>>) {
+    let mut lines = FramedRead::new(stderr, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
+    while let Some(line) = lines.next().await {
+        let Ok(line) = line else { continue };
+        let line = scrubber.scrub(&line);
+        if let Some(diagnosis) = diagnose(&line) {
+            said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(diagnosis);
+        }
+        debug!(%camera, line, "capture process");
+    }
+}

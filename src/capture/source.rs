@@ -1,0 +1,53 @@
+//! The seam between the capture loop and a media library.
+
+/// Something that yields pictures one after the other. The capture loop is written against it; `opencv` implements it.
+pub trait FrameSource {
+    /// Moves to the next picture without converting it. Blocks until there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Ended`] when there will be no more, whatever the reason.
+    fn grab(&mut self) -> Result<Grabbed, SourceError>;
+
+    /// Converts the picture grabbed last.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Damaged`] when this one picture cannot be decoded or encoded.
+    fn encode(&mut self) -> Result<Picture, SourceError>;
+
+    /// Frames a second, as the stream declares them; 0 where it does not say.
+    fn fps(&self) -> f64;
+}
+
+/// A picture that was reached but not converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grabbed {
+    /// Presentation time, microseconds from an arbitrary start; `None` where the source does not know.
+    pub pts_micros: Option<i64>,
+}
+
+/// A picture as JPEG.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Width, pixels, after scaling.
+    pub width: u32,
+    /// Height, pixels, after scaling.
+    pub height: u32,
+    /// The JPEG file.
+    pub jpeg: Vec<u8>,
+}
+
+/// Why a source gives no picture.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// It could not be opened.
+    #[error("cannot open the stream: {0}")]
+    NotOpened(String),
+    /// The stream is over or was cut.
+    #[error("the stream ended: {0}")]
+    Ended(String),
+    /// One picture is unusable; the next may be fine.
+    #[error("a picture could not be converted: {0}")]
+    Damaged(String),
+}

@@ -1,0 +1,271 @@
+//! What a capture process and the daemon say to each other.
+//!
+//! Daemon to child, on its standard input: one line of JSON ([`ChildSettings`]), later the line `stop`. Child to daemon,
+//! on its standard output: [`Message`]s, each a little-endian `u32` length, a tag byte and a body; the length counts tag
+//! and body.
+
+use std::io::{self, Write};
+
+use bytes::{Buf as _, Bytes};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::model::{CameraSpec, Sampling, Transport};
+
+/// The longest message the daemon accepts, bytes: far above any JPEG, far below what would hurt.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// The word that asks a child to end in good order.
+pub const STOP: &str = "stop";
+
+/// What a child needs to know of its camera.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChildSettings {
+    /// Where the stream is, without credentials.
+    pub url: String,
+    /// Who to authenticate as.
+    pub user: Option<String>,
+    /// The password; this pipe is the only way it takes between the two processes.
+    #[serde(serialize_with = "expose")]
+    pub password: Option<SecretString>,
+    /// How RTP packets travel.
+    pub transport: Transport,
+    /// Which frames are wanted.
+    pub sampling: Sampling,
+    /// JPEG quality, 1 to 100.
+    pub jpeg_quality: u8,
+    /// Wider pictures are scaled down to this, pixels.
+    pub max_width: Option<u32>,
+    /// Time the stream gets to open, milliseconds.
+    pub open_timeout_ms: u64,
+    /// Time the stream may be silent, milliseconds.
+    pub read_timeout_ms: u64,
+}
+
+fn expose<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(|s| s.expose_secret()).serialize(serializer)
+}
+
+impl ChildSettings {
+    /// The settings of a camera.
+    pub fn new(spec: &CameraSpec, open_timeout_ms: u64, read_timeout_ms: u64) -> Self {
+        Self {
+            url: spec.url.clone(),
+            user: spec.user.clone(),
+            password: spec.password.clone(),
+            transport: spec.transport,
+            sampling: spec.sampling,
+            jpeg_quality: spec.jpeg_quality,
+            max_width: spec.max_width,
+            open_timeout_ms,
+            read_timeout_ms,
+        }
+    }
+}
+
+/// A child's word.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// The stream is open.
+    Opened {
+        /// Frames a second as the stream declares them; 0 where it does not say.
+        fps: f64,
+    },
+    /// A frame.
+    Frame(CapturedFrame),
+    /// So many wanted frames before the next one were not handed over, because the pipe was full.
+    Overrun(u32),
+    /// Counters since the start; sent once a second.
+    Stats(Stats),
+    /// Nothing more will come.
+    Ended {
+        /// Whether the stream had been open.
+        opened: bool,
+        /// Why, in the media library's words, without secrets.
+        detail: String,
+    },
+}
+
+/// A frame as it leaves its capture process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturedFrame {
+    /// `CLOCK_MONOTONIC` right after the grab, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Presentation time, microseconds from an arbitrary start.
+    pub pts_micros: i64,
+    /// Width, pixels.
+    pub width: u32,
+    /// Height, pixels.
+    pub height: u32,
+    /// The JPEG file.
+    pub jpeg: Bytes,
+}
+
+/// A child's counters since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Pictures reached, wanted or not. A stall shows here and nowhere else.
+    pub grabbed: u64,
+    /// Frames handed over.
+    pub delivered: u64,
+    /// Wanted frames that found the pipe full.
+    pub overrun: u64,
+    /// Wanted frames that could not be decoded or encoded.
+    pub corrupt: u64,
+    /// Presentation time of the last picture, microseconds.
+    pub last_pts_micros: i64,
+}
+
+const OPENED: u8 = 1;
+const FRAME: u8 = 2;
+const OVERRUN: u8 = 3;
+const STATS: u8 = 4;
+const ENDED: u8 = 5;
+const FRAME_HEADER: usize = 8 + 8 + 4 + 4;
+
+/// What is wrong with a message that cannot be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the capture process sent garbage: {0}")]
+pub struct Garbage(&'static str);
+
+impl Message {
+    /// Writes the message with its length.
+    ///
+    /// # Errors
+    ///
+    /// When the pipe is closed.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut body = Vec::with_capacity(64);
+        let mut tail: &[u8] = &[];
+        match self {
+            Self::Opened { fps } => {
+                body.push(OPENED);
+                body.extend(fps.to_le_bytes());
+            }
+            Self::Frame(frame) => {
+                body.push(FRAME);
+                body.extend(frame.monotonic_ns.to_le_bytes());
+                body.extend(frame.pts_micros.to_le_bytes());
+                body.extend(frame.width.to_le_bytes());
+                body.extend(frame.height.to_le_bytes());
+                tail = &frame.jpeg;
+            }
+            Self::Overrun(count) => {
+                body.push(OVERRUN);
+                body.extend(count.to_le_bytes());
+            }
+            Self::Stats(stats) => {
+                body.push(STATS);
+                for n in [stats.grabbed, stats.delivered, stats.overrun, stats.corrupt] {
+                    body.extend(n.to_le_bytes());
+                }
+                body.extend(stats.last_pts_micros.to_le_bytes());
+            }
+            Self::Ended { opened, detail } => {
+                body.push(ENDED);
+                body.push(u8::from(*opened));
+                body.extend(detail.as_bytes());
+            }
+        }
+        let length = u32::try_from(body.len() + tail.len()).map_err(io::Error::other)?;
+        out.write_all(&length.to_le_bytes())?;
+        out.write_all(&body)?;
+        out.write_all(tail)?;
+        out.flush()
+    }
+
+    /// Reads a message without its length. The JPEG is copied out, so that it does not keep a larger buffer alive.
+    ///
+    /// # Errors
+    ///
+    /// When it is no message of ours. A child is not trusted: it decodes hostile streams.
+    pub fn read(mut body: Bytes) -> Result<Self, Garbage> {
+        let tag = body.try_get_u8().map_err(|_| Garbage("an empty message"))?;
+        let short = |_| Garbage("a message that is too short");
+        let message = match tag {
+            OPENED => Self::Opened { fps: body.try_get_f64_le().map_err(short)? },
+            FRAME => {
+                if body.len() < FRAME_HEADER {
+                    return Err(Garbage("a message that is too short"));
+                }
+                let (monotonic_ns, pts_micros) = (body.get_u64_le(), body.get_i64_le());
+                let (width, height) = (body.get_u32_le(), body.get_u32_le());
+                if !body.starts_with(&[0xff, 0xd8]) {
+                    return Err(Garbage("a frame that is no JPEG"));
+                }
+                let jpeg = Bytes::copy_from_slice(&body);
+                body.clear();
+                Self::Frame(CapturedFrame { monotonic_ns, pts_micros, width, height, jpeg })
+            }
+            OVERRUN => Self::Overrun(body.try_get_u32_le().map_err(short)?),
+            STATS => {
+                let mut next = || body.try_get_u64_le().map_err(short);
+                Self::Stats(Stats {
+                    grabbed: next()?,
+                    delivered: next()?,
+                    overrun: next()?,
+                    corrupt: next()?,
+                    last_pts_micros: next()? as i64,
+                })
+            }
+            ENDED => {
+                let opened = body.try_get_u8().map_err(short)? != 0;
+                let detail = String::from_utf8_lossy(&body).chars().take(1_000).collect();
+                body.clear();
+                Self::Ended { opened, detail }
+            }
+            _ => return Err(Garbage("a message of an unknown kind")),
+        };
+        if body.is_empty() { Ok(message) } else { Err(Garbage("a message that is too long")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Message> {
+        vec![
+            Message::Opened { fps: 25.0 },
+            Message::Frame(CapturedFrame {
+                monotonic_ns: 7,
+                pts_micros: -5,
+                width: 640,
+                height: 480,
+                jpeg: Bytes::from_static(&[0xff, 0xd8, 1, 2, 3]),
+            }),
+            Message::Overrun(3),
+            Message::Stats(Stats { grabbed: 1, delivered: 2, overrun: 3, corrupt: 4, last_pts_micros: -5 }),
+            Message::Ended { opened: true, detail: "over".into() },
+        ]
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for message in samples() {
+            let mut bytes = Vec::new();
+            message.write(&mut bytes).unwrap();
+            let (length, body) = bytes.split_at(4);
+            assert_eq!(u32::from_le_bytes(length.try_into().unwrap()) as usize, body.len());
+            assert_eq!(Message::read(Bytes::copy_from_slice(body)), Ok(message));
+        }
+    }
+
+    #[test]
+    fn no_truncation_and_no_random_bytes_are_taken_for_anything_else_or_panic() {
+        for message in samples() {
+            let mut bytes = Vec::new();
+            message.write(&mut bytes).unwrap();
+            for cut in 0..bytes.len() - 4 {
+                // A shorter text or JPEG is still one; everything else must be refused.
+                let read = Message::read(Bytes::copy_from_slice(&bytes[4..4 + cut]));
+                assert!(read.as_ref() != Ok(&message), "{cut}");
+            }
+        }
+        let mut rng = fastrand::Rng::with_seed(3);
+        for _ in 0..10_000 {
+            let noise: Vec<u8> = (0..rng.usize(0..60)).map(|_| rng.u8(..)).collect();
+            let _ = Message::read(Bytes::from(noise));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `framehaul check`
+
+use std::process::ExitCode;
+
+use super::ConfigArgs;
+use crate::config::Destination;
+use crate::daemon;
+
+pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let settings = match super::load(args) {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let engine = daemon::engine(&settings)?;
+    if !engine.is_file() {
+        eprintln!("error: capture.engine_dir: there is no {}", engine.display());
+        return Ok(ExitCode::from(super::EXIT_CONFIG));
+    }
+    let destination = match &settings.destination {
+        Destination::File { dir } => format!("file://{}", dir.display()),
+        Destination::Gcs { bucket, prefix, .. } => format!("gs://{bucket}/{prefix}"),
+    };
+    println!("the configuration is sound");
+    println!("  state        {}", settings.state_dir.display());
+    println!("  listens on   {}", settings.listen);
+    println!("  frames go to {destination}");
+    println!("  captures by  {}", engine.display());
+    Ok(ExitCode::SUCCESS)
+}

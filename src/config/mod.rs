@@ -1,0 +1,10 @@
+//! The configuration: [`raw::RawConfig`] is what was written, [`Settings`] is what the daemon runs on.
+
+mod raw;
+mod settings;
+
+pub use raw::RawConfig;
+pub use settings::{
+    CaptureSettings, Credentials, Destination, LogFormat, LogSettings, MemorySettings, Problem, Settings,
+    UploadSettings, load,
+};

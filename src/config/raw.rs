@@ -1,0 +1,133 @@
+//! The configuration as it is written: plain texts and numbers, unknown keys refused. `config.toml` is its manual.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default.into(),)* }
+            }
+        }
+    };
+}
+
+/// The whole configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// `[state]`
+    pub state: RawState,
+    /// `[http]`
+    pub http: RawHttp,
+    /// `[storage]`
+    pub storage: RawStorage,
+    /// `[upload]`
+    pub upload: RawUpload,
+    /// `[memory]`
+    pub memory: RawMemory,
+    /// `[capture]`
+    pub capture: RawCapture,
+    /// `[shutdown]`
+    pub shutdown: RawShutdown,
+    /// `[log]`
+    pub log: RawLog,
+    /// `[debug]`
+    pub debug: RawDebug,
+}
+
+section! {
+    /// Where the daemon keeps what must survive it.
+    RawState {
+        /// Directory of journal, catalog and secrets.
+        dir: String = "/var/lib/framehaul",
+    }
+}
+section! {
+    /// The API.
+    RawHttp {
+        /// Address and port to listen on.
+        listen: String = "127.0.0.1:8080",
+        /// File with the bearer token; empty means `admin.token` in the state directory.
+        token_file: String = "",
+    }
+}
+section! {
+    /// Where frames go.
+    RawStorage {
+        /// `gs://bucket/prefix` or `file:///directory`.
+        url: String = "file:///var/lib/framehaul/frames",
+        /// Another server than Cloud Storage's own, for emulators; empty means Cloud Storage.
+        endpoint: String = "",
+        /// `default`, `key_file` or `anonymous`.
+        credentials: String = "default",
+        /// Service account key, with `credentials = "key_file"`.
+        key_file: String = "",
+        /// Pattern of object keys.
+        key_template: String = "{camera}/{yyyy}/{mm}/{dd}/{hh}/{captured_at}-{origin}-{seq}.jpg",
+    }
+}
+section! {
+    /// How frames get there.
+    RawUpload {
+        /// Uploads at the same time.
+        workers: u32 = 64u32,
+        /// Longest wait before the first retry.
+        retry_min: String = "250ms",
+        /// Longest wait before any retry.
+        retry_max: String = "60s",
+        /// Time one attempt gets at least.
+        deadline: String = "10s",
+        /// The slowest link that still counts as working; adds size / min_rate to the deadline.
+        min_rate: String = "64KiB",
+    }
+}
+section! {
+    /// What may wait in memory.
+    RawMemory {
+        /// JPEG bytes of all frames not yet stored.
+        bytes: String = "256MiB",
+        /// Their number.
+        frames: u32 = 4096u32,
+    }
+}
+section! {
+    /// The capture processes.
+    RawCapture {
+        /// Directory of the `framehaul-capture-*` programs; empty means beside `framehaul`.
+        engine_dir: String = "",
+        /// Time a stream gets to open.
+        open_timeout: String = "5s",
+        /// Time a stream may be silent before the capture process gives it up.
+        read_timeout: String = "15s",
+        /// Time without a new picture after which a stream counts as stalled (or 5 frame intervals, if longer).
+        stall_after: String = "10s",
+    }
+}
+section! {
+    /// The end.
+    RawShutdown {
+        /// Time frames get to be stored after the first signal.
+        deadline: String = "10s",
+    }
+}
+section! {
+    /// What the daemon says.
+    RawLog {
+        /// Which messages, for example `info` or `framehaul=debug,warn`.
+        filter: String = "info",
+        /// `text` or `json`.
+        format: String = "text",
+    }
+}
+section! {
+    /// Switches for tests.
+    RawDebug {
+        /// Lets an authenticated request make an actor panic.
+        fault_injection: bool = false,
+    }
+}

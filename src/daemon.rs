@@ -1,0 +1,169 @@
+//! The one place where things are wired.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::actors::{Hub, Sequencers, Supervisor, UploadRecipe, Wiring};
+use crate::capture::Deadlines;
+use crate::config::Settings;
+use crate::delivery::Budget;
+use crate::http::{self, Api, Token};
+use crate::journal::{self, Ledgers};
+use crate::metrics::Metrics;
+use crate::shutdown::{self, Ending};
+use crate::storage;
+
+/// Threads of the runtime that talks to buckets: TLS and checksums are all it computes.
+const UPLOAD_THREADS: usize = 2;
+
+/// Exit codes, after `sysexits.h`.
+const EXIT_SOFTWARE: u8 = 70;
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Runs the daemon until a signal ends it.
+///
+/// # Errors
+///
+/// When it cannot start: the state directory, the bucket or the address cannot be used.
+pub fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    // Memory holds passwords; a crash must not write them to a disk.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none).context("cannot switch core dumps off")?;
+
+    // It outlives the actors: bucket clients refresh their tokens on the runtime that made them.
+    let uploads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(UPLOAD_THREADS)
+        .max_blocking_threads(settings.upload.workers.get().min(64))
+        .thread_name("upload")
+        .enable_all()
+        .build()
+        .context("cannot start the upload runtime")?;
+    let result = System::new().block_on(run(settings, uploads.handle().clone()));
+    uploads.shutdown_background();
+    result
+}
+
+/// The capture program: where the configuration says, or beside our own binary.
+///
+/// # Errors
+///
+/// When our own binary's place is not known.
+pub fn engine(settings: &Settings) -> anyhow::Result<PathBuf> {
+    let dir = match &settings.capture.engine_dir {
+        Some(dir) => dir.clone(),
+        None => {
+            let own = std::env::current_exe().context("cannot find our own binary: set `capture.engine_dir`")?;
+            own.parent().context("our own binary lies nowhere: set `capture.engine_dir`")?.to_owned()
+        }
+    };
+    Ok(dir.join("framehaul-capture-opencv"))
+}
+
+async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Result<ExitCode> {
+    // Asked for before anything starts, so that no signal finds us half-way.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+
+    let sequencers = Sequencers::default();
+    let told = sequencers.clone();
+    let opened = journal::open(&settings.state_dir, move |settled| told.tell(&settled))?;
+    let _lock = opened.lock;
+    let (token, made) = Token::open(&settings.token_file)?;
+    if made {
+        info!(file = %settings.token_file.display(), "made a bearer token for the API");
+    }
+
+    let mut known = Vec::new();
+    let mut ledgers = Vec::new();
+    for camera in opened.cameras {
+        known.push((camera.ledger.camera().clone(), camera.spec));
+        ledgers.push(camera.ledger);
+    }
+    let ledgers = Ledgers::new(ledgers);
+    let metrics = Metrics::new(ledgers.clone()).context("cannot declare metrics")?;
+    let destination = settings.destination.clone();
+    let bucket = uploads.spawn(async move { storage::open(&destination).await }).await.context("the bucket")??;
+    metrics.expect_destination(bucket.label());
+
+    let budget = Budget { bytes: settings.memory.bytes, frames: settings.memory.frames };
+    let hub = Hub::new(budget, opened.journal.clone(), ledgers.clone());
+    let wiring = Wiring {
+        hub: hub.clone(),
+        journal: opened.journal.clone(),
+        reader: opened.reader.clone(),
+        ledgers: ledgers.clone(),
+        sequencers,
+        upload: UploadRecipe {
+            hub: hub.clone(),
+            bucket: bucket.clone(),
+            runtime: uploads,
+            settings: settings.upload.clone(),
+            template: settings.key_template.clone(),
+            origin: opened.origin.clone(),
+            metrics: metrics.clone(),
+        },
+        engine: engine(&settings)?,
+        deadlines: Deadlines {
+            open: settings.capture.open_timeout,
+            read: settings.capture.read_timeout,
+            stall: settings.capture.stall_after,
+        },
+        metrics: metrics.clone(),
+    };
+    let (death, died) = oneshot::channel();
+    let supervisor = Supervisor::new(wiring, known, death).start();
+
+    let api = Api {
+        supervisor: supervisor.clone(),
+        journal: opened.journal.clone(),
+        reader: opened.reader,
+        ledgers: ledgers.clone(),
+        hub: hub.clone(),
+        bucket: bucket.clone(),
+        origin: opened.origin,
+        metrics,
+        token: Arc::new(token),
+        fault_injection: settings.fault_injection,
+    };
+    let (server, handle, address) = http::start(api, settings.listen)?;
+    actix_rt::spawn(server);
+    // With port 0 nobody else knows where we listen.
+    let address_file = settings.state_dir.join("http.addr");
+    journal::write_private(&address_file, address.to_string().as_bytes())?;
+    if settings.fault_injection {
+        warn!("fault injection is on: whoever has the token can make actors panic");
+    }
+    info!(%address, destination = bucket.label(), "framehaul is ready");
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = died => {
+            // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from the
+            // catalog is what a service manager does best.
+            error!("the supervisor panicked: the process ends, to be started again");
+            return Ok(ExitCode::from(EXIT_SOFTWARE));
+        }
+    }
+    info!("signal received: a second one ends at once");
+    actix_rt::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        warn!("second signal: ending at once; what is not stored will stand as lost(crash)");
+        std::process::exit(EXIT_INTERRUPTED);
+    });
+    let ending = Ending { supervisor, hub, journal: opened.journal, ledgers, server: handle, writer: opened.writer };
+    shutdown::run(ending, settings.shutdown_deadline).await;
+    let _ = std::fs::remove_file(&address_file);
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,169 @@
+//! What answers look like.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+
+use crate::actors::{CameraState, CameraView, LastError};
+use crate::journal::{Entry, Totals};
+use crate::model::{CameraId, CameraSpec, Outcome, Seq, SessionNo, UnixMicros};
+use crate::storage::Bucket;
+
+/// A camera: what was asked of it, and what it is doing.
+#[derive(Debug, Serialize)]
+pub struct CameraDto {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<SpecDto>,
+    status: StatusDto,
+}
+
+#[derive(Debug, Serialize)]
+struct SpecDto {
+    #[serde(flatten)]
+    spec: CameraSpec,
+    /// The password itself is write-only.
+    password_set: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct StatusDto {
+    state: CameraState,
+    since: UnixMicros,
+    generation: u64,
+    session: Option<SessionNo>,
+    pid: Option<u32>,
+    fps: f64,
+    next_try_at: Option<UnixMicros>,
+    last_frame_age_ms: Option<u64>,
+    totals: Totals,
+    watermark: Seq,
+    last_error: Option<ErrorDto>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorDto {
+    at: UnixMicros,
+    source: &'static str,
+    kind: &'static str,
+    message: String,
+}
+
+impl From<LastError> for ErrorDto {
+    fn from(error: LastError) -> Self {
+        Self { at: error.at, source: error.source, kind: error.kind, message: error.message }
+    }
+}
+
+impl From<CameraView> for CameraDto {
+    fn from(view: CameraView) -> Self {
+        Self {
+            id: view.camera.to_string(),
+            spec: view.spec.map(|spec| SpecDto { password_set: spec.password.is_some(), spec }),
+            status: StatusDto {
+                state: view.state,
+                since: view.since,
+                generation: view.generation,
+                session: view.session,
+                pid: view.pid,
+                fps: (view.fps * 100.0).round() / 100.0,
+                next_try_at: view.next_try_at,
+                last_frame_age_ms: view.last_frame_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+                totals: view.totals,
+                watermark: view.watermark,
+                last_error: view.last_error.map(ErrorDto::from),
+            },
+        }
+    }
+}
+
+/// A piece of a camera's list.
+#[derive(Debug, Serialize)]
+pub struct PageDto {
+    /// Whose list.
+    pub camera: CameraId,
+    /// The daemon's origin, which stands in every key.
+    pub origin: String,
+    /// The last seq of the list so far.
+    pub watermark: Seq,
+    /// The entries, in order.
+    pub entries: Vec<EntryDto>,
+    /// The cursor for the next page.
+    pub next: Seq,
+    /// Whether there is more now.
+    pub more: bool,
+}
+
+/// One entry of a list.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum EntryDto {
+    /// A stored frame.
+    Frame {
+        /// The session it was captured in.
+        session: Option<SessionNo>,
+        /// Its place in the order.
+        seq: Seq,
+        /// When it was grabbed.
+        captured_at: UnixMicros,
+        /// When the bucket had confirmed it.
+        stored_at: UnixMicros,
+        /// Where it is.
+        url: String,
+        /// Size, bytes.
+        bytes: u64,
+        /// CRC32C, as Cloud Storage writes it: base64 of the big-endian bytes.
+        crc32c: String,
+        /// Width, pixels.
+        width: u32,
+        /// Height, pixels.
+        height: u32,
+    },
+    /// Frames that could not be kept.
+    Tombstone {
+        /// The session they were captured in, if it is known.
+        session: Option<SessionNo>,
+        /// The first of them.
+        seq: Seq,
+        /// The last of them.
+        last: Seq,
+        /// Why.
+        reason: &'static str,
+        /// Whether they may be in the bucket all the same.
+        maybe_stored: bool,
+    },
+    /// A session begins with the next entry.
+    Session {
+        /// Its number.
+        session: SessionNo,
+        /// When its first frame was captured.
+        opened: UnixMicros,
+        /// When its last frame was captured; `null` while it lasts.
+        closed: Option<UnixMicros>,
+        /// What ended it.
+        why: Option<String>,
+    },
+}
+
+impl EntryDto {
+    /// An entry with its object's URL.
+    pub fn new(entry: Entry, bucket: &dyn Bucket) -> Self {
+        match entry {
+            Entry::Session { session, opened, closed, why } => Self::Session { session, opened, closed, why },
+            Entry::Frames { seqs, session, outcome: Outcome::Stored(stored) } => Self::Frame {
+                session,
+                seq: seqs.first,
+                captured_at: stored.captured_at,
+                stored_at: stored.stored_at,
+                url: bucket.url(&stored.key),
+                bytes: stored.bytes,
+                crc32c: BASE64_STANDARD.encode(stored.crc32c.to_be_bytes()),
+                width: stored.width,
+                height: stored.height,
+            },
+            Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored } } => {
+                Self::Tombstone { session, seq: seqs.first, last: seqs.last, reason: reason.as_str(), maybe_stored }
+            }
+        }
+    }
+}

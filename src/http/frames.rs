@@ -1,0 +1,56 @@
+//! `/api/v1/cameras/{id}/frames`: the ordered list.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+
+use super::Api;
+use super::cameras::read_id;
+use super::dto::{EntryDto, PageDto};
+use super::problem::Problem;
+use crate::actors::ControlError;
+use crate::model::Seq;
+
+const MAX_LIMIT: usize = 1_000;
+const DEFAULT_LIMIT: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    #[serde(default)]
+    after: Seq,
+    limit: Option<usize>,
+}
+
+/// `GET /cameras/{id}/frames?after=CURSOR&limit=N`. The list of a deleted camera is still there.
+pub async fn page(
+    api: web::Data<Api>,
+    id: web::Path<String>,
+    query: Result<web::Query<PageQuery>, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let camera = read_id(&id)?;
+    let query = query.map_err(|error| {
+        Problem::bad_request(format!(
+            "the query cannot be read: {error}: use after=CURSOR (0 is the beginning) and limit=N"
+        ))
+    })?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::bad_request(format!("`limit` is {limit}: use 1 to {MAX_LIMIT}")));
+    }
+    let ledger = api.ledgers.find(&camera).ok_or_else(|| ControlError::NoSuchCamera(camera.clone()))?;
+    // Taken before the page is read: every seq up to it is committed, so the page has no hole.
+    let watermark = ledger.watermark();
+    let (reader, key, after) = (api.reader.clone(), camera.clone(), query.after);
+    let page = web::block(move || reader.page(&key, after, limit, watermark))
+        .await
+        .map_err(|_| Problem::unavailable("the reader was cut off: try again"))?
+        .map_err(|error| Problem::from(ControlError::Internal(error.to_string())))?;
+    Ok(HttpResponse::Ok().json(PageDto {
+        camera,
+        origin: api.origin.as_str().to_owned(),
+        watermark,
+        entries: page.entries.into_iter().map(|entry| EntryDto::new(entry, api.bucket.as_ref())).collect(),
+        next: page.next,
+        more: page.more,
+    }))
+}

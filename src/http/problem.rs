@@ -1,0 +1,92 @@
+//! Errors as answers: RFC 9457 problem details that name field, value and way out. Status codes are decided here only.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, Route, web};
+
+use crate::actors::ControlError;
+use crate::model::FieldProblem;
+
+/// A problem as it is answered.
+#[derive(Debug, serde::Serialize)]
+pub struct Problem {
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem>,
+}
+
+impl Problem {
+    /// A problem with a sentence on its cause and the way out.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error");
+        Self { title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// A request that cannot be understood or used.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// An actor or the journal did not answer in time.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// The problem as a response.
+    pub fn into_response(self) -> HttpResponse {
+        HttpResponse::build(self.status_code()).content_type("application/problem+json").json(self)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.title, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::build(self.status_code()).content_type("application/problem+json").json(self)
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ControlError::NoSuchCamera(_) => Self::new(StatusCode::NOT_FOUND, detail),
+            ControlError::Invalid(errors) => Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) },
+            ControlError::Stopping => Self::unavailable(detail),
+            ControlError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
+        }
+    }
+}
+
+impl From<actix::MailboxError> for Problem {
+    fn from(_: actix::MailboxError) -> Self {
+        Self::unavailable("the supervisor does not answer: try again, and see /livez")
+    }
+}
+
+/// Answers a path that does not exist.
+pub fn no_such_route() -> Route {
+    web::to(|request: HttpRequest| async move {
+        let path: String = request.path().chars().take(120).collect();
+        Err::<HttpResponse, _>(Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}")))
+    })
+}
+
+/// Answers a method that a path does not take.
+pub fn no_such_method() -> Route {
+    web::to(|request: HttpRequest| async move {
+        let detail = format!("{} is not possible here", request.method());
+        Err::<HttpResponse, _>(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail))
+    })
+}

@@ -1,0 +1,57 @@
+//! What the daemon knows for good: the catalog of cameras, every seq ever reserved, how each frame ended.
+//!
+//! One SQLite database, written by one plain thread behind a channel (`writer`), read through a small read-only pool
+//! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts are
+//! mirrored in memory (`Ledger`), which the writer updates right after the commit.
+
+mod ledger;
+mod ledgers;
+mod reader;
+mod recovery;
+mod schema;
+mod secrets;
+mod writer;
+
+pub use ledger::{Ledger, Totals};
+pub use ledgers::Ledgers;
+pub use reader::{Entry, Page, Reader};
+pub use recovery::{KnownCamera, Opened, open};
+pub use secrets::write_private;
+pub use writer::{Journal, NewSession, SessionEnd};
+
+/// What can go wrong with the journal. The daemon cannot keep its promises without it, so none of these is retried.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// SQLite refused.
+    #[error("journal: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A file beside the database could not be read or written.
+    #[error("{what} {path}: {error}")]
+    File {
+        /// What was tried: "cannot write".
+        what: &'static str,
+        /// On which file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The database holds something that this program never wrote.
+    #[error("journal {path}: {detail}: restore the state directory, or start with a new one")]
+    Corrupt {
+        /// The database.
+        path: std::path::PathBuf,
+        /// What is wrong in it.
+        detail: String,
+    },
+    /// Another daemon works on the same state directory.
+    #[error("state directory {path} is in use by process {pid}: stop that one, or choose another `state.dir`")]
+    InUse {
+        /// The state directory.
+        path: std::path::PathBuf,
+        /// The other daemon, as far as it left word.
+        pid: String,
+    },
+    /// The writer has ended.
+    #[error("the journal is closed")]
+    Closed,
+}

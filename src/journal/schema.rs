@@ -1,0 +1,83 @@
+//! The tables, and how a connection is set up.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::JournalError;
+
+/// Raised whenever the tables change; an older program refuses a newer journal.
+const VERSION: i64 = 1;
+
+/// `reserved_until` is the first seq not yet reserved: seqs start at 1. `spec` is NULL for a deleted camera, whose row
+/// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
+const TABLES: &str = "
+CREATE TABLE meta (
+    key     TEXT PRIMARY KEY,
+    value   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE camera (
+    num             INTEGER PRIMARY KEY,
+    id              TEXT NOT NULL UNIQUE,
+    spec            TEXT,
+    revision        INTEGER NOT NULL DEFAULT 0,
+    reserved_until  INTEGER NOT NULL DEFAULT 1,
+    next_session    INTEGER NOT NULL DEFAULT 1,
+    watermark       INTEGER NOT NULL DEFAULT 0,
+    stored          INTEGER NOT NULL DEFAULT 0,
+    lost            INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE session (
+    camera      INTEGER NOT NULL,
+    session     INTEGER NOT NULL,
+    first_seq   INTEGER NOT NULL,
+    opened      INTEGER NOT NULL,
+    closed      INTEGER,
+    why         TEXT,
+    PRIMARY KEY (camera, session)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE frame (
+    camera          INTEGER NOT NULL,
+    seq             INTEGER NOT NULL,
+    last            INTEGER NOT NULL,
+    session         INTEGER,
+    lost            TEXT,
+    maybe_stored    INTEGER NOT NULL DEFAULT 0,
+    key             TEXT,
+    captured_at     INTEGER,
+    stored_at       INTEGER,
+    bytes           INTEGER,
+    crc32c          INTEGER,
+    width           INTEGER,
+    height          INTEGER,
+    PRIMARY KEY (camera, seq)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Opens the writing connection, making the tables where there are none.
+pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL: a commit is on disk when it returns. Everything that framehaul promises rests on this line.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        0 => {
+            connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+        }
+        VERSION => {}
+        other => {
+            let detail = format!("has format {other}, this program knows {VERSION}");
+            return Err(JournalError::Corrupt { path: path.to_owned(), detail });
+        }
+    }
+    Ok(connection)
+}
+
+/// Opens a connection that cannot write.
+pub fn open_reader(path: &Path) -> Result<Connection, JournalError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    Ok(connection)
+}

@@ -1,0 +1,416 @@
+//! The thread that writes: commands in, one transaction for all that are waiting, effects after the commit.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use tokio::sync::oneshot;
+use tracing::error;
+
+use super::ledger::BLOCK;
+use super::secrets::SecretsFile;
+use super::{JournalError, Ledger};
+use crate::model::{CameraId, CameraSpec, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+
+/// How long outcomes nobody waits for may gather before they are committed together.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// A session that is about to begin.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Whose session.
+    pub camera: CameraId,
+    /// Its number.
+    pub session: SessionNo,
+    /// The seq its first frame gets.
+    pub first_seq: Seq,
+    /// When its first frame was captured.
+    pub opened: UnixMicros,
+}
+
+/// A session that is over.
+#[derive(Clone, Debug)]
+pub struct SessionEnd {
+    /// Whose session.
+    pub camera: CameraId,
+    /// Its number.
+    pub session: SessionNo,
+    /// When its last frame was captured.
+    pub closed: UnixMicros,
+    /// What ended it, in a word or two: "stall", "removed".
+    pub why: String,
+}
+
+enum Command {
+    PutCamera { camera: CameraId, spec: Box<CameraSpec>, done: oneshot::Sender<Result<u64, JournalError>> },
+    DeleteCamera { camera: CameraId, done: oneshot::Sender<Result<(), JournalError>> },
+    Reserve { ledger: Arc<Ledger> },
+    OpenSession { session: NewSession, done: oneshot::Sender<()> },
+    CloseSession(SessionEnd),
+    Settle { ledger: Arc<Ledger>, settled: Settled },
+    Watermark { camera: CameraId, seq: Seq },
+    ReturnUnused { camera: CameraId, next_seq: Seq },
+    Barrier { done: oneshot::Sender<()> },
+    Close,
+}
+
+impl Command {
+    /// Whether somebody's progress depends on it.
+    fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Settle { .. } | Self::Watermark { .. } | Self::CloseSession(_))
+    }
+}
+
+/// What follows a commit.
+enum Effect {
+    Revision(oneshot::Sender<Result<u64, JournalError>>, Result<u64, JournalError>),
+    Deleted(oneshot::Sender<Result<(), JournalError>>, Result<(), JournalError>),
+    Refill(Arc<Ledger>, SeqRange),
+    Told(oneshot::Sender<()>),
+    Settled(Arc<Ledger>, Settled),
+}
+
+/// A handle on the writer. Cloning is cheap; commands of one handle are committed in the order they were given.
+#[derive(Clone)]
+pub struct Journal {
+    commands: Sender<Command>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Journal")
+    }
+}
+
+impl Journal {
+    /// Starts the writer. `listener` is told of outcomes right after they are committed, on the writer's thread.
+    pub(super) fn start(
+        connection: Connection,
+        cameras: HashMap<CameraId, i64>,
+        secrets: SecretsFile,
+        listener: impl Fn(Settled) + Send + 'static,
+    ) -> (Self, JoinHandle<()>) {
+        let (sender, receiver) = channel();
+        let writer = Writer { connection, cameras, secrets, listener: Box::new(listener) };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || {
+                let _guard = EndsProcessOnPanic;
+                writer.run(&receiver);
+            })
+            .expect("the system has a thread for the journal");
+        (Self { commands: sender }, thread)
+    }
+
+    fn send(&self, command: Command) {
+        // The writer ends last, and a writer that fails takes the process with it.
+        let _ = self.commands.send(command);
+    }
+
+    /// Adds or changes a camera; answers its new revision once that is durable.
+    ///
+    /// # Errors
+    ///
+    /// When the file of passwords cannot be written; then nothing has changed.
+    pub async fn put_camera(&self, camera: CameraId, spec: CameraSpec) -> Result<u64, JournalError> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::PutCamera { camera, spec: Box::new(spec), done });
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Removes a camera from the catalog; its frames, its next seq and its next session stay.
+    ///
+    /// # Errors
+    ///
+    /// When the file of passwords cannot be written; the camera is gone all the same, its password is not.
+    pub async fn delete_camera(&self, camera: CameraId) -> Result<(), JournalError> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::DeleteCamera { camera, done });
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Reserves the next block of seqs and hands it to the ledger once it is durable.
+    pub fn reserve(&self, ledger: Arc<Ledger>) {
+        self.send(Command::Reserve { ledger });
+    }
+
+    /// Opens a session; the receiver is told once that is durable.
+    pub fn open_session(&self, session: NewSession) -> oneshot::Receiver<()> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::OpenSession { session, done });
+        answer
+    }
+
+    /// Closes a session.
+    pub fn close_session(&self, end: SessionEnd) {
+        self.send(Command::CloseSession(end));
+    }
+
+    /// Records how frames ended. The first word on a seq counts; a second one changes nothing.
+    pub fn settle(&self, ledger: Arc<Ledger>, settled: Settled) {
+        self.send(Command::Settle { ledger, settled });
+    }
+
+    /// Leaves word of a camera's watermark, from which a later recovery begins to look.
+    pub fn watermark(&self, camera: CameraId, seq: Seq) {
+        self.send(Command::Watermark { camera, seq });
+    }
+
+    /// Gives back seqs that were reserved and never issued.
+    pub fn return_unused(&self, camera: CameraId, next_seq: Seq) {
+        self.send(Command::ReturnUnused { camera, next_seq });
+    }
+
+    /// Waits until everything given to this handle before is durable.
+    pub async fn barrier(&self) {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Barrier { done });
+        let _ = answer.await;
+    }
+
+    /// Ends the writer after what was given before.
+    pub fn close(&self) {
+        self.send(Command::Close);
+    }
+}
+
+/// Without its journal the daemon can keep no promise: better to end at once and be started again.
+struct EndsProcessOnPanic;
+
+impl Drop for EndsProcessOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("the journal's thread panicked: the process ends, nothing that was shown is lost");
+            std::process::exit(70);
+        }
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    cameras: HashMap<CameraId, i64>,
+    secrets: SecretsFile,
+    listener: Box<dyn Fn(Settled) + Send>,
+}
+
+impl Writer {
+    fn run(mut self, commands: &Receiver<Command>) {
+        while let Ok(first) = commands.recv() {
+            let (batch, closing) = gather(first, commands);
+            match self.commit(batch) {
+                Ok(effects) => effects.into_iter().for_each(|effect| self.take_effect(effect)),
+                Err(error) => {
+                    error!(%error, "the journal cannot be written: the process ends, nothing that was shown is lost");
+                    std::process::exit(74);
+                }
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Command>) -> Result<Vec<Effect>, JournalError> {
+        let transaction = self.connection.transaction()?;
+        let mut effects = Vec::with_capacity(batch.len());
+        for command in batch {
+            let mut step = Step { transaction: &transaction, cameras: &mut self.cameras, secrets: &mut self.secrets };
+            effects.extend(step.apply(command)?);
+        }
+        transaction.commit()?;
+        Ok(effects)
+    }
+
+    fn take_effect(&self, effect: Effect) {
+        // A receiver that has gone away no longer wants to know.
+        match effect {
+            Effect::Revision(done, result) => drop(done.send(result)),
+            Effect::Deleted(done, result) => drop(done.send(result)),
+            Effect::Told(done) => drop(done.send(())),
+            Effect::Refill(ledger, block) => ledger.refill(block),
+            Effect::Settled(ledger, settled) => {
+                ledger.settle(&settled);
+                (self.listener)(settled);
+            }
+        }
+    }
+}
+
+/// Takes what is waiting; where nobody waits for any of it, lets more gather for a moment.
+fn gather(first: Command, commands: &Receiver<Command>) -> (Vec<Command>, bool) {
+    const MOST: usize = 4_096;
+    let deadline = Instant::now() + LINGER;
+    let mut urgent = first.is_urgent();
+    let mut closing = matches!(first, Command::Close);
+    let mut batch = vec![first];
+    while batch.len() < MOST && !closing {
+        let wait = if urgent { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
+        match commands.recv_timeout(wait) {
+            Ok(command) => {
+                urgent |= command.is_urgent();
+                closing = matches!(command, Command::Close);
+                batch.push(command);
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    (batch, closing)
+}
+
+struct Step<'a> {
+    transaction: &'a Transaction<'a>,
+    cameras: &'a mut HashMap<CameraId, i64>,
+    secrets: &'a mut SecretsFile,
+}
+
+impl Step<'_> {
+    fn apply(&mut self, command: Command) -> Result<Option<Effect>, JournalError> {
+        Ok(match command {
+            Command::PutCamera { camera, spec, done } => {
+                // The password first: a camera without it would only lock itself out at the recorder.
+                let result = match self.secrets.set(&camera, spec.password.as_ref()) {
+                    Ok(()) => Ok(self.put_camera(&camera, &spec)?),
+                    Err(error) => Err(error),
+                };
+                Some(Effect::Revision(done, result))
+            }
+            Command::DeleteCamera { camera, done } => {
+                self.transaction.execute(
+                    "UPDATE camera SET spec = NULL, revision = revision + 1 WHERE id = ?1",
+                    [camera.as_str()],
+                )?;
+                Some(Effect::Deleted(done, self.secrets.set(&camera, None)))
+            }
+            Command::Reserve { ledger } => {
+                let num = self.num(ledger.camera())?;
+                let until: i64 = self.transaction.query_row(
+                    "UPDATE camera SET reserved_until = reserved_until + ?2 WHERE num = ?1 RETURNING reserved_until",
+                    params![num, BLOCK as i64],
+                    |row| row.get(0),
+                )?;
+                let until = until as Seq;
+                Some(Effect::Refill(ledger, SeqRange { first: until - BLOCK, last: until - 1 }))
+            }
+            Command::OpenSession { session, done } => {
+                let num = self.num(&session.camera)?;
+                self.transaction.execute(
+                    "INSERT INTO session (camera, session, first_seq, opened) VALUES (?1, ?2, ?3, ?4)",
+                    params![num, session.session, session.first_seq as i64, session.opened.0],
+                )?;
+                self.transaction
+                    .execute("UPDATE camera SET next_session = ?2 WHERE num = ?1", params![num, session.session + 1])?;
+                Some(Effect::Told(done))
+            }
+            Command::CloseSession(end) => {
+                let num = self.num(&end.camera)?;
+                self.transaction.execute(
+                    "UPDATE session SET closed = ?3, why = ?4 WHERE camera = ?1 AND session = ?2",
+                    params![num, end.session, end.closed.0, end.why],
+                )?;
+                None
+            }
+            Command::Settle { ledger, settled } => {
+                let num = self.num(&settled.camera)?;
+                insert_outcome(self.transaction, num, &settled)?.then(|| Effect::Settled(ledger, settled))
+            }
+            Command::Watermark { camera, seq } => {
+                let num = self.num(&camera)?;
+                self.transaction
+                    .execute("UPDATE camera SET watermark = ?2 WHERE num = ?1", params![num, seq as i64])?;
+                None
+            }
+            Command::ReturnUnused { camera, next_seq } => {
+                let num = self.num(&camera)?;
+                self.transaction.execute(
+                    "UPDATE camera SET reserved_until = min(reserved_until, ?2) WHERE num = ?1",
+                    params![num, next_seq as i64],
+                )?;
+                None
+            }
+            Command::Barrier { done } => Some(Effect::Told(done)),
+            Command::Close => None,
+        })
+    }
+
+    fn put_camera(&mut self, camera: &CameraId, spec: &CameraSpec) -> Result<u64, JournalError> {
+        let json = serde_json::to_string(spec).expect("a spec is plain data");
+        let (num, revision): (i64, i64) = self.transaction.query_row(
+            "INSERT INTO camera (id, spec, revision) VALUES (?1, ?2, 1)
+             ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, revision = revision + 1
+             RETURNING num, revision",
+            params![camera.as_str(), json],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        self.cameras.insert(camera.clone(), num);
+        Ok(revision as u64)
+    }
+
+    fn num(&mut self, camera: &CameraId) -> Result<i64, JournalError> {
+        if let Some(num) = self.cameras.get(camera) {
+            return Ok(*num);
+        }
+        let num = self
+            .transaction
+            .query_row("SELECT num FROM camera WHERE id = ?1", [camera.as_str()], |row| row.get(0))
+            .optional()?
+            .ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        self.cameras.insert(camera.clone(), num);
+        Ok(num)
+    }
+}
+
+/// Writes an outcome and adds it to the camera's totals, unless the seq has one already.
+pub(super) fn insert_outcome(transaction: &Transaction<'_>, num: i64, settled: &Settled) -> Result<bool, JournalError> {
+    let (first, last) = (settled.seqs.first as i64, settled.seqs.last as i64);
+    let count = settled.seqs.len() as i64;
+    let (inserted, stored, lost) = match &settled.outcome {
+        Outcome::Stored(s) => {
+            let mut statement = transaction.prepare_cached(
+                "INSERT OR IGNORE INTO frame
+                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?;
+            let row = params![
+                num,
+                first,
+                last,
+                settled.session,
+                s.key,
+                s.captured_at.0,
+                s.stored_at.0,
+                s.bytes as i64,
+                s.crc32c,
+                s.width,
+                s.height
+            ];
+            (statement.execute(row)?, count, 0)
+        }
+        Outcome::Lost { reason, maybe_stored } => {
+            let mut statement = transaction.prepare_cached(
+                "INSERT OR IGNORE INTO frame (camera, seq, last, session, lost, maybe_stored)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
+            let row = params![num, first, last, settled.session, reason.as_str(), maybe_stored];
+            (statement.execute(row)?, 0, count)
+        }
+    };
+    if inserted == 0 {
+        return Ok(false);
+    }
+    transaction
+        .prepare_cached("UPDATE camera SET stored = stored + ?2, lost = lost + ?3 WHERE num = ?1")?
+        .execute(params![num, stored, lost])?;
+    Ok(true)
+}
+
+/// Where the journal's files lie in a state directory.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub database: PathBuf,
+    pub secrets: PathBuf,
+    pub lock: PathBuf,
+}

@@ -1,0 +1,58 @@
+//! Wall-clock time as framehaul keeps it.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct UnixMicros(pub i64);
+
+const RFC3339: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+impl UnixMicros {
+    /// The wall clock's time now.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// The same instant as a calendar date in UTC. Times outside the years -9999 to 9999 become 1970.
+    pub fn to_utc(self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// Seconds since 1970, as Prometheus writes times.
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+/// RFC 3339 in UTC with six decimals: `2026-01-02T03:04:05.000006Z`.
+impl fmt::Display for UnixMicros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.to_utc().format(RFC3339).map_err(|_| fmt::Error)?;
+        f.write_str(&text)
+    }
+}
+
+impl serde::Serialize for UnixMicros {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_rfc3339_with_microseconds() {
+        assert_eq!(UnixMicros(1_767_323_045_000_006).to_string(), "2026-01-02T03:04:05.000006Z");
+        assert_eq!(UnixMicros(0).to_string(), "1970-01-01T00:00:00.000000Z");
+    }
+}

@@ -1,0 +1,65 @@
+//! The end, in phases, each with a deadline and a line that says what is left.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix::Addr;
+use actix_web::dev::ServerHandle;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::actors::{Hub, StopCapture, StopUploads, Supervisor};
+use crate::journal::{Journal, Ledgers};
+
+/// Time the capture processes get to take leave of their cameras.
+const CAPTURE_DEADLINE: Duration = Duration::from_secs(5);
+/// Time aborted uploads get to put their frames back.
+const RETURN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What has to be ended.
+pub struct Ending {
+    pub supervisor: Addr<Supervisor>,
+    pub hub: Hub,
+    pub journal: Journal,
+    pub ledgers: Ledgers,
+    pub server: ServerHandle,
+    pub writer: JoinHandle<()>,
+}
+
+/// Ends everything: no new frames, then what is there is stored as far as `deadline` allows, the rest is recorded as
+/// lost, the books are closed. HTTP goes last, so that all of it can be watched.
+pub async fn run(ending: Ending, deadline: Duration) {
+    let Ending { supervisor, hub, journal, ledgers, server, writer } = ending;
+    info!("stopping capture");
+    let captured = timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await.is_ok();
+    if !captured {
+        warn!("some capture processes are still running");
+    }
+
+    let (frames, bytes) = hub.load();
+    info!(frames, bytes, "storing what is left, for {deadline:?} at most");
+    let drained = timeout(deadline, hub.emptied()).await.is_ok();
+    hub.close();
+    if !drained {
+        supervisor.do_send(StopUploads);
+        if timeout(RETURN_DEADLINE, hub.returned()).await.is_err() {
+            warn!("some uploads did not end");
+        }
+        let lost = hub.give_up();
+        warn!(lost, "not stored within the deadline: recorded as lost(shutdown)");
+    }
+
+    // With a capture still running, seqs may still be issued; then the rest of its block stays for the next start.
+    if captured {
+        for ledger in ledgers.all() {
+            journal.return_unused(ledger.camera().clone(), ledger.next_seq());
+        }
+    }
+    journal.barrier().await;
+    info!("the journal is complete; stopping HTTP");
+    server.stop(true).await;
+    journal.close();
+    if writer.join().is_err() {
+        warn!("the journal's thread panicked at the end");
+    }
+}

@@ -1,0 +1,28 @@
+//! Buckets: where objects go. Create-only, so that repeating a put is harmless.
+
+mod bucket;
+mod file;
+mod gcs;
+
+use std::sync::Arc;
+
+pub use bucket::{Bucket, BucketError, BucketErrorKind, Created, ObjectInfo};
+pub use file::FileBucket;
+pub use gcs::GcsBucket;
+
+use crate::config::Destination;
+
+/// Opens the bucket of a destination. Call it on the runtime that will do the uploads, and keep that one alive: clients
+/// refresh their tokens there.
+///
+/// # Errors
+///
+/// When the directory cannot be used, or the credentials cannot be read. Whether a remote bucket answers is not asked.
+pub async fn open(destination: &Destination) -> Result<Arc<dyn Bucket>, BucketError> {
+    Ok(match destination {
+        Destination::File { dir } => Arc::new(FileBucket::open(dir.clone())?),
+        Destination::Gcs { bucket, prefix, endpoint, credentials } => {
+            Arc::new(GcsBucket::open(bucket, prefix, endpoint.as_deref(), credentials).await?)
+        }
+    })
+}

@@ -1,0 +1,110 @@
+//! What the demo shows while it runs: a table that is redrawn in its place on a terminal, a line now and then elsewhere.
+
+use std::io::{IsTerminal, Write};
+
+use super::daemon::Camera;
+
+/// Where there is no terminal, the table comes once in so many ticks.
+const PLAIN_EVERY: u64 = 5;
+
+/// Standard error, as a screen.
+#[derive(Debug)]
+pub(super) struct Screen {
+    terminal: bool,
+    /// Lines of the table that stands at the bottom.
+    drawn: usize,
+    ticks: u64,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), drawn: 0, ticks: 0 }
+    }
+
+    /// Prints a text above the table.
+    pub(super) fn say(&mut self, text: &str) {
+        self.write(&format!("{}{text}\n", self.erase()));
+        self.drawn = 0;
+    }
+
+    /// Shows the cameras as they are now; to be called once a second.
+    pub(super) fn tick(&mut self, elapsed: u64, cameras: &[Camera]) {
+        if self.terminal {
+            let table = table(cameras);
+            self.write(&format!("{}{table}", self.erase()));
+            self.drawn = table.lines().count();
+        } else if self.ticks.is_multiple_of(PLAIN_EVERY) {
+            let cameras: Vec<String> = cameras.iter().map(line).collect();
+            self.write(&format!("{elapsed:>4} s  {}\n", cameras.join("; ")));
+        }
+        self.ticks += 1;
+    }
+
+    /// The control sequence that removes the table: that many lines up, then everything from there on.
+    fn erase(&self) -> String {
+        if self.drawn == 0 { String::new() } else { format!("\x1b[{}F\x1b[J", self.drawn) }
+    }
+
+    fn write(&self, text: &str) {
+        // A screen that has gone is no reason to stop hauling.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// Frames that are captured and not in the list yet.
+fn lag(camera: &Camera) -> u64 {
+    camera.status.totals.captured.saturating_sub(camera.status.watermark)
+}
+
+fn line(camera: &Camera) -> String {
+    let status = &camera.status;
+    let (stored, lost) = (status.totals.stored, status.totals.lost);
+    format!("{} {} {:.1} fps, stored {stored}, lag {}, lost {lost}", camera.id, status.state, status.fps, lag(camera))
+}
+
+fn table(cameras: &[Camera]) -> String {
+    let width = cameras.iter().map(|camera| camera.id.len()).max().unwrap_or(0).max("camera".len());
+    let head = ["camera", "state", "fps", "stored", "lag", "lost"];
+    let mut text = row(width, head);
+    for camera in cameras {
+        let Camera { id, status } = camera;
+        let [fps, stored] = [format!("{:.1}", status.fps), status.totals.stored.to_string()];
+        let [lag, lost] = [lag(camera), status.totals.lost].map(|count| count.to_string());
+        text += &row(width, [id, &status.state, &fps, &stored, &lag, &lost]);
+        if let Some(message) = status.last_error.as_ref().and_then(|error| error["message"].as_str()) {
+            // Cut short: a line that wraps would not be erased.
+            text += &format!("  {:.76}\n", message.lines().next().unwrap_or_default());
+        }
+    }
+    text
+}
+
+fn row(width: usize, [camera, state, fps, stored, lag, lost]: [&str; 6]) -> String {
+    format!("{camera:<width$}  {state:<12} {fps:>6} {stored:>8} {lag:>5} {lost:>6}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::daemon::{Status, Totals};
+
+    fn camera(id: &str, watermark: u64) -> Camera {
+        let totals = Totals { captured: 107, stored: 100, lost: 1, in_flight: 6 };
+        let status = Status { state: "streaming".into(), fps: 24.96, totals, watermark, last_error: None };
+        Camera { id: id.into(), status }
+    }
+
+    #[test]
+    fn a_camera_takes_one_row() {
+        let mut failed = camera("yard", 107);
+        failed.status.last_error = Some(serde_json::json!({"message": "nobody there\nreally"}));
+        assert_eq!(
+            table(&[camera("main-1080p", 101), failed]),
+            "camera      state           fps   stored   lag   lost\n\
+             main-1080p  streaming      25.0      100     6      1\n\
+             yard        streaming      25.0      100     0      1\n  \
+               nobody there\n"
+        );
+        assert_eq!(line(&camera("yard", 101)), "yard streaming 25.0 fps, stored 100, lag 6, lost 1");
+    }
+}

@@ -1,0 +1,88 @@
+//! The server as a program.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::knobs::Knobs;
+use super::server::{GcsServer, Options};
+
+/// Cloud Storage's JSON API on 127.0.0.1, with faults on demand.
+///
+/// Prints one line, {"endpoint":"http://127.0.0.1:PORT"}, when it listens. GET and PUT /_testbed/knobs show and change
+/// the faults while it runs, GET /_testbed/stats shows what it has counted.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// TCP port; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// A bucket that there is; may be given several times.
+    #[arg(long = "bucket", value_name = "NAME", required_unless_present = "any_bucket")]
+    pub buckets: Vec<String>,
+    /// Make every bucket that somebody names.
+    #[arg(long)]
+    pub any_bucket: bool,
+    /// Keep the objects' bytes in files in this directory instead of in memory.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Keep only metadata and checksums, and throw the bytes away.
+    #[arg(long, conflicts_with = "root")]
+    pub discard: bool,
+    /// End when standard input is closed, so as not to outlive the program that started this one.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
+    /// The faults to start with.
+    #[command(flatten)]
+    pub knobs: Knobs,
+}
+
+/// Runs the server until SIGTERM, SIGINT or, if asked for, the end of standard input.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    // Before the endpoint is printed: whoever has read it may send a signal at once.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let server = GcsServer::start(Options {
+        port: args.port,
+        buckets: args.buckets,
+        any_bucket: args.any_bucket,
+        root: args.root,
+        discard: args.discard,
+        knobs: args.knobs,
+    })?;
+    let line = serde_json::json!({ "endpoint": server.endpoint() });
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot print the endpoint on standard output")?;
+    drop(stdout);
+
+    let stdin_closed = args.until_stdin_closes.then(stdin_closed).transpose()?;
+    let stdin_closed = async {
+        match stdin_closed {
+            // The sender goes when the reader ends, however it ends.
+            Some(closed) => drop(closed.await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = stdin_closed => {}
+    }
+    Ok(())
+}
+
+/// Completes when standard input ends. A plain thread reads it, because a blocking task of the runtime would keep the
+/// process from ending for as long as nobody closes the input.
+fn stdin_closed() -> anyhow::Result<oneshot::Receiver<()>> {
+    let (closed, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("stdin".into())
+        .spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = closed.send(());
+        })
+        .context("cannot start the thread that reads standard input")?;
+    Ok(receiver)
+}

@@ -1,0 +1,192 @@
+//! What the server does to its clients, and the dice it throws for it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+/// How the server misbehaves. Everything can be changed while it runs; the default is a server without faults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
+#[serde(default, deny_unknown_fields)]
+pub struct Knobs {
+    /// Fixed part of the latency of uploads and object reads, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    pub latency_ms: u64,
+    /// Median of the lognormal part of that latency, in milliseconds; 0 means that there is no such part.
+    #[arg(long, default_value_t = 0.0)]
+    pub latency_median_ms: f64,
+    /// Sigma of the lognormal part: 0.5 puts the 99th percentile at 3.2 medians, 1 at 10.
+    #[arg(long, default_value_t = 0.0)]
+    pub latency_sigma: f64,
+    /// How fast a request body is read on each connection, in bytes per second; unlimited when absent.
+    #[arg(long)]
+    pub bandwidth_bytes_per_s: Option<u64>,
+    /// Share of calls answered with 503, from 0 to 1. Nothing of such a call takes effect.
+    #[arg(long, default_value_t = 0.0)]
+    pub rate_503: f64,
+    /// Share of calls answered with 429, from 0 to 1. Nothing of such a call takes effect.
+    #[arg(long, default_value_t = 0.0)]
+    pub rate_429: f64,
+    /// The `Retry-After` of injected answers, in seconds; no such header when absent.
+    #[arg(long)]
+    pub retry_after_s: Option<u32>,
+    /// Answers every call with this status, as a revoked key (401), a missing permission (403) or a lost bucket (404)
+    /// would.
+    #[arg(long)]
+    pub refuse_status: Option<u16>,
+    /// Where the random numbers start. They start again when this value changes, and only then.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Computes the MD5 of every object, as Cloud Storage does. It costs more than all other work on an upload, so
+    /// without this only an MD5 that the client supplied is checked, kept and reported.
+    #[arg(long)]
+    pub md5: bool,
+}
+
+impl Knobs {
+    /// These knobs with those in `patch`, a JSON object, put in their place. Changes nothing when it fails.
+    pub(super) fn patched(&self, patch: &[u8]) -> anyhow::Result<Knobs> {
+        let patch: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(patch).context("the change of knobs must be a JSON object")?;
+        let mut all = serde_json::to_value(self).context("cannot write the knobs as JSON")?;
+        if let Some(all) = all.as_object_mut() {
+            all.extend(patch);
+        }
+        let knobs: Knobs = serde_json::from_value(all).context("cannot change the knobs")?;
+        knobs.validate()?;
+        Ok(knobs)
+    }
+
+    /// Refuses values that mean nothing.
+    pub(super) fn validate(&self) -> anyhow::Result<()> {
+        for (name, rate) in [("rate_503", self.rate_503), ("rate_429", self.rate_429)] {
+            if !(0.0..=1.0).contains(&rate) {
+                bail!("knob `{name}` is {rate}: it is a share of all calls, from 0 to 1");
+            }
+        }
+        if self.rate_503 + self.rate_429 > 1.0 {
+            bail!("knobs `rate_503` ({}) and `rate_429` ({}) add up to more than 1", self.rate_503, self.rate_429);
+        }
+        if !(0.0..=600_000.0).contains(&self.latency_median_ms) {
+            bail!("knob `latency_median_ms` is {}: it goes from 0 to 600000", self.latency_median_ms);
+        }
+        if !(0.0..=4.0).contains(&self.latency_sigma) {
+            bail!("knob `latency_sigma` is {}: it goes from 0 to 4", self.latency_sigma);
+        }
+        if self.bandwidth_bytes_per_s == Some(0) {
+            bail!("knob `bandwidth_bytes_per_s` is 0: give at least 1, or null for no limit");
+        }
+        if let Some(status) = self.refuse_status
+            && !(400..=599).contains(&status)
+        {
+            bail!("knob `refuse_status` is {status}: it is an HTTP error, from 400 to 599");
+        }
+        Ok(())
+    }
+}
+
+/// The random numbers behind the knobs. Faults and latencies have a sequence each, so that turning a latency on does
+/// not change which calls fail.
+#[derive(Debug)]
+pub(super) struct Dice {
+    faults: fastrand::Rng,
+    latencies: fastrand::Rng,
+}
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Dice {
+        let mut faults = fastrand::Rng::with_seed(seed);
+        let latencies = faults.fork();
+        Dice { faults, latencies }
+    }
+
+    /// The status to inject into the next call, if any. Throws one number per call, whatever the rates are.
+    pub(super) fn fault(&mut self, knobs: &Knobs) -> Option<u16> {
+        let thrown = self.faults.f64();
+        if thrown < knobs.rate_503 {
+            Some(503)
+        } else if thrown < knobs.rate_503 + knobs.rate_429 {
+            Some(429)
+        } else {
+            None
+        }
+    }
+
+    /// How long the next upload or read takes.
+    pub(super) fn latency(&mut self, knobs: &Knobs) -> Duration {
+        let mut ms = knobs.latency_ms as f64;
+        if knobs.latency_median_ms > 0.0 {
+            ms += knobs.latency_median_ms * (knobs.latency_sigma * self.normal()).exp();
+        }
+        Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(Duration::MAX)
+    }
+
+    /// A standard normal number, after Box and Muller.
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.latencies.f64()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.latencies.f64()).cos()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_changes_what_it_names_and_nothing_else() {
+        let knobs = Knobs { rate_503: 0.25, retry_after_s: Some(3), ..Knobs::default() };
+        let changed = knobs.patched(br#"{"latency_ms": 7, "retry_after_s": null}"#).unwrap();
+        assert_eq!(changed, Knobs { rate_503: 0.25, latency_ms: 7, ..Knobs::default() });
+    }
+
+    #[test]
+    fn a_meaningless_patch_is_refused_by_name() {
+        for (patch, named) in [
+            (r#"{"rate_504": 0.1}"#, "rate_504"),
+            (r#"{"rate_503": 1.5}"#, "rate_503"),
+            (r#"{"rate_503": 0.6, "rate_429": 0.6}"#, "rate_429"),
+            (r#"{"latency_sigma": -1}"#, "latency_sigma"),
+            (r#"{"latency_median_ms": 1e9}"#, "latency_median_ms"),
+            (r#"{"bandwidth_bytes_per_s": 0}"#, "bandwidth_bytes_per_s"),
+            (r#"{"refuse_status": 200}"#, "refuse_status"),
+            (r#"[1]"#, "JSON object"),
+        ] {
+            let error = Knobs::default().patched(patch.as_bytes()).unwrap_err();
+            assert!(format!("{error:#}").contains(named), "{patch}: {error:#}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_throws_the_same_faults_whether_or_not_there_is_a_latency() {
+        let knobs =
+            Knobs { rate_503: 0.3, rate_429: 0.2, latency_median_ms: 10.0, latency_sigma: 1.0, ..Knobs::default() };
+        let mut plain = Dice::new(42);
+        let mut late = Dice::new(42);
+        let mut other = Dice::new(43);
+        let plain: Vec<_> = (0..1000).map(|_| plain.fault(&knobs)).collect();
+        let with_latency: Vec<_> = (0..1000)
+            .map(|_| {
+                late.latency(&knobs);
+                late.fault(&knobs)
+            })
+            .collect();
+        assert_eq!(plain, with_latency);
+        assert_ne!(plain, (0..1000).map(|_| other.fault(&knobs)).collect::<Vec<_>>());
+        let count = |status| plain.iter().filter(|fault| **fault == status).count();
+        // Five standard deviations on either side.
+        assert!((228..=372).contains(&count(Some(503))), "{}", count(Some(503)));
+        assert!((137..=263).contains(&count(Some(429))), "{}", count(Some(429)));
+    }
+
+    #[test]
+    fn the_lognormal_latency_has_its_median_and_its_tail() {
+        let knobs = Knobs { latency_ms: 5, latency_median_ms: 20.0, latency_sigma: 0.5, ..Knobs::default() };
+        let mut dice = Dice::new(1);
+        let mut ms: Vec<f64> = (0..20_001).map(|_| dice.latency(&knobs).as_secs_f64() * 1000.0).collect();
+        ms.sort_by(f64::total_cmp);
+        let (median, p99) = (ms[10_000] - 5.0, ms[19_801] - 5.0);
+        assert!((19.0..21.0).contains(&median), "median {median}");
+        // exp(2.326 * 0.5) = 3.2 medians.
+        assert!((59.0..69.0).contains(&p99), "p99 {p99}");
+    }
+}

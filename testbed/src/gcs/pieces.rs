@@ -1,0 +1,106 @@
+//! The bytes of a request body, as they came off the socket.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+/// A body in the slices in which it arrived. Nothing is joined until somebody asks for it, so a body that is only
+/// checked is never copied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pieces {
+    slices: Vec<Bytes>,
+    len: usize,
+}
+
+impl Pieces {
+    /// Appends the next slice.
+    pub(super) fn push(&mut self, slice: Bytes) {
+        if !slice.is_empty() {
+            self.len += slice.len();
+            self.slices.push(slice);
+        }
+    }
+
+    /// Bytes in all slices.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The part of the body in `range`, sharing its memory.
+    pub(super) fn slice(&self, range: Range<usize>) -> Pieces {
+        let mut part = Pieces::default();
+        let mut start = 0;
+        for slice in &self.slices {
+            let end = start + slice.len();
+            if end > range.start && start < range.end {
+                let from = range.start.max(start) - start;
+                let to = range.end.min(end) - start;
+                part.push(slice.slice(from..to));
+            }
+            start = end;
+        }
+        part
+    }
+
+    /// All bytes in one allocation of exactly their length.
+    ///
+    /// This is the one copy an upload pays for when its body is kept, and it does not show beside the page faults of
+    /// that memory. The slices, were they kept, would hold on to the read buffers and all else that was read into them.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        let mut joined = Vec::with_capacity(self.len);
+        for slice in &self.slices {
+            joined.extend_from_slice(slice);
+        }
+        Bytes::from(joined)
+    }
+
+    /// The CRC32C of all bytes.
+    pub(super) fn crc32c(&self) -> u32 {
+        self.slices.iter().fold(0, |crc, slice| crc32c::crc32c_append(crc, slice))
+    }
+
+    /// The MD5 of all bytes.
+    pub(super) fn md5(&self) -> [u8; 16] {
+        use md5::Digest as _;
+        let mut hash = md5::Md5::new();
+        for slice in &self.slices {
+            hash.update(slice);
+        }
+        hash.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(parts: &[&'static str]) -> Pieces {
+        let mut pieces = Pieces::default();
+        for part in parts {
+            pieces.push(Bytes::from_static(part.as_bytes()));
+        }
+        pieces
+    }
+
+    #[test]
+    fn every_slice_equals_that_of_the_joined_bytes() {
+        let whole = "abcdefghij";
+        let cut = pieces(&["abc", "", "d", "efghi", "j"]);
+        assert_eq!(cut.len(), whole.len());
+        for from in 0..=whole.len() {
+            for to in from..=whole.len() {
+                let part = cut.slice(from..to);
+                assert_eq!(part.to_bytes(), whole[from..to], "{from}..{to}");
+                assert_eq!(part.len(), to - from);
+            }
+        }
+    }
+
+    #[test]
+    fn checksums_do_not_depend_on_the_cuts() {
+        // The check value of CRC-32C, and an MD5 of RFC 1321's test suite.
+        assert_eq!(pieces(&["1234", "", "56789"]).crc32c(), 0xe306_9283);
+        let md5 = pieces(&["message", " dig", "est"]).md5();
+        assert_eq!(u128::from_be_bytes(md5), 0xf96b_697d_7cb7_938d_525a_2f31_aaf1_61d0);
+    }
+}

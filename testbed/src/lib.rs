@@ -1,0 +1,13 @@
+//! Real parts to test framehaul against: RTSP cameras whose pictures say which they are, a Cloud Storage server, and the oracle
+//! that judges a bucket by the pixels in it.
+//!
+//! [`cameras`] serves clips ([`clip`]) with a mark ([`mark`]) in every picture, [`gcs`] takes the objects, and [`oracle`] reads the
+//! marks back from what framehaul stored. Nothing here shares code with framehaul: a common mistake could not be seen.
+
+#![forbid(unsafe_code)]
+
+pub mod cameras;
+pub mod clip;
+pub mod gcs;
+pub mod mark;
+pub mod oracle;

@@ -1,0 +1,43 @@
+//! The test bed's command line; see the library for what its parts do.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use testbed::{cameras, gcs, oracle};
+
+/// Real parts to test framehaul against
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Serve RTSP cameras on 127.0.0.1 whose pictures carry their number
+    Cameras(cameras::Args),
+    /// Serve Cloud Storage's JSON API, with faults on demand
+    Gcs(gcs::Args),
+    /// Judge by the pixels whether a bucket holds what the cameras showed
+    Oracle(oracle::Args),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().part {
+        Part::Cameras(args) => block_on(cameras::run(args)),
+        Part::Gcs(args) => block_on(gcs::run(args)),
+        Part::Oracle(args) => oracle::run(args),
+    }
+}
+
+fn block_on(part: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let result = runtime.block_on(part);
+    // Not waiting for blocking tasks: one that reads standard input or makes a clip would hold up the end.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}

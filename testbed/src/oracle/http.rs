@@ -1,0 +1,80 @@
+//! A small blocking HTTP client that keeps its connections.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::header::AUTHORIZATION;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::runtime::Runtime;
+
+/// How long a request may take, answer included.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Gets `http://` URLs. Can be shared by threads: each then has a connection of its own.
+///
+/// The caller waits; the requests themselves run on a thread of the client's own, so that it can be used and dropped inside
+/// another runtime too.
+#[derive(Debug)]
+pub struct Http {
+    /// Always there until `drop`.
+    runtime: Option<Runtime>,
+    client: Client<HttpConnector, Empty<Bytes>>,
+}
+
+impl Http {
+    /// Starts the client's thread; connections are opened when needed.
+    pub fn new() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("cannot start the HTTP client's runtime")?;
+        Ok(Self { runtime: Some(runtime), client: Client::builder(TokioExecutor::new()).build_http() })
+    }
+
+    /// The body of `GET url`, with a bearer token if given. Any status but 200 is an error that shows the answer's beginning.
+    pub fn get(&self, url: &str, bearer: Option<&str>) -> anyhow::Result<Bytes> {
+        let mut request = Request::get(url);
+        if let Some(token) = bearer {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Empty::new()).with_context(|| format!("cannot ask for `{url}`"))?;
+        let client = self.client.clone();
+        let (answer, answered) = mpsc::channel();
+        self.runtime.as_ref().expect("the runtime is there until drop").spawn(async move {
+            let whole = async {
+                let response = client.request(request).await?;
+                let status = response.status();
+                anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+            };
+            let result = match tokio::time::timeout(DEADLINE, whole).await {
+                Ok(result) => result,
+                Err(_) => Err(anyhow::anyhow!("no complete answer within {DEADLINE:?}")),
+            };
+            // The receiver waits below until this is sent.
+            let _ = answer.send(result);
+        });
+        let (status, body) =
+            answered.recv().context("the HTTP client's thread panicked")?.with_context(|| format!("cannot get `{url}`"))?;
+        if status != hyper::StatusCode::OK {
+            let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+            bail!("cannot get `{url}`: {status}: {}", shown.trim());
+        }
+        Ok(body)
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would panic inside another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
