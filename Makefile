@@ -46,9 +46,9 @@ lint: deps ## Check format, clippy's warnings and the docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 .PHONY: accept
-accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1
+accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1 [LINES=2,5]
 	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? make accept NAME=live-path-1' >&2; exit 1; }
-	@target/debug/testbed accept --name '$(NAME)'
+	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
 .PHONY: audit
 audit: ## Check the licences and sources of all crates by deny.toml (needs cargo-deny, installed by hand)

@@ -18,11 +18,17 @@ const RETURN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What has to be ended.
 pub struct Ending {
+    /// The root of the actors.
     pub supervisor: Addr<Supervisor>,
+    /// Where frames wait.
     pub hub: Hub,
+    /// The journal.
     pub journal: Journal,
+    /// All cameras' accounts.
     pub ledgers: Ledgers,
+    /// The HTTP server.
     pub server: ServerHandle,
+    /// The journal's thread.
     pub writer: JoinHandle<()>,
 }
 

@@ -21,13 +21,19 @@ use crate::storage::{Bucket, BucketError, BucketErrorKind, Created};
 /// What every UploadActor shares.
 #[derive(Clone)]
 pub struct UploadRecipe {
+    /// Where frames wait.
     pub hub: Hub,
+    /// Where they go.
     pub bucket: Arc<dyn Bucket>,
     /// The runtime on which the bucket's client was made; it lives as long as the process.
     pub runtime: Handle,
+    /// How they go.
     pub settings: UploadSettings,
+    /// What their objects are called.
     pub template: KeyTemplate,
+    /// This state directory's origin, which stands in every name.
     pub origin: Origin,
+    /// The daemon's metrics.
     pub metrics: Metrics,
 }
 

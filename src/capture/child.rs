@@ -268,22 +268,28 @@ mod tests {
 
     /// A pipe that takes nothing until it is opened.
     #[derive(Clone, Default)]
-    struct Pipe(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Pipe(Arc<(Mutex<Content>, Condvar)>);
+
+    #[derive(Default)]
+    struct Content {
+        open: bool,
+        bytes: Vec<u8>,
+    }
 
     impl Pipe {
         fn open(&self) {
-            self.0.0.lock().unwrap().0 = true;
+            self.0.0.lock().unwrap().open = true;
             self.0.1.notify_all();
         }
         fn content(&self) -> Vec<u8> {
-            self.0.0.lock().unwrap().1.clone()
+            self.0.0.lock().unwrap().bytes.clone()
         }
     }
 
     impl Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            let mut guard = self.0.1.wait_while(self.0.0.lock().unwrap(), |(open, _)| !*open).unwrap();
-            guard.1.extend_from_slice(bytes);
+            let mut guard = self.0.1.wait_while(self.0.0.lock().unwrap(), |content| !content.open).unwrap();
+            guard.bytes.extend_from_slice(bytes);
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {

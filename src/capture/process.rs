@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use super::diagnosis::diagnose;
 use super::wire::{CapturedFrame, ChildSettings, MAX_MESSAGE_BYTES, Message, STOP, Stats};
-use super::{Diagnosis, ErrorKind, Scrubber, opencv};
+use super::{Diagnosis, ErrorKind, Scrubber, ffmpeg_options};
 use crate::model::{CameraId, CameraSpec};
 
 /// Time a child gets to take leave of its camera (TEARDOWN) before it is killed.
@@ -97,7 +97,10 @@ impl CaptureProcess {
         // A clean environment: nothing of the daemon's reaches a process that decodes hostile streams.
         let mut child = Command::new(engine)
             .env_clear()
-            .env(opencv::OPTIONS_VARIABLE, opencv::ffmpeg_options(spec.transport, settings.read_timeout_ms))
+            .env(
+                ffmpeg_options::OPTIONS_VARIABLE,
+                ffmpeg_options::ffmpeg_options(spec.transport, settings.read_timeout_ms),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,6 +1,6 @@
 //! The seam between the capture loop and a media library.
 
-/// Something that yields pictures one after the other. The capture loop is written against it; `opencv` implements it.
+/// Something that yields pictures one after the other. The capture loop is written against it; each engine's binary implements it.
 pub trait FrameSource {
     /// Moves to the next picture without converting it. Blocks until there is one.
     ///

@@ -146,7 +146,7 @@ impl Reader {
                 .prepare_cached(
                     "SELECT seq, last FROM frame WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND seq > ?2",
                 )?
-                .query_map(params![camera.as_str(), watermark as i64], |row| read_seqs(row))?
+                .query_map(params![camera.as_str(), watermark as i64], read_seqs)?
                 .collect()
         })
     }

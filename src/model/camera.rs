@@ -210,7 +210,7 @@ fn check_url(text: &str) -> Result<String, FieldProblem> {
     if !SCHEMES.contains(&url.scheme()) {
         return problem(format!("has the scheme `{}`: use {}", url.scheme(), SCHEMES.join(" or ")));
     }
-    if !url.host_str().is_some_and(|host| Host::parse(host).is_ok()) {
+    if url.host_str().is_none_or(|host| Host::parse(host).is_err()) {
         return problem("names no valid host: write rtsp://host[:port]/path".to_owned());
     }
     if url.port() == Some(0) {

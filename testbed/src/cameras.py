@@ -1,11 +1,11 @@
 """An RTSP server with one mount per camera, playing ready-made H.264 clips.
 
-Reads its configuration as one line of JSON on standard input and leaves when that input closes, so that it cannot outlive
-the process that started it. Prints {"port": N} when it accepts connections.
+Reads its configuration as one line of JSON on standard input and leaves when that input closes, so that it cannot
+outlive the process that started it. Prints {"port": N} when it accepts connections.
 
-Every client gets a pipeline of its own, which starts at the key frame the wall clock has reached last: a client that comes
-back after an outage finds the frame counter advanced by the length of the outage. From there GStreamer's sinks do the
-pacing, by the time stamps; there are no timers here that a busy machine could delay.
+Every client gets a pipeline of its own, which starts at the key frame the wall clock has reached last: a client that
+comes back after an outage finds the frame counter advanced by the length of the outage. From there GStreamer's sinks do
+the pacing, by the time stamps; there are no timers here that a busy machine could delay.
 """
 
 import json
@@ -84,7 +84,8 @@ class Auth(GstRtspServer.RTSPAuth):
 
 def factory_for(camera, pool):
     factory = GstRtspServer.RTSPMediaFactory()
-    # Not shared (the default): each client its own pipeline. The clip repeats SPS and PPS by itself, before each key frame.
+    # Not shared (the default): each client its own pipeline. The clip repeats SPS and PPS by itself, before each key
+    # frame.
     factory.set_launch(
         "( appsrc name=source format=time stream-type=stream max-buffers=2"
         " caps=video/x-h264,stream-format=byte-stream,alignment=au"

@@ -1,8 +1,9 @@
 //! RTSP cameras on 127.0.0.1: GStreamer's RTSP server in a process of its own, playing clips with marks.
 //!
-//! The server is the child `cameras.py`. It gets its configuration, passwords included, on standard input, and it leaves when that
-//! closes, so that it does not outlive this process however this one ends. It has its own process group: Ctrl-C reaches only
-//! us, and a frozen server whose parent dies is woken and hung up by the kernel instead of lying there stopped for ever.
+//! The server is the child `cameras.py`. It gets its configuration, passwords included, on standard input, and it
+//! leaves when that closes, so that it does not outlive this process however this one ends. It has its own process
+//! group: Ctrl-C reaches only us, and a frozen server whose parent dies is woken and hung up by the kernel instead of
+//! lying there stopped for ever.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -12,12 +13,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 mod command;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub use command::{Args, run};
 pub use spec::CameraSpec;
@@ -25,7 +28,8 @@ pub use spec::CameraSpec;
 /// Debian's Python: GStreamer's bindings are packages of that one.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// How long the server may take from its start until it listens. It reads all clips before; a busy machine may need a while.
+/// How long the server may take from its start until it listens. It reads all clips before; a busy machine may need a
+/// while.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running RTSP server. Dropping it kills the server and waits for its end.
@@ -35,18 +39,20 @@ pub struct CameraServer {
     cache_dir: PathBuf,
     port: u16,
     child: Child,
+    /// False once the child has been waited for: its process id may be somebody else's then.
+    ours: bool,
     /// Gets its word when the server's standard output closes, which is when it ends.
     ended: Option<tokio::sync::oneshot::Receiver<()>>,
 }
 
 impl CameraServer {
-    /// Makes the clips that are missing in `cache_dir`, starts the server on `port` of 127.0.0.1 (0: any free one) and returns
-    /// when it accepts connections. Blocks: 10 s and more for new clips, well under a second otherwise.
+    /// Makes the clips that are missing in `cache_dir`, starts the server on `port` of 127.0.0.1 (0: any free one) and
+    /// returns when it accepts connections. Blocks: 10 s and more for new clips, well under a second otherwise.
     pub fn start(specs: &[CameraSpec], port: u16, cache_dir: impl AsRef<Path>) -> anyhow::Result<Self> {
         spec::validate(specs)?;
         let cache_dir = cache_dir.as_ref();
         let (child, port, ended) = launch(specs, port, cache_dir)?;
-        Ok(Self { specs: specs.to_vec(), cache_dir: cache_dir.to_owned(), port, child, ended: Some(ended) })
+        Ok(Self { specs: specs.to_vec(), cache_dir: cache_dir.to_owned(), port, child, ours: true, ended: Some(ended) })
     }
 
     /// The cameras it was started with.
@@ -78,6 +84,7 @@ impl CameraServer {
         // An error means that it is gone; then there is only its status left to collect.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.ours = false;
     }
 
     /// Stops the server with SIGSTOP: connections stay open and fall silent.
@@ -94,7 +101,7 @@ impl CameraServer {
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.kill();
         let (child, _, ended) = launch(&self.specs, self.port, &self.cache_dir)?;
-        (self.child, self.ended) = (child, Some(ended));
+        (self.child, self.ours, self.ended) = (child, true, Some(ended));
         Ok(())
     }
 
@@ -105,14 +112,14 @@ impl CameraServer {
             let _ = ended.await;
             self.ended = None;
         }
+        self.ours = false;
         self.child.wait().context("cannot wait for the camera server")
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        // The child has not been waited for, or only after its end in `kill`: then the kernel says that there is no such process.
+        ensure!(self.ours, "cannot signal the camera server: it has ended, restart it");
         let pid = Pid::from_raw(self.pid() as i32).expect("a child's process id is positive");
-        kill_process(pid, signal)
-            .with_context(|| format!("cannot signal the camera server {}: has it ended?", self.pid()))
+        kill_process(pid, signal).with_context(|| format!("cannot signal the camera server {}", self.pid()))
     }
 }
 
@@ -217,7 +224,10 @@ fn hand_over(child: &mut Child, config: &[u8]) -> anyhow::Result<(u16, tokio::sy
     let line = ready.recv_timeout(READY_WITHIN).map_err(|error| match error {
         mpsc::RecvTimeoutError::Timeout => anyhow::anyhow!("no word from it within {READY_WITHIN:?}"),
         mpsc::RecvTimeoutError::Disconnected => {
-            anyhow::anyhow!("it ended at once (port taken, or Debian's python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-good missing?)")
+            anyhow::anyhow!(
+                "it ended at once: is the port taken, or one of Debian's python3-gi, gir1.2-gst-rtsp-server-1.0 and \
+                 gstreamer1.0-plugins-good missing?"
+            )
         }
     })?;
     let ready: Ready = serde_json::from_str(&line).with_context(|| format!("unexpected word `{line}`"))?;

@@ -1,7 +1,8 @@
 //! H.264 clips with a mark in every picture, made once and kept as files.
 //!
-//! A clip is an Annex-B stream with access-unit delimiters, one GOP after the other of exactly the same length, without B
-//! frames, parameter sets before each key frame: what a player needs to start at any GOP and to go round without a seam.
+//! A clip is an Annex-B stream with access-unit delimiters, one GOP after the other of exactly the same length, without
+//! B frames, parameter sets before each key frame: what a player needs to start at any GOP and to go round without a
+//! seam.
 
 use std::fs;
 use std::io::{BufWriter, Read, Write};
@@ -59,8 +60,8 @@ impl ClipSpec {
 
     /// The clip's path in `cache_dir`, made now if it is not there yet.
     ///
-    /// Takes some 10 s the first time for a minute of 1080p. Needs `ffmpeg` with libx264. Several processes may ask for the same
-    /// clip at once: each writes its own file, and the last rename wins.
+    /// Takes some 10 s the first time for a minute of 1080p. Needs `ffmpeg` with libx264. Several processes may ask for
+    /// the same clip at once: each writes its own file, and the last rename wins.
     pub fn cached(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
         let frames = self.frames()?;
         let Self { camera, width, height, fps, gop, .. } = self;
@@ -114,7 +115,8 @@ impl ClipSpec {
     }
 }
 
-/// Makes sure that the encoder kept to the promise: so many access units, a key frame at each GOP's start and nowhere else.
+/// Makes sure that the encoder kept to the promise: so many access units, a key frame at each GOP's start and nowhere
+/// else.
 fn check(path: &Path, frames: u16, gop: u32) -> anyhow::Result<()> {
     let mut stream = Vec::new();
     fs::File::open(path)?.read_to_end(&mut stream)?;
@@ -187,8 +189,8 @@ impl Painter {
     }
 }
 
-/// A plane twice `width` wide of random levels around 128: for each (cell, amplitude) a lattice of random heights `cell` pixels
-/// apart, interpolated between them, periodic in x.
+/// A plane twice `width` wide of random levels around 128: for each (cell, amplitude) a lattice of random heights
+/// `cell` pixels apart, interpolated between them, periodic in x.
 fn background(width: usize, height: usize, octaves: &[(usize, i32)], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut sums = vec![128i32; width * height];
     for &(cell, amplitude) in octaves {
@@ -210,4 +212,49 @@ fn background(width: usize, height: usize, octaves: &[(usize, i32)], random: &mu
     }
     let levels: Vec<u8> = sums.iter().map(|&sum| sum.clamp(16, 235) as u8).collect();
     levels.chunks_exact(width).flat_map(|row| row.iter().chain(row)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: ClipSpec = ClipSpec { camera: 1, width: 320, height: 240, fps: 10, gop: 15, seconds: 4 };
+
+    #[test]
+    fn a_clip_is_whole_gops_and_fits_its_mark() {
+        assert_eq!(SPEC.frames().unwrap(), 45);
+        assert_eq!(ClipSpec { gop: 10, ..SPEC }.frames().unwrap(), 40);
+        for (spec, word) in [
+            (ClipSpec { width: 321, ..SPEC }, "even"),
+            (ClipSpec { height: 100, ..SPEC }, "too small"),
+            (ClipSpec { fps: 0, ..SPEC }, "fps (0)"),
+            (ClipSpec { seconds: 6554, ..SPEC }, "too long"),
+        ] {
+            let message = spec.frames().unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_clip_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = SPEC.cached(dir.path()).unwrap();
+        check(&path, 45, 15).unwrap();
+        // What is there is taken as it is, and nothing else lies beside it.
+        fs::write(&path, b"kept").unwrap();
+        assert_eq!(SPEC.cached(dir.path()).unwrap(), path);
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // Anything else asked for is another file.
+        assert_ne!(ClipSpec { camera: 2, ..SPEC }.cached(dir.path()).unwrap(), path);
+    }
+
+    #[test]
+    fn a_clip_that_is_not_as_promised_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = SPEC.cached(dir.path()).unwrap();
+        assert!(check(&path, 46, 15).unwrap_err().to_string().contains("made 45 access units of 46"));
+        assert!(check(&path, 45, 5).unwrap_err().to_string().contains("access unit 5 is not a key frame"));
+        assert!(check(&path, 45, 45).unwrap_err().to_string().contains("access unit 15 is a key frame"));
+    }
 }

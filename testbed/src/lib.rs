@@ -1,13 +1,20 @@
-//! Real parts to test framehaul against: RTSP cameras whose pictures say which they are, a Cloud Storage server, and the oracle
-//! that judges a bucket by the pixels in it.
+//! Real parts to test framehaul against: RTSP cameras whose pictures say which they are, a Cloud Storage server, and
+//! the oracle that judges a bucket by the pixels in it.
 //!
-//! [`cameras`] serves clips ([`clip`]) with a mark ([`mark`]) in every picture, [`gcs`] takes the objects, and [`oracle`] reads the
-//! marks back from what framehaul stored. Nothing here shares code with framehaul: a common mistake could not be seen.
+//! [`cameras`] serves clips ([`clip`]) with a mark ([`mark`]) in every picture, [`gcs`] takes the objects, and
+//! [`oracle`] reads the marks back from what framehaul stored. Nothing here shares code with framehaul: a common
+//! mistake could not be seen.
 
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod cameras;
 pub mod clip;
+pub mod daemon;
+pub mod demo;
+#[cfg(test)]
+mod fixtures;
 pub mod gcs;
 pub mod mark;
 pub mod oracle;
+pub mod scenario;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use testbed::{cameras, gcs, oracle};
+use testbed::{accept, cameras, demo, gcs, oracle};
 
 /// Real parts to test framehaul against
 #[derive(Parser)]
@@ -18,8 +18,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Part {
+    /// Run a piece of work's acceptance and write docs/acceptance/NAME.json
+    Accept(accept::Args),
     /// Serve RTSP cameras on 127.0.0.1 whose pictures carry their number
     Cameras(cameras::Args),
+    /// Show the whole: cameras, daemon and bucket, judged at the end
+    Demo(demo::Args),
     /// Serve Cloud Storage's JSON API, with faults on demand
     Gcs(gcs::Args),
     /// Judge by the pixels whether a bucket holds what the cameras showed
@@ -28,7 +32,9 @@ enum Part {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().part {
+        Part::Accept(args) => accept::run(args),
         Part::Cameras(args) => block_on(cameras::run(args)),
+        Part::Demo(args) => demo::run(args),
         Part::Gcs(args) => block_on(gcs::run(args)),
         Part::Oracle(args) => oracle::run(args),
     }

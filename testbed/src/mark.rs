@@ -1,9 +1,9 @@
 //! The mark: which camera and which frame, written into the picture itself.
 //!
-//! A grid of black and white blocks stands twice in every picture, in its upper and in its lower part. Each copy has one row
-//! of alternating reference blocks and five rows of data: camera (16 bit), counter (32), clip length (16), CRC-16 (16), most
-//! significant bit first. Blocks are fractions of the picture, 1/20 of its width and height, so that a mark survives resizing
-//! as well as H.264 and JPEG.
+//! A grid of black and white blocks stands twice in every picture, in its upper and in its lower part. Each copy has
+//! one row of alternating reference blocks and five rows of data: camera (16 bit), counter (32), clip length (16),
+//! CRC-16 (16), most significant bit first. Blocks are fractions of the picture, 1/20 of its width and height, so that
+//! a mark survives resizing as well as H.264 and JPEG.
 //!
 //! Two copies, because a picture with lost packets is often half old and half new: such a one is [`Unreadable::Torn`].
 
@@ -173,4 +173,103 @@ pub(crate) fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xffff, |crc, &byte| {
         (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::clip::ClipSpec;
+    use crate::fixtures::jpegs_of;
+    use crate::oracle::decode;
+
+    const MARK: Mark = Mark { camera: 0xa5c3, counter: 1_234_567_890, clip_frames: 0x8001 };
+
+    fn drawn(mark: Mark, width: usize, height: usize) -> Vec<u8> {
+        let mut luma = vec![128; width * height];
+        mark.draw(&mut luma, width, height);
+        luma
+    }
+
+    #[test]
+    fn reads_what_it_drew_at_odd_sizes_too() {
+        let extremes = [
+            MARK,
+            Mark { camera: 0, counter: 0, clip_frames: 0 },
+            Mark { camera: u16::MAX, counter: u32::MAX, clip_frames: u16::MAX },
+        ];
+        for (width, height) in [MIN_SIZE, (176, 144), (320, 240), (321, 243), (1920, 1080), (2560, 1944)] {
+            for mark in extremes {
+                assert_eq!(Mark::read(&drawn(mark, width, height), width, height), Ok(mark), "{width}x{height}");
+            }
+        }
+    }
+
+    #[test]
+    fn says_why_it_cannot_read() {
+        let (width, height) = (320, 240);
+        let block = |luma: &mut [u8], row: usize, column: usize, level: u8| {
+            for y in edges(row, height) {
+                luma[y * width..][edges(column, width)].fill(level);
+            }
+        };
+        assert_eq!(Mark::read(&vec![128; width * height], width, height), Err(Unreadable::LowContrast { contrast: 0 }));
+        assert_eq!(Mark::read(&[128; 10], width, height), Err(Unreadable::TooSmall { width, height }));
+
+        let mut grey = drawn(MARK, width, height);
+        block(&mut grey, 2, 5, 126);
+        assert_eq!(Mark::read(&grey, width, height), Err(Unreadable::Unclear { row: 2, column: 3 }));
+
+        // Any single block the other way round is noticed, in either copy.
+        for top in TOPS {
+            for row in 1..=DATA_ROWS {
+                for column in 0..COLUMNS {
+                    let mut wrong = drawn(MARK, width, height);
+                    let was = wrong[(top + row) * height / GRID * width + (LEFT + column) * width / GRID];
+                    block(&mut wrong, top + row, LEFT + column, BLACK + WHITE - was);
+                    assert_eq!(Mark::read(&wrong, width, height), Err(Unreadable::Checksum), "{row} {column}");
+                }
+            }
+        }
+
+        let next = Mark { counter: MARK.counter + 1, ..MARK };
+        let mut torn = drawn(MARK, width, height);
+        torn[width * height / 2..].copy_from_slice(&drawn(next, width, height)[width * height / 2..]);
+        assert_eq!(Mark::read(&torn, width, height), Err(Unreadable::Torn { upper: MARK, lower: next }));
+    }
+
+    /// Encodes a clip, encodes it once more with `again`, makes JPEGs of low quality, and reads all their marks.
+    fn survives(spec: ClipSpec, again: &[&str], expected_size: (usize, usize)) {
+        let dir = tempfile::tempdir().unwrap();
+        let clip = spec.cached(dir.path()).unwrap();
+        let worse = dir.path().join("worse.h264");
+        let status = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&clip).args(again).arg(&worse).status();
+        assert!(status.expect("ffmpeg is installed").success());
+        let expected: Vec<_> = (0..spec.frames().unwrap())
+            .map(|index| Ok(Mark { camera: spec.camera, counter: index.into(), clip_frames: spec.frames().unwrap() }))
+            .collect();
+        let read: Vec<_> = jpegs_of(&["-i", worse.to_str().unwrap()], 15)
+            .iter()
+            .map(|jpeg| {
+                let (luma, width, height) = decode(jpeg).unwrap();
+                assert_eq!((width, height), expected_size);
+                Mark::read(&luma, width, height)
+            })
+            .collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn survives_h264_and_jpeg_at_a_small_size() {
+        let spec = ClipSpec { camera: 7, width: 320, height: 240, fps: 10, gop: 10, seconds: 5 };
+        survives(spec, &["-c", "copy"], (320, 240));
+        survives(spec, &["-c:v", "libx264", "-b:v", "60k", "-maxrate", "60k", "-bufsize", "60k"], (320, 240));
+    }
+
+    #[test]
+    fn survives_down_scaling() {
+        let spec = ClipSpec { camera: 8, width: 1920, height: 1080, fps: 10, gop: 10, seconds: 2 };
+        survives(spec, &["-vf", "scale=640:-2", "-c:v", "libx264", "-crf", "35"], (640, 360));
+    }
 }

@@ -16,7 +16,8 @@ pub struct Args {
     /// TCP port on 127.0.0.1; 0 takes any free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// name=a,size=640x480,fps=25,gop=25,user=u,password=p,number=7,seconds=64 (all but the name optional); may be repeated
+    /// name=a,size=640x480,fps=25,gop=25,user=u,password=p,number=7,seconds=64 (all but the name optional); may be
+    /// repeated
     #[arg(long = "camera", required = true, value_name = "SETTINGS")]
     cameras: Vec<CameraSpec>,
     /// Where the clips are kept [default: target/clips of the workspace]
@@ -49,7 +50,8 @@ struct Announced<'a> {
     number: u16,
 }
 
-/// Serves the cameras until a signal (SIGTERM, SIGINT) or, if asked for, the end of standard input. Fails when the server ends.
+/// Serves the cameras until a signal (SIGTERM, SIGINT) or, if asked for, the end of standard input. Fails when the
+/// server ends.
 pub async fn run(mut args: Args) -> anyhow::Result<()> {
     if let Some(seconds) = args.clip_seconds {
         args.cameras.iter_mut().for_each(|spec| spec.clip_seconds = seconds);

@@ -56,8 +56,14 @@ impl Daemon {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}: build it with `make build`, or name it with --framehaul", program.display()))?;
-        let api = Api { address: String::new(), token: String::new(), client: Client::builder(TokioExecutor::new()).build_http() };
+            .with_context(|| {
+                format!("cannot start {}: build it with `make build`, or name it with --framehaul", program.display())
+            })?;
+        let api = Api {
+            address: String::new(),
+            token: String::new(),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+        };
         let mut daemon = Self { child, log, token_file: state.join("admin.token"), api };
         daemon.until_ready(&state.join("http.addr")).await?;
         Ok(daemon)
@@ -73,11 +79,11 @@ impl Daemon {
         &self.token_file
     }
 
-    /// Adds what is known of the daemon to an error: whether it still runs, and the end of its log if not.
+    /// Adds to an error that the daemon has ended, if it has, and the end of its log.
     pub(super) fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
         match self.child.try_wait() {
             Ok(Some(status)) => error.context(self.obituary(status)),
-            _ => error.context(format!("framehaul's log is {}", self.log.display())),
+            _ => error,
         }
     }
 
@@ -97,7 +103,10 @@ impl Daemon {
             }
             Err(_) => {
                 self.child.kill().await.context("cannot kill framehaul")?;
-                bail!("framehaul did not end within {GONE_WITHIN:?} of SIGTERM and was killed; its log is {}", self.log.display())
+                bail!(
+                    "framehaul did not end within {GONE_WITHIN:?} of SIGTERM and was killed; its log is {}",
+                    self.log.display()
+                )
             }
         }
     }
@@ -122,7 +131,9 @@ impl Daemon {
 
     async fn try_ready(&mut self, address_file: &Path) -> anyhow::Result<()> {
         let read = |path: &Path| {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())).map(|text| text.trim().to_owned())
+            std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))
+                .map(|text| text.trim().to_owned())
         };
         self.api.address = format!("http://{}", read(address_file)?);
         self.api.token = read(&self.token_file)?;
@@ -219,7 +230,13 @@ impl Api {
     }
 
     /// Carries out one request; any status but `expected` is an error that shows the answer.
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>, expected: StatusCode) -> anyhow::Result<Bytes> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        expected: StatusCode,
+    ) -> anyhow::Result<Bytes> {
         let what = format!("{method} {path}");
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
@@ -238,7 +255,11 @@ impl Api {
             .await
             .with_context(|| format!("{what}: no answer within {ANSWER_WITHIN:?}"))?
             .with_context(|| what.clone())?;
-        ensure!(status == expected, "{what}: {status} instead of {expected}: {}", String::from_utf8_lossy(&answer).trim());
+        ensure!(
+            status == expected,
+            "{what}: {status} instead of {expected}: {}",
+            String::from_utf8_lossy(&answer).trim()
+        );
         Ok(answer)
     }
 }

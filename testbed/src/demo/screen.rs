@@ -40,6 +40,11 @@ impl Screen {
         self.ticks += 1;
     }
 
+    /// Leaves the table where it is, for good.
+    pub(super) fn keep(&mut self) {
+        self.drawn = 0;
+    }
+
     /// The control sequence that removes the table: that many lines up, then everything from there on.
     fn erase(&self) -> String {
         if self.drawn == 0 { String::new() } else { format!("\x1b[{}F\x1b[J", self.drawn) }

@@ -61,7 +61,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Format::Json => println!("{}", serde_json::to_string_pretty(&verdicts).context("cannot print the verdicts")?),
         Format::Table => print!("{}", table(&verdicts)),
     }
-    let too_few: Vec<&str> = verdicts.iter().filter(|verdict| verdict.frames < args.at_least).map(|verdict| verdict.camera.as_str()).collect();
+    let too_few: Vec<&str> = verdicts
+        .iter()
+        .filter(|verdict| verdict.frames < args.at_least)
+        .map(|verdict| verdict.camera.as_str())
+        .collect();
     if !too_few.is_empty() {
         eprintln!("fewer than {} stored frames: {}", args.at_least, too_few.join(", "));
     }
@@ -84,7 +88,8 @@ fn table(verdicts: &[Verdict]) -> String {
         row.extend(verdict.faults().map(|(_, count)| count.to_string()));
         rows.push(row);
     }
-    let widths: Vec<usize> = (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}")).collect();
@@ -94,7 +99,10 @@ fn table(verdicts: &[Verdict]) -> String {
     for verdict in verdicts {
         for pause in &verdict.between_sessions {
             let frames = pause.frames.map_or("an unknown number of".to_owned(), |frames| frames.to_string());
-            text += &format!("{}: session {} to {}: {frames} camera frames on\n", verdict.camera, pause.before, pause.after);
+            text += &format!(
+                "{}: session {} to {}: {frames} camera frames on\n",
+                verdict.camera, pause.before, pause.after
+            );
         }
         for example in &verdict.examples {
             text += &format!("{}: {example}\n", verdict.camera);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper::header::AUTHORIZATION;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -18,13 +18,13 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Gets `http://` URLs. Can be shared by threads: each then has a connection of its own.
 ///
-/// The caller waits; the requests themselves run on a thread of the client's own, so that it can be used and dropped inside
-/// another runtime too.
+/// The caller waits; the requests themselves run on a thread of the client's own, so that it can be used and dropped
+/// inside another runtime too.
 #[derive(Debug)]
 pub struct Http {
     /// Always there until `drop`.
     runtime: Option<Runtime>,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Http {
@@ -38,13 +38,41 @@ impl Http {
         Ok(Self { runtime: Some(runtime), client: Client::builder(TokioExecutor::new()).build_http() })
     }
 
-    /// The body of `GET url`, with a bearer token if given. Any status but 200 is an error that shows the answer's beginning.
+    /// Gets `url`, with a bearer token if one is given, and returns the body of a 200 answer.
+    ///
+    /// # Errors
+    ///
+    /// When there is no complete answer within 30 s, or its status is not 200.
     pub fn get(&self, url: &str, bearer: Option<&str>) -> anyhow::Result<Bytes> {
-        let mut request = Request::get(url);
+        let (status, body) = self.send(Method::GET, url, bearer, None)?;
+        if status != hyper::StatusCode::OK {
+            let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+            bail!("cannot get `{url}`: {status}: {}", shown.trim());
+        }
+        Ok(body)
+    }
+
+    /// Sends a request, with a body of JSON if one is given, and returns status and body of the answer, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// When there is no complete answer within 30 s.
+    pub fn send(
+        &self,
+        method: Method,
+        url: &str,
+        bearer: Option<&str>,
+        json: Option<String>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let mut request = Request::builder().method(&method).uri(url);
         if let Some(token) = bearer {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Empty::new()).with_context(|| format!("cannot ask for `{url}`"))?;
+        if json.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::from(json.unwrap_or_default());
+        let request = request.body(body).with_context(|| format!("cannot ask for `{url}`"))?;
         let client = self.client.clone();
         let (answer, answered) = mpsc::channel();
         self.runtime.as_ref().expect("the runtime is there until drop").spawn(async move {
@@ -57,16 +85,13 @@ impl Http {
                 Ok(result) => result,
                 Err(_) => Err(anyhow::anyhow!("no complete answer within {DEADLINE:?}")),
             };
-            // The receiver waits below until this is sent.
+            // The asker waits below, unless it panicked.
             let _ = answer.send(result);
         });
-        let (status, body) =
-            answered.recv().context("the HTTP client's thread panicked")?.with_context(|| format!("cannot get `{url}`"))?;
-        if status != hyper::StatusCode::OK {
-            let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-            bail!("cannot get `{url}`: {status}: {}", shown.trim());
-        }
-        Ok(body)
+        answered
+            .recv()
+            .context("the HTTP client's thread panicked")?
+            .with_context(|| format!("cannot {method} `{url}`"))
     }
 }
 

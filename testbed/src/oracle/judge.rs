@@ -68,9 +68,9 @@ pub struct Between {
     pub before: u32,
     /// Session after it.
     pub after: u32,
-    /// Camera frames from the last readable picture of one to the first of the other, modulo the clip: 1 is no pause at all. A
-    /// new connection begins at a key frame and may show the last GOP again, so that up to an eighth of a clip is taken as
-    /// negative. Unknown if the clip changed.
+    /// Camera frames from the last readable picture of one to the first of the other, modulo the clip: 1 is no pause at
+    /// all. A new connection begins at a key frame and may show the last GOP again, so that up to an eighth of a clip
+    /// is taken as negative. Unknown if the clip changed.
     pub frames: Option<i64>,
 }
 
@@ -109,7 +109,8 @@ pub fn judge<F>(camera: &str, entries: &[Entry], fetch: F, pattern: Pattern) -> 
 where
     F: Fn(&str) -> anyhow::Result<Vec<u8>> + Sync,
 {
-    let frames: Vec<&Frame> = entries.iter().filter_map(|entry| if let Entry::Frame(frame) = entry { Some(frame) } else { None }).collect();
+    let frames: Vec<&Frame> =
+        entries.iter().filter_map(|entry| if let Entry::Frame(frame) = entry { Some(frame) } else { None }).collect();
     let mut objects = examine_all(&frames, &fetch).into_iter();
     let mut walk = Walk::new(camera, pattern);
     for entry in entries {
@@ -141,7 +142,9 @@ where
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some((index, frame)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, frames.get(index)?))) {
+                while let Some((index, frame)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, frames.get(index)?)))
+                {
                     let object = examine(frame, fetch);
                     // Poisoned means that the other thread panicked; the scope passes that on.
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((index, object));
@@ -169,7 +172,8 @@ fn examine(frame: &Frame, fetch: impl Fn(&str) -> anyhow::Result<Vec<u8>>) -> Ob
     };
     let mark = decode(&bytes).and_then(|(luma, width, height)| {
         if (width, height) != (frame.width as usize, frame.height as usize) {
-            mismatch.get_or_insert(format!("picture is {width}x{height}, the list says {}x{}", frame.width, frame.height));
+            mismatch
+                .get_or_insert(format!("picture is {width}x{height}, the list says {}x{}", frame.width, frame.height));
         }
         Mark::read(&luma, width, height).map_err(|error| error.to_string())
     });
@@ -177,7 +181,7 @@ fn examine(frame: &Frame, fetch: impl Fn(&str) -> anyhow::Result<Vec<u8>>) -> Ob
 }
 
 /// Luma plane, width and height of a JPEG. Strict: a picture cut short is an error, not one with a grey rest.
-pub(super) fn decode(jpeg: &[u8]) -> Result<(Vec<u8>, usize, usize), String> {
+pub(crate) fn decode(jpeg: &[u8]) -> Result<(Vec<u8>, usize, usize), String> {
     let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::Luma).set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(jpeg), options);
     let luma = decoder.decode().map_err(|error| format!("not a sound JPEG: {error:?}"))?;
@@ -208,7 +212,7 @@ impl Walk {
 
     fn tombstone(&mut self, seq: u64, last: u64, session: Option<u32>) {
         self.sequence(seq, last);
-        let frames = (last + 1).saturating_sub(seq);
+        let frames = last.saturating_add(1).saturating_sub(seq);
         self.verdict.tombstoned += frames;
         if let Some(line) = &mut self.line
             && (session.is_none() || session == self.session)
@@ -248,13 +252,13 @@ impl Walk {
             && first != expected
         {
             self.verdict.seq_holes += 1;
-            self.verdict.example(first, format_args!("follows {}, not {expected}", expected - 1));
+            self.verdict.example(first, format_args!("follows {}, not {expected}", expected.saturating_sub(1)));
         }
         if last < first {
             self.verdict.seq_holes += 1;
             self.verdict.example(first, format_args!("tombstone ends before it begins, with {last}"));
         }
-        self.next_seq = Some(last.max(first) + 1);
+        self.next_seq = Some(last.max(first).saturating_add(1));
     }
 
     fn enter_session(&mut self, frame: &Frame) {
@@ -288,7 +292,12 @@ impl Walk {
         if mark.camera != number || clip.is_some_and(|clip| clip != mark.clip_frames) {
             self.verdict.wrong_camera += 1;
             let Mark { camera, clip_frames, .. } = mark;
-            self.verdict.example(frame.seq, format_args!("picture of camera number {camera} (clip of {clip_frames}) in the list of number {number}"));
+            self.verdict.example(
+                frame.seq,
+                format_args!(
+                    "picture of camera number {camera} (clip of {clip_frames}) in the list of number {number}"
+                ),
+            );
             return None;
         }
         Some(mark)
@@ -299,7 +308,11 @@ impl Walk {
         let Some(line) = &mut self.line else {
             self.line = Some(Line::new(self.pattern, mark));
             if let Some((before, last)) = last {
-                self.verdict.between_sessions.push(Between { before, after: frame.session, frames: passed(last, mark) });
+                self.verdict.between_sessions.push(Between {
+                    before,
+                    after: frame.session,
+                    frames: passed(last, mark),
+                });
             }
             return;
         };

@@ -71,7 +71,8 @@ struct Camera {
     id: String,
 }
 
-/// Reads a camera's list from its beginning, `limit` entries at a time. `api` is the daemon's address, `http://host:port`.
+/// Reads a camera's list from its beginning, `limit` entries at a time. `api` is the daemon's address,
+/// `http://host:port`.
 pub fn fetch_list(http: &Http, api: &str, token: &str, camera: &str, limit: u32) -> anyhow::Result<List> {
     let id = utf8_percent_encode(camera, NON_ALPHANUMERIC);
     let mut list = List { watermark: 0, entries: Vec::new() };

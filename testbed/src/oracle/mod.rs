@@ -1,11 +1,12 @@
 //! The oracle: says whether what is in the bucket is what the cameras showed, judging by the pixels alone.
 //!
-//! [`fetch_list`] gets a camera's ordered list over HTTP, [`Fetcher`] the objects it names, and [`judge`] compares: within a session
-//! the counters in the pictures rise by the sampling [`Pattern`], a tombstone explains exactly as many missing steps as it has
-//! frames, sizes and checksums are those of the list, and the list has no holes. What it finds is a [`Verdict`].
+//! [`fetch_list`] gets a camera's ordered list over HTTP, [`Fetcher`] the objects it names, and [`judge`] compares:
+//! within a session the counters in the pictures rise by the sampling [`Pattern`], a tombstone explains exactly as many
+//! missing steps as it has frames, sizes and checksums are those of the list, and the list has no holes. What it finds
+//! is a [`Verdict`].
 //!
-//! Counters are compared modulo the clip's length, which each picture carries. An error of half a clip or more can therefore be
-//! taken for one in the other direction; it never passes for none unless it is a whole number of clips.
+//! Counters are compared modulo the clip's length, which each picture carries. An error of half a clip or more can
+//! therefore be taken for one in the other direction; it never passes for none unless it is a whole number of clips.
 
 mod command;
 mod fetch;
@@ -19,6 +20,8 @@ mod tests;
 pub use command::{Args, run};
 pub use fetch::Fetcher;
 pub use http::Http;
+#[cfg(test)]
+pub(crate) use judge::decode;
 pub use judge::{Between, Verdict, judge};
 pub use list::{Entry, Frame, List, fetch_cameras, fetch_list};
 pub use pattern::Pattern;

@@ -11,7 +11,8 @@ use crate::mark::Mark;
 pub enum Pattern {
     /// Every n-th frame; 1 is all of them.
     Every(u32),
-    /// `wanted` frames per second out of `source`: steps of the ratio rounded up or down, never more than a frame off the ideal line.
+    /// `wanted` frames per second out of `source`: steps of the ratio rounded up or down, never more than a frame off
+    /// the ideal line.
     Fps { source: f64, wanted: f64 },
 }
 
@@ -33,9 +34,13 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let parts: Vec<&str> = text.split(':').collect();
         let pattern = match parts[..] {
-            ["every", n] => Self::Every(n.parse().with_context(|| format!("pattern `{text}`: `{n}` is not a whole number"))?),
+            ["every", n] => {
+                Self::Every(n.parse().with_context(|| format!("pattern `{text}`: `{n}` is not a whole number"))?)
+            }
             ["fps", source, wanted] => {
-                let rate = |part: &str| part.parse::<f64>().with_context(|| format!("pattern `{text}`: `{part}` is not a number"));
+                let rate = |part: &str| {
+                    part.parse::<f64>().with_context(|| format!("pattern `{text}`: `{part}` is not a number"))
+                };
                 Self::Fps { source: rate(source)?, wanted: rate(wanted)? }
             }
             _ => bail!("pattern `{text}` is neither every:N nor fps:SOURCE:WANTED"),
@@ -126,4 +131,119 @@ impl Line {
 fn centred(value: i64, modulus: i64) -> i64 {
     let half = modulus / 2;
     (value + half).rem_euclid(modulus) - half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIP: u16 = 100;
+
+    /// Judges counters of a clip of 100 frames; a number in front is how many pictures before are explained.
+    fn steps(pattern: &str, pictures: &[(u64, u32)]) -> Vec<Step> {
+        let mark = |counter| Mark { camera: 1, counter, clip_frames: CLIP };
+        let mut line = Line::new(pattern.parse().unwrap(), mark(pictures[0].1));
+        let judged = pictures[1..].iter().map(|&(explained, counter)| {
+            line.explain(explained);
+            line.step(counter)
+        });
+        judged.collect()
+    }
+
+    fn plain(pattern: &str, counters: &[u32]) -> Vec<Step> {
+        steps(pattern, &counters.iter().map(|&counter| (0, counter)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_frame() {
+        use Step::*;
+        for (counters, expected) in [
+            (&[3, 4, 5][..], &[Right, Right][..]),
+            (&[98, 99, 0, 1], &[Right, Right, Right]),
+            (&[3, 5, 6], &[Gap(1), Right]),
+            (&[98, 2, 3], &[Gap(3), Right]),
+            (&[3, 3, 4], &[Repeat, Right]),
+            (&[3, 2, 3], &[Inversion(1), Right]),
+            (&[0, 99, 0], &[Inversion(1), Right]),
+            (&[3, 5, 4, 6], &[Gap(1), Inversion(1), Gap(1)]),
+        ] {
+            assert_eq!(plain("every:1", counters), expected, "{counters:?}");
+        }
+    }
+
+    #[test]
+    fn every_fifth_frame() {
+        use Step::*;
+        for (counters, expected) in [
+            (&[3, 8, 13][..], &[Right, Right][..]),
+            (&[92, 97, 2], &[Right, Right]),
+            (&[3, 13], &[Gap(5)]),
+            (&[3, 7], &[Short(1)]),
+            (&[3, 9], &[Gap(1)]),
+            (&[3, 3], &[Repeat]),
+            (&[3, 98], &[Inversion(5)]),
+        ] {
+            assert_eq!(plain("every:5", counters), expected, "{counters:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_explained_is_exactly_that() {
+        use Step::*;
+        for (explained, counter, expected) in [
+            (3, 14, Right),
+            (2, 14, Gap(1)),
+            (4, 14, Short(1)),
+            (0, 14, Gap(3)),
+            // More than a clip: what is seen is the rest.
+            (203, 14, Right),
+            (202, 14, Gap(1)),
+        ] {
+            assert_eq!(steps("every:1", &[(0, 10), (explained, counter)]), [expected], "{explained}");
+        }
+        assert_eq!(steps("every:5", &[(0, 10), (2, 25)]), [Right]);
+        assert_eq!(steps("every:5", &[(0, 10), (2, 30)]), [Gap(5)]);
+        // An explanation is used up by the step it stands before.
+        assert_eq!(steps("every:1", &[(0, 10), (1, 12), (0, 14)]), [Right, Gap(1)]);
+    }
+
+    #[test]
+    fn a_sampling_rate() {
+        // 25/3 = 8.33: steps of 8 and 9.
+        for phase in 0..25 {
+            let counters: Vec<u32> = (0..60).map(|index| (index * 25 + phase) / 3 % 100).collect();
+            assert_eq!(plain("fps:25:3", &counters), vec![Step::Right; 59], "{phase}");
+            // Each third one missing, and explained.
+            let explained: Vec<(u64, u32)> = counters
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| index % 3 != 2)
+                .map(|(index, &counter)| ((index % 3 == 0 && index > 0).into(), counter))
+                .collect();
+            assert_eq!(steps("fps:25:3", &explained), vec![Step::Right; explained.len() - 1], "{phase}");
+        }
+        assert_eq!(plain("fps:25:2.5", &[5, 15, 25]), [Step::Right; 2]);
+        assert_eq!(plain("fps:25:2.5", &[5, 16]), [Step::Gap(1)]);
+        assert_eq!(plain("fps:25:3", &[0, 7]), [Step::Short(1)]);
+        assert_eq!(plain("fps:25:3", &[0, 17]), [Step::Gap(8)]);
+        // A camera slower than wanted gives all.
+        assert_eq!(plain("fps:10:25", &[0, 1, 2]), [Step::Right; 2]);
+    }
+
+    #[test]
+    fn steps_that_are_possible_one_by_one_must_not_drift() {
+        // 0.67 ahead each: the second one is more than a frame off.
+        assert_eq!(plain("fps:25:3", &[0, 9, 18]), [Step::Right, Step::Gap(1)]);
+        // 0.33 behind each: the fourth one is.
+        assert_eq!(plain("fps:25:3", &[0, 8, 16, 24, 32]), [Step::Right, Step::Right, Step::Right, Step::Short(1)]);
+    }
+
+    #[test]
+    fn patterns_are_read() {
+        assert_eq!("every:2".parse::<Pattern>().unwrap(), Pattern::Every(2));
+        assert_eq!("fps:25:2.5".parse::<Pattern>().unwrap(), Pattern::Fps { source: 25.0, wanted: 2.5 });
+        for wrong in ["every:0", "every:1.5", "fps:25", "fps:25:0", "fps:25:-1", "fps:nan:1", "all", ""] {
+            assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Captures one camera with OpenCV. The daemon starts it; it is of no use by hand.
 #![forbid(unsafe_code)]
 
+mod source;
+
 use std::process::ExitCode;
 
 use framehaul::capture::child;
-use framehaul::capture::opencv::OpenCvSource;
 
 fn main() -> ExitCode {
-    child::run(OpenCvSource::open)
+    child::run(source::OpenCvSource::open)
 }

@@ -1,32 +1,14 @@
-//! The OpenCV engine: the only user of OpenCV, called by `framehaul-capture-opencv` alone.
+//! The OpenCV engine: the only user of OpenCV. It is part of this program and not of the library, so that the daemon
+//! cannot come to link OpenCV by accident.
 
-use ::opencv::core::{Mat, Size, Vector};
-use ::opencv::prelude::{MatTraitConst as _, VectorToVec as _, VideoCaptureTrait as _, VideoCaptureTraitConst as _};
-use ::opencv::{imgcodecs, imgproc, videoio};
+use opencv::core::{Mat, Size, Vector};
+use opencv::prelude::{MatTraitConst as _, VectorToVec as _, VideoCaptureTrait as _, VideoCaptureTraitConst as _};
+use opencv::{imgcodecs, imgproc, videoio};
 use percent_encoding::utf8_percent_encode;
 use secrecy::ExposeSecret as _;
 
-use super::scrub::USERINFO;
-use super::source::{FrameSource, Grabbed, Picture, SourceError};
-use super::wire::ChildSettings;
-use crate::model::Transport;
-
-/// OpenCV takes FFmpeg's options only from this variable of the environment. They hold no secret.
-pub const OPTIONS_VARIABLE: &str = "OPENCV_FFMPEG_CAPTURE_OPTIONS";
-
-/// FFmpeg's options for a camera, in OpenCV's notation.
-///
-/// The protocols are listed so that a stream cannot send FFmpeg to a file or another server. The socket timeout is
-/// called `timeout` since FFmpeg 5.0, `stimeout` before. Without `fpsprobesize` FFmpeg waits for some twenty frames before
-/// it calls a stream open: five seconds at 5 fps.
-pub fn ffmpeg_options(transport: Transport, read_timeout_ms: u64) -> String {
-    let transport = match transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-    };
-    let timeout_us = read_timeout_ms.saturating_mul(1_000);
-    format!("rtsp_transport;{transport}|timeout;{timeout_us}|protocol_whitelist;rtsp,rtp,rtcp,udp,tcp|fpsprobesize;0")
-}
+use framehaul::capture::wire::ChildSettings;
+use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError, USERINFO};
 
 /// Presentation times beyond this (some 30 years) are none, milliseconds.
 const MAX_PTS_MILLIS: f64 = 1e12;
@@ -49,7 +31,7 @@ impl OpenCvSource {
     ///
     /// [`SourceError::NotOpened`]. OpenCV does not say why; FFmpeg does, on standard error.
     pub fn open(settings: &ChildSettings) -> Result<Self, SourceError> {
-        let not_opened = |error: ::opencv::Error| SourceError::NotOpened(error.message);
+        let not_opened = |error: opencv::Error| SourceError::NotOpened(error.message);
         let timeout = |ms: u64| i32::try_from(ms).unwrap_or(i32::MAX);
         // The backend is named: without it OpenCV may ignore the timeouts (opencv/opencv#23207).
         let parameters = Vector::from_slice(&[
@@ -59,7 +41,7 @@ impl OpenCvSource {
             timeout(settings.read_timeout_ms),
         ]);
         let capture = videoio::VideoCapture::from_file_with_params(
-            &url_with_credentials(settings),
+            url_with_credentials(settings).as_str(),
             videoio::CAP_FFMPEG,
             &parameters,
         )
@@ -80,7 +62,7 @@ impl OpenCvSource {
     }
 
     /// The picture to encode: the decoded one, or a smaller copy.
-    fn scale(&mut self) -> ::opencv::Result<&Mat> {
+    fn scale(&mut self) -> opencv::Result<&Mat> {
         let (width, height) = (self.decoded.cols(), self.decoded.rows());
         let Some(wanted) = self.max_width.filter(|wanted| *wanted < width) else { return Ok(&self.decoded) };
         let scaled_height = (f64::from(height) * f64::from(wanted) / f64::from(width)).round().max(1.0) as i32;
@@ -116,7 +98,7 @@ impl FrameSource for OpenCvSource {
     }
 
     fn encode(&mut self) -> Result<Picture, SourceError> {
-        let damaged = |error: ::opencv::Error| SourceError::Damaged(error.message);
+        let damaged = |error: opencv::Error| SourceError::Damaged(error.message);
         if !self.capture.retrieve_def(&mut self.decoded).map_err(damaged)? || self.decoded.empty() {
             return Err(SourceError::Damaged("the decoder gave no picture".to_owned()));
         }

@@ -1,0 +1,413 @@
+//! framehaul as a child process, for scenarios and tests: started with its own directory, asked over its API, ended by its
+//! own id.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use hyper::{Method, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::oracle::{Http, List, fetch_list};
+
+/// How long the daemon may take from its start until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take from SIGTERM to its end; its own deadline for frames is 10 s.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where a daemon under test puts its frames.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// Under `frames` in its own directory.
+    Directory,
+    /// In a bucket of an emulator.
+    Gcs {
+        /// The emulator, `http://host:port`.
+        endpoint: String,
+        /// The bucket.
+        bucket: String,
+    },
+}
+
+/// A daemon under test. Dropping it kills it.
+#[derive(Debug)]
+pub struct Daemon {
+    program: PathBuf,
+    dir: PathBuf,
+    child: Option<Child>,
+    http: Http,
+    address: String,
+    token: String,
+}
+
+/// What a camera is doing, as the API shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    /// The state's name.
+    pub state: String,
+    /// Counts its starts.
+    pub generation: u64,
+    /// The session that is open, or was last.
+    pub session: Option<u32>,
+    /// Its capture process.
+    pub pid: Option<u32>,
+    /// Frames a second.
+    pub fps: f64,
+    /// When it is tried again, RFC 3339.
+    pub next_try_at: Option<String>,
+    /// The four totals, one snapshot.
+    pub totals: Totals,
+    /// The last seq of its list.
+    pub watermark: u64,
+    /// What last went wrong.
+    pub last_error: Option<Value>,
+}
+
+/// What became of a camera's frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+pub struct Totals {
+    /// Seqs issued.
+    pub captured: u64,
+    /// Frames in the bucket.
+    pub stored: u64,
+    /// Frames that ended otherwise.
+    pub lost: u64,
+    /// Frames whose outcome is not known yet.
+    pub in_flight: u64,
+}
+
+impl Totals {
+    /// Whether the accounts add up.
+    pub fn add_up(&self) -> bool {
+        self.captured == self.stored + self.lost + self.in_flight
+    }
+}
+
+impl Daemon {
+    /// Writes a configuration into `dir` (an absolute path) and starts `program` with it. `more` is TOML that is added to
+    /// the configuration, for sections other than `state`, `http` and `storage`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready; the message holds the end of its log.
+    pub fn start(program: &Path, dir: &Path, storage: &Storage, more: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let storage = match storage {
+            Storage::Directory => format!("url = \"file://{}/frames\"", dir.display()),
+            Storage::Gcs { endpoint, bucket } => {
+                format!("url = \"gs://{bucket}\"\nendpoint = \"{endpoint}\"\ncredentials = \"anonymous\"")
+            }
+        };
+        let config = format!(
+            "[state]\ndir = \"{}/state\"\n[http]\nlisten = \"127.0.0.1:0\"\n[storage]\n{storage}\n{more}\n",
+            dir.display()
+        );
+        fs::write(dir.join("framehaul.toml"), config).context("cannot write the configuration")?;
+        let mut daemon = Self {
+            program: program.to_owned(),
+            dir: dir.to_owned(),
+            child: None,
+            http: Http::new()?,
+            address: String::new(),
+            token: String::new(),
+        };
+        daemon.run()?;
+        Ok(daemon)
+    }
+
+    /// Starts it again after its end, with the same directory.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs, or does not become ready.
+    pub fn run(&mut self) -> anyhow::Result<()> {
+        ensure!(self.child.is_none(), "framehaul is running already");
+        let address_file = self.dir.join("state/http.addr");
+        let _ = fs::remove_file(&address_file);
+        let log = File::options().create(true).append(true).open(self.log()).context("cannot open the log")?;
+        let child = Command::new(&self.program)
+            .args(["serve", "--config"])
+            .arg(self.dir.join("framehaul.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("cannot share the log")?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        self.child = Some(child);
+        let ready = wait(READY_WITHIN, || {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("framehaul ended: {status}");
+            }
+            let Ok(address) = fs::read_to_string(&address_file) else { return Ok(None) };
+            self.address = format!("http://{}", address.trim());
+            self.token = fs::read_to_string(self.dir.join("state/admin.token"))?.trim().to_owned();
+            Ok(self.get("/readyz").is_ok().then_some(()))
+        });
+        ready.with_context(|| format!("framehaul is not ready; its log ends with\n{}", self.log_tail()))
+    }
+
+    /// Its log file.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("framehaul.log")
+    }
+
+    /// Everything it has logged so far.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
+    fn log_tail(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// The directory it was started with.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `http://host:port`
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The API's bearer token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The client with which it is asked.
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("framehaul runs").id()
+    }
+
+    /// Its resident memory, KiB.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in its status")?;
+        line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")
+    }
+
+    /// Sends it SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end in time; it is killed then.
+    pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait_for_end()
+    }
+
+    /// Sends it SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn kill(&mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::KILL)?;
+        self.wait_for_end()
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end in time; it is killed then.
+    pub fn wait_for_end(&mut self) -> anyhow::Result<ExitStatus> {
+        let mut child = self.child.take().context("framehaul does not run")?;
+        let ended = wait(GONE_WITHIN, || Ok(child.try_wait()?));
+        if ended.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        ended.context("framehaul did not end and was killed")
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = self.child.as_ref().context("framehaul does not run")?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("an impossible process id")?;
+        kill_process(pid, signal).context("cannot signal framehaul")
+    }
+
+    /// Sends a request to its API.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(StatusCode, String)> {
+        let url = format!("{}{path}", self.address);
+        let (status, body) = self.http.send(method, &url, Some(&self.token), body.map(Value::to_string))?;
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    fn expect(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<String> {
+        let what = format!("{method} {path}");
+        let (status, answer) = self.call(method, path, body)?;
+        ensure!(status.is_success(), "{what}: {status}: {answer}");
+        Ok(answer)
+    }
+
+    /// Gets a text that must be there.
+    ///
+    /// # Errors
+    ///
+    /// When the answer's status is no success.
+    pub fn get(&self, path: &str) -> anyhow::Result<String> {
+        self.expect(Method::GET, path, None)
+    }
+
+    /// Adds or changes a camera.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub fn put_camera(&self, id: &str, spec: &Value) -> anyhow::Result<()> {
+        self.expect(Method::PUT, &format!("/api/v1/cameras/{id}"), Some(spec)).map(drop)
+    }
+
+    /// Removes a camera.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub fn delete_camera(&self, id: &str) -> anyhow::Result<()> {
+        self.expect(Method::DELETE, &format!("/api/v1/cameras/{id}"), None).map(drop)
+    }
+
+    /// Makes an actor panic; `query` is for example `actor=camera&id=gate`.
+    ///
+    /// # Errors
+    ///
+    /// When that is refused.
+    pub fn inject_panic(&self, query: &str) -> anyhow::Result<()> {
+        self.expect(Method::POST, &format!("/api/v1/debug/panic?{query}"), None).map(drop)
+    }
+
+    /// What a camera is doing, also after it was deleted.
+    ///
+    /// # Errors
+    ///
+    /// When there never was one of this id.
+    pub fn status(&self, id: &str) -> anyhow::Result<Status> {
+        let all = self.statuses()?;
+        all.into_iter()
+            .find(|(name, _)| name == id)
+            .map(|(_, status)| status)
+            .with_context(|| format!("no camera `{id}`"))
+    }
+
+    /// What all cameras are doing, deleted ones as well.
+    ///
+    /// # Errors
+    ///
+    /// When the API does not answer.
+    pub fn statuses(&self) -> anyhow::Result<Vec<(String, Status)>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            cameras: Vec<Camera>,
+        }
+        #[derive(Deserialize)]
+        struct Camera {
+            id: String,
+            status: Status,
+        }
+        let answer: Answer = serde_json::from_str(&self.get("/api/v1/cameras?deleted=true")?)?;
+        Ok(answer.cameras.into_iter().map(|camera| (camera.id, camera.status)).collect())
+    }
+
+    /// A camera's whole list so far, in pages of `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the API does not answer.
+    pub fn list(&self, id: &str, limit: u32) -> anyhow::Result<List> {
+        fetch_list(&self.http, &self.address, &self.token, id, limit)
+    }
+
+    /// Waits until a camera's status fulfils a condition.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within `patience`; the message holds the last status.
+    pub fn wait_for(
+        &self,
+        id: &str,
+        patience: Duration,
+        mut condition: impl FnMut(&Status) -> bool,
+    ) -> anyhow::Result<Status> {
+        let mut last = None;
+        wait(patience, || {
+            let status = self.status(id)?;
+            let fulfilled = condition(&status);
+            last = Some(status);
+            Ok(last.clone().filter(|_| fulfilled))
+        })
+        .with_context(|| format!("camera `{id}` did not come to what was waited for; last: {last:?}"))
+    }
+
+    /// Removes all cameras and waits until none of their frames is in flight and their lists are complete.
+    ///
+    /// # Errors
+    ///
+    /// When that takes longer than `patience`.
+    pub fn quiesce(&self, patience: Duration) -> anyhow::Result<()> {
+        for (id, status) in self.statuses()? {
+            if status.state != "deleted" {
+                self.delete_camera(&id)?;
+            }
+        }
+        for (id, _) in self.statuses()? {
+            self.wait_for(&id, patience, |status| {
+                status.state == "deleted" && status.totals.in_flight == 0 && status.watermark == status.totals.captured
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Looks again and again until there is a value.
+///
+/// # Errors
+///
+/// When looking fails, or there is none within `patience`.
+pub fn wait<T>(patience: Duration, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(value) = look()? {
+            return Ok(value);
+        }
+        ensure!(Instant::now() < deadline, "nothing within {patience:?}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

@@ -1,0 +1,52 @@
+//! What framehaul promises, as programs that try to break it: used by its tests in short, by `testbed accept` in full.
+//!
+//! Each scenario starts real parts, injects its faults, counts them, and returns figures; whether they are good enough is
+//! decided by [`Outcome::pass`], from the same run.
+
+mod crash;
+mod footprint;
+mod latency;
+mod order;
+mod recovery;
+mod stage;
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use crash::{Crash, crash};
+pub use footprint::{Footprint, footprint, media_libraries};
+pub use latency::{Latency, latency};
+pub use order::{Order, order};
+pub use recovery::{Recovery, recovery};
+pub use stage::Stage;
+
+/// What a scenario found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// What was asked.
+    pub bound: String,
+    /// What was seen.
+    pub figure: Value,
+    /// How many faults were injected; a scenario that is there for its faults fails without any.
+    pub faults: u64,
+    /// Whether the bound was kept.
+    pub pass: bool,
+    /// What was wrong, sentence by sentence.
+    pub problems: Vec<String>,
+}
+
+/// Collects what is wrong.
+#[derive(Debug, Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn check(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(problem());
+        }
+    }
+
+    fn outcome(self, bound: impl Into<String>, figure: Value, faults: u64) -> Outcome {
+        Outcome { bound: bound.into(), figure, faults, pass: self.0.is_empty(), problems: self.0 }
+    }
+}

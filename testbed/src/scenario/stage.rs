@@ -1,0 +1,126 @@
+//! What every scenario needs: a place on disk, cameras, and a verdict on what was stored.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Problems;
+use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
+use crate::daemon::{Daemon, Storage};
+use crate::gcs::{GcsServer, Knobs, Options};
+use crate::oracle::{Entry, Fetcher, Pattern, Verdict, judge};
+
+/// The bucket of every scenario that has one.
+pub const BUCKET: &str = "frames";
+
+/// A directory that goes when it is dropped, and the program under test.
+#[derive(Debug)]
+pub struct Stage {
+    program: PathBuf,
+    dir: TempDir,
+}
+
+impl Stage {
+    /// A stage for the `framehaul` binary at `program`; its capture programs must lie beside it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for a temporary directory.
+    pub fn new(program: &Path) -> anyhow::Result<Self> {
+        let dir =
+            tempfile::Builder::new().prefix("framehaul-").tempdir().context("cannot make a temporary directory")?;
+        Ok(Self { program: program.to_owned(), dir })
+    }
+
+    /// The stage's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts the daemon, with `more` added to its configuration.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub fn daemon(&self, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
+        Daemon::start(&self.program, self.dir.path(), storage, more)
+    }
+}
+
+/// Starts an emulator with one bucket, bodies on disk under `stage`.
+pub(super) fn bucket(stage: &Stage, knobs: Knobs) -> anyhow::Result<(GcsServer, Storage)> {
+    let root = Some(stage.dir().join("bucket"));
+    let gcs = GcsServer::start(Options { buckets: vec![BUCKET.to_owned()], root, knobs, ..Options::default() })?;
+    let storage = Storage::Gcs { endpoint: gcs.endpoint(), bucket: BUCKET.to_owned() };
+    Ok((gcs, storage))
+}
+
+/// Starts small cameras, `prefix0`, `prefix1` and so on.
+pub(super) fn cameras(prefix: &str, count: usize, fps: u32) -> anyhow::Result<CameraServer> {
+    let specs: Vec<CameraSpec> =
+        (0..count).map(|i| CameraSpec::new(&format!("{prefix}{i}")).size(640, 480).rate(fps, fps)).collect();
+    CameraServer::start(&specs, 0, default_cache_dir())
+}
+
+/// Adds all cameras of a server to the daemon.
+pub(super) fn add(daemon: &Daemon, server: &CameraServer) -> anyhow::Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for spec in server.specs() {
+        daemon.put_camera(&spec.name, &camera(server, spec))?;
+        ids.push(spec.name.clone());
+    }
+    Ok(ids)
+}
+
+/// What a PUT of a camera says.
+fn camera(server: &CameraServer, spec: &CameraSpec) -> Value {
+    let (user, password) = spec.login.clone().unzip();
+    let mut body = json!({ "url": server.url(&spec.name) });
+    if let (Some(user), Some(password)) = (user, password) {
+        body["user"] = user.into();
+        body["password"] = password.into();
+    }
+    body
+}
+
+/// Waits until all these cameras stream and have captured a frame.
+pub(super) fn until_streaming(daemon: &Daemon, ids: &[String], patience: Duration) -> anyhow::Result<()> {
+    for id in ids {
+        daemon.wait_for(id, patience, |status| status.state == "streaming" && status.totals.captured > 0)?;
+    }
+    Ok(())
+}
+
+/// Judges a camera's whole list by the pixels of its objects, and notes what is wrong.
+pub(super) fn examine(
+    daemon: &Daemon,
+    storage: &Storage,
+    id: &str,
+    problems: &mut Problems,
+) -> anyhow::Result<(Verdict, Vec<Entry>)> {
+    let list = daemon.list(id, 1_000)?;
+    let endpoint = match storage {
+        Storage::Directory => None,
+        Storage::Gcs { endpoint, .. } => Some(endpoint.as_str()),
+    };
+    let fetcher = Fetcher::new(daemon.http(), endpoint);
+    let verdict = judge(id, &list.entries, |url| fetcher.fetch(url), Pattern::Every(1));
+    problems.check(verdict.is_sound(), || {
+        let faults: Vec<String> =
+            verdict.faults().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
+        format!("camera {id}: {} ({})", faults.join(" "), verdict.examples.join("; "))
+    });
+    let totals = daemon.status(id)?.totals;
+    problems
+        .check(totals.add_up() && totals.in_flight == 0, || format!("camera {id}: the accounts are off: {totals:?}"));
+    problems.check(verdict.frames == totals.stored && verdict.tombstoned == totals.lost, || {
+        format!(
+            "camera {id}: {} frames and {} tombstoned in the list, {} stored and {} lost in the accounts",
+            verdict.frames, verdict.tombstoned, totals.stored, totals.lost
+        )
+    });
+    Ok((verdict, list.entries))
+}
