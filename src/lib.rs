@@ -1,4 +1,14 @@
 //! framehaul hauls camera frames into object storage: many at a time, in order, losing none without saying so.
+//!
+//! Read the modules from the bottom up: [`model`] holds the nouns; [`delivery`] decides what goes next and how far the order
+//! is complete; [`capture`] runs one process per camera, [`storage`] puts objects into buckets, [`journal`] keeps what must
+//! survive; [`actors`] wire these together; [`http`] lets others look and change things; [`daemon`] is where it all meets.
+//! Dependencies point down this list and never up; [`config`] and [`metrics`] are handed down from the top.
+//!
+//! Absent on purpose: no media library (they live in the capture programs), no actor below [`actors`], no JSON outside
+//! [`http`] but for files and pipes of our own, no frame in a mailbox, no unsafe code.
+//!
+//! `docs/architecture.md` tells the rest.
 #![forbid(unsafe_code)]
 
 pub mod actors;

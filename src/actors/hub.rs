@@ -66,9 +66,18 @@ impl Hub {
                 return None;
             }
             let work = self.0.work.notified();
-            let pulled = self.dispatcher().pull(Instant::now());
+            let (pulled, more) = {
+                let mut dispatcher = self.dispatcher();
+                (dispatcher.pull(Instant::now()), dispatcher.is_waiting())
+            };
             match pulled {
-                Pulled::Job(job) => return Some(Lease { job: Some(job), hub: self.clone() }),
+                Pulled::Job(job) => {
+                    if more {
+                        // Whoever takes a frame wakes the next: it was perhaps the only one that knew when a retry is due.
+                        self.0.work.notify_one();
+                    }
+                    return Some(Lease { job: Some(job), hub: self.clone() });
+                }
                 Pulled::Empty => work.await,
                 Pulled::NotBefore(at) => {
                     tokio::select! {

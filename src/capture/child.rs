@@ -1,13 +1,13 @@
 //! The capture loop: what a `framehaul-capture-*` program does, whatever its media library.
 //!
 //! Three threads. The loop (the caller's thread) grabs, picks and encodes. The writer sends frames to the daemon; between
-//! the two stand a few slots, because a full pipe must never stop the decoder: what finds them taken is counted. The
+//! the two stand slots for a second or so of frames, because a full pipe must never stop the decoder: what finds them taken is counted. The
 //! listener ends the process when the daemon is gone.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,12 @@ use super::source::{FrameSource, SourceError};
 use super::wire::{CapturedFrame, ChildSettings, Message, STOP, Stats};
 use crate::model::Sampler;
 
-/// Frames that may wait for the pipe. A few: what is old is worth less than what comes, and each costs memory here.
-const SLOTS: usize = 4;
+/// Frames that may wait for the pipe. A stream begins with what the media library buffered while it was opened, a second
+/// of frames decoded at once: with only a few slots, a busy machine would lose some of them at every start.
+const SLOTS: usize = 64;
+
+/// Bytes of the frames that may wait for the pipe; one frame may always.
+const SLOT_BYTES: usize = 8 << 20;
 
 /// How often counters are reported.
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +76,8 @@ struct Counters {
     overrun: AtomicU64,
     corrupt: AtomicU64,
     last_pts_micros: AtomicI64,
+    /// Bytes of the frames in the slots.
+    waiting_bytes: AtomicUsize,
 }
 
 impl Counters {
@@ -148,6 +154,13 @@ fn pump(
             }
             Err(error) => return Err(error),
         };
+        let bytes = picture.jpeg.len();
+        let waiting = counters.waiting_bytes.load(Relaxed);
+        if waiting > 0 && waiting + bytes > SLOT_BYTES {
+            overrun_before += 1;
+            counters.overrun.fetch_add(1, Relaxed);
+            continue;
+        }
         let message = Message::Frame(CapturedFrame {
             monotonic_ns,
             pts_micros,
@@ -155,9 +168,11 @@ fn pump(
             height: picture.height,
             jpeg: picture.jpeg.into(),
         });
+        counters.waiting_bytes.fetch_add(bytes, Relaxed);
         match slots.try_send(Slot { overrun_before, message }) {
             Ok(()) => overrun_before = 0,
             Err(TrySendError::Full(_)) => {
+                counters.waiting_bytes.fetch_sub(bytes, Relaxed);
                 overrun_before += 1;
                 counters.overrun.fetch_add(1, Relaxed);
             }
@@ -197,8 +212,9 @@ fn send(slot: &Slot, out: &mut impl Write, counters: &Counters) -> std::io::Resu
         Message::Overrun(slot.overrun_before).write(out)?;
     }
     slot.message.write(out)?;
-    if matches!(slot.message, Message::Frame(_)) {
+    if let Message::Frame(frame) = &slot.message {
         counters.delivered.fetch_add(1, Relaxed);
+        counters.waiting_bytes.fetch_sub(frame.jpeg.len(), Relaxed);
     }
     Ok(())
 }
@@ -255,11 +271,12 @@ mod tests {
         .unwrap()
     }
 
+    /// The whole messages in `bytes`; one may still be half written.
     fn messages(mut bytes: &[u8]) -> Vec<Message> {
         let mut found = Vec::new();
-        while !bytes.is_empty() {
-            let (length, rest) = bytes.split_at(4);
-            let (body, rest) = rest.split_at(u32::from_le_bytes(length.try_into().unwrap()) as usize);
+        while let Some((length, rest)) = bytes.split_first_chunk::<4>()
+            && let Some((body, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+        {
             found.push(Message::read(Bytes::copy_from_slice(body)).unwrap());
             bytes = rest;
         }

@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Auth,
     /// The camera has no such stream.
     NotFound,
-    /// There is a stream, and no video in it.
+    /// Somebody answers, and offers no video by RTSP. Told by silence alone: see [`needs_a_person`](Self::needs_a_person).
     NoVideo,
     /// The camera answers what RTSP does not allow, or refuses for another reason.
     Protocol,
@@ -51,9 +51,10 @@ impl ErrorKind {
         }
     }
 
-    /// Whether trying again soon is pointless, because a person has to change something first.
+    /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a camera
+    /// that hangs up while it boots looks the same.
     pub fn needs_a_person(self) -> bool {
-        matches!(self, Self::Auth | Self::NotFound | Self::NoVideo | Self::CaptureMissing)
+        matches!(self, Self::Auth | Self::NotFound | Self::CaptureMissing)
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec, LinesCodec};
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tracing::{debug, warn};
 
 use super::diagnosis::diagnose;
@@ -28,6 +28,9 @@ const OPEN_GRACE: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Longest line of standard error that is looked at, bytes.
 const MAX_LINE_BYTES: usize = 4_096;
+/// Longest line that is logged, characters. Well below what FFmpeg cuts its lines to (1,024): a password that was cut in
+/// two is not recognised any more, and it stands beyond this.
+const MAX_LOGGED_CHARS: usize = 512;
 
 /// How long a capture process may take.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +162,8 @@ impl CaptureProcess {
             Ok(Message::Opened { .. }) => {
                 self.opened_at = Some(now);
                 self.grabbed_at = now;
+                // What was said on the way to an open stream does not explain its end.
+                self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                 self.speak_by = now + SILENCE;
                 ProcessEvent::Opened
             }
@@ -199,12 +204,14 @@ impl CaptureProcess {
     }
 
     async fn not_opened(&mut self) -> Diagnosis {
-        // The media library says only "not opened"; had it known more, standard error would have told.
+        // The media library says only "not opened"; had it known more, standard error would have told. It is silent, too,
+        // about whoever hangs up or speaks something else than RTSP.
         let silent = Instant::now() + OPEN_GRACE + Duration::from_millis(500) >= self.speak_by;
         if silent {
             self.told_or(ErrorKind::Timeout, "the camera does not answer: check host and port in `url`").await
         } else {
-            self.told_or(ErrorKind::NoVideo, "the stream holds no video: check the path in `url`").await
+            let sentence = "what answers there offers no video by RTSP: check host, port and path in `url`";
+            self.told_or(ErrorKind::NoVideo, sentence).await
         }
     }
 
@@ -244,13 +251,50 @@ impl CaptureProcess {
 
 /// Reads a child's standard error to its end: scrubbed, logged, and compared with the table of known lines.
 async fn listen(stderr: ChildStderr, camera: CameraId, scrubber: Scrubber, said: Arc<Mutex<Option<Diagnosis>>>) {
-    let mut lines = FramedRead::new(stderr, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
-    while let Some(line) = lines.next().await {
-        let Ok(line) = line else { continue };
-        let line = scrubber.scrub(&line);
+    let mut lines = BufReader::new(stderr);
+    while let Some(line) = read_line(&mut lines).await {
+        let line = scrubber.scrub(&String::from_utf8_lossy(&line));
         if let Some(diagnosis) = diagnose(&line) {
             said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(diagnosis);
         }
+        let line: String = line.chars().take(MAX_LOGGED_CHARS).collect();
         debug!(%camera, line, "capture process");
+    }
+}
+
+/// Reads a line and keeps its first [`MAX_LINE_BYTES`]; `None` at the end. A camera's own words are in it, so neither its
+/// length nor its encoding can be relied on.
+async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        let available = input.fill_buf().await.unwrap_or_default();
+        if available.is_empty() {
+            return (!line.is_empty()).then_some(line);
+        }
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let piece = &available[..end.unwrap_or(available.len())];
+        line.extend_from_slice(&piece[..piece.len().min(MAX_LINE_BYTES - line.len())]);
+        let used = piece.len() + usize::from(end.is_some());
+        input.consume(used);
+        if end.is_some() {
+            return Some(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_of_any_length_and_encoding_are_read_to_the_end() {
+        let long = [b'x'; 10_000];
+        let text = [b"\xff\xfe 404\n\n".as_slice(), &long, b"\nlast"].concat();
+        let mut input = BufReader::with_capacity(100, text.as_slice());
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut input).await {
+            lines.push(line);
+        }
+        assert_eq!(lines, [b"\xff\xfe 404".as_slice(), b"", &long[..MAX_LINE_BYTES], b"last"]);
     }
 }

@@ -55,7 +55,19 @@ const EXIT_CONFIG: u8 = 78;
 
 /// Loads the configuration, or prints all its problems.
 fn load(args: &ConfigArgs) -> Result<Settings, ExitCode> {
-    config::load(args.config.as_deref(), std::env::vars()).map_err(|problems| {
+    let mut environment = Vec::new();
+    for (key, value) in std::env::vars_os() {
+        match (key.into_string(), value.into_string()) {
+            (Ok(key), Ok(value)) => environment.push((key, value)),
+            (Ok(key), Err(_)) if key.starts_with("FRAMEHAUL__") => {
+                eprintln!("error: {key}: is not UTF-8: write it into the configuration file");
+                return Err(ExitCode::from(EXIT_CONFIG));
+            }
+            // The environment is also other programs'; what they keep there need not be text.
+            _ => {}
+        }
+    }
+    config::load(args.config.as_deref(), environment).map_err(|problems| {
         for problem in &problems {
             eprintln!("error: {problem}");
         }

@@ -172,11 +172,18 @@ pub fn load(
         .build()
         .and_then(Config::try_deserialize::<Value>)
         .map_err(|error| whole(format!("the configuration is not valid TOML: {error}")))?;
-    Settings::validate(&read_tree(&tree)?)
+    let (raw, mut problems) = read_tree(&tree);
+    match Settings::validate(&raw) {
+        Ok(settings) if problems.is_empty() => return Ok(settings),
+        Ok(_) => {}
+        Err(more) => problems.extend(more),
+    }
+    Err(problems)
 }
 
-/// Reads each key alone against the defaults, so that all misfits are found and not only the first.
-fn read_tree(tree: &Value) -> Result<RawConfig, Vec<Problem>> {
+/// Reads each key alone against the defaults, so that all misfits are found and not only the first. In a misfit's place
+/// stands the default, so that the rest can be checked all the same.
+fn read_tree(tree: &Value) -> (RawConfig, Vec<Problem>) {
     let defaults = serde_json::to_value(RawConfig::default()).expect("the defaults are plain data");
     let mut merged = defaults.clone();
     let mut problems = Vec::new();
@@ -206,10 +213,11 @@ fn read_tree(tree: &Value) -> Result<RawConfig, Vec<Problem>> {
             }
         }
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    serde_json::from_value(merged).map_err(|error| vec![Problem { key: String::new(), detail: error.to_string() }])
+    let raw = serde_json::from_value(merged).unwrap_or_else(|error| {
+        problems.push(Problem { key: String::new(), detail: error.to_string() });
+        RawConfig::default()
+    });
+    (raw, problems)
 }
 
 /// Gives a value the type of its key's default; the environment knows only texts.
@@ -444,13 +452,14 @@ mod tests {
     #[test]
     fn all_unknown_and_misfitting_keys_are_reported_at_once() {
         let problems = load_text(
-            "[uplaod]\nworkers = 3\n[upload]\nworker = 3\nworkers = 'many'\n[debug]\nfault_injection = 3\n",
+            "[uplaod]\nworkers = 3\n[upload]\nworker = 3\nworkers = 'many'\n[debug]\nfault_injection = 3\n\
+             [log]\nformat = 'xml'\n",
             &[],
         )
         .unwrap_err();
         let mut keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
         keys.sort_unstable();
-        assert_eq!(keys, ["debug.fault_injection", "uplaod", "upload.worker", "upload.workers"]);
+        assert_eq!(keys, ["debug.fault_injection", "log.format", "uplaod", "upload.worker", "upload.workers"]);
     }
 
     #[test]

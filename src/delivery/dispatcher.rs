@@ -182,6 +182,11 @@ impl Dispatcher {
         self.give_turn(&camera);
     }
 
+    /// Whether anything waits, be it for its turn or for its time.
+    pub fn is_waiting(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// Frames that are on their way.
     pub fn on_their_way(&self) -> usize {
         self.cameras.values().map(|queue| queue.on_their_way).sum()

@@ -16,7 +16,9 @@ pub async fn require_token<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+    // The scheme's name is case-insensitive (RFC 9110, section 11.1).
+    let given = given.and_then(|value| value.split_once(' '));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
     let api = request.app_data::<web::Data<Api>>();
     let passes = api.zip(given).is_some_and(|(api, given)| api.token.matches(given));
     if passes {

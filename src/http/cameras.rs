@@ -1,16 +1,16 @@
 //! `/api/v1/cameras`
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, ETAG};
+use actix_web::http::header::ETAG;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::Api;
 use super::dto::CameraDto;
 use super::problem::Problem;
+use super::spec::read_spec;
 use crate::actors::{CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera};
-use crate::model::{CameraId, RawCameraSpec};
+use crate::model::CameraId;
 
 /// Reads a camera id from the path.
 pub fn read_id(text: &str) -> Result<CameraId, Problem> {
@@ -69,21 +69,4 @@ fn too_large(error: &actix_web::Error) -> Problem {
         ),
         _ => Problem::bad_request("the body could not be read to its end"),
     }
-}
-
-/// Reads a camera's spec. No message repeats the password, whatever was written in its place.
-fn read_spec(request: &HttpRequest, body: &[u8]) -> Result<RawCameraSpec, Problem> {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
-        let detail = "send the camera as JSON, with `Content-Type: application/json`";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    }
-    let value: Value = serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("the body is not JSON, at line {} column {}", error.line(), error.column());
-        Problem::bad_request(detail)
-    })?;
-    if value.get("password").is_some_and(|password| !password.is_string() && !password.is_null()) {
-        return Err(Problem::bad_request("`password` must be a text, or null for none"));
-    }
-    serde_json::from_value(value).map_err(|error| Problem::bad_request(format!("the camera cannot be read: {error}")))
 }

@@ -7,6 +7,7 @@ mod dto;
 mod frames;
 mod health;
 mod problem;
+mod spec;
 mod token;
 
 use std::net::SocketAddr;
@@ -62,18 +63,22 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
         let api = api.clone();
         App::new()
             .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
+            .app_data(web::QueryConfig::default().error_handler(problem::bad_query))
+            .app_data(web::PathConfig::default().error_handler(problem::bad_path))
             .app_data(web::Data::new(api.clone()))
             .wrap(
                 middleware::DefaultHeaders::new()
                     .add(("x-content-type-options", "nosniff"))
                     .add(("cache-control", "no-store")),
             )
-            .service(web::resource("/livez").get(health::livez))
+            // Scopes that have no answer of their own ask this one, not the scope around them.
+            .default_service(problem::no_such_route())
+            .service(web::resource("/livez").get(health::livez).default_service(problem::no_such_method()))
             .service(
                 web::scope("")
                     .wrap(middleware::from_fn(auth::require_token))
-                    .service(web::resource("/readyz").get(health::readyz))
-                    .service(web::resource("/metrics").get(health::metrics))
+                    .service(web::resource("/readyz").get(health::readyz).default_service(problem::no_such_method()))
+                    .service(web::resource("/metrics").get(health::metrics).default_service(problem::no_such_method()))
                     .service(
                         web::scope("/api/v1")
                             .service(
@@ -91,7 +96,11 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
                                     .get(frames::page)
                                     .default_service(problem::no_such_method()),
                             )
-                            .service(web::resource("/debug/panic").post(debug::panic)),
+                            .service(
+                                web::resource("/debug/panic")
+                                    .post(debug::panic)
+                                    .default_service(problem::no_such_method()),
+                            ),
                     )
                     .default_service(problem::no_such_route()),
             )

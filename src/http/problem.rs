@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use actix_web::error::{PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, Route, web};
 
@@ -28,6 +29,11 @@ impl Problem {
     /// A request that cannot be understood or used.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// The same, with what is wrong in each field.
+    pub fn bad_fields(detail: impl Into<String>, errors: Vec<FieldProblem>) -> Self {
+        Self { errors, ..Self::bad_request(detail) }
     }
 
     /// An actor or the journal did not answer in time.
@@ -73,6 +79,16 @@ impl From<actix::MailboxError> for Problem {
     fn from(_: actix::MailboxError) -> Self {
         Self::unavailable("the supervisor does not answer: try again, and see /livez")
     }
+}
+
+/// Answers a query that cannot be read.
+pub fn bad_query(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
+    Problem::bad_request(format!("the query cannot be read: {error}")).into()
+}
+
+/// Answers a path that cannot be read.
+pub fn bad_path(error: PathError, _: &HttpRequest) -> actix_web::Error {
+    Problem::bad_request(format!("the path cannot be read: {error}")).into()
 }
 
 /// Answers a path that does not exist.

@@ -1,31 +1,26 @@
-//! framehaul as a child process, and the part of its API that the demo uses.
+//! framehaul as the demo's child. Unlike [`crate::daemon`]'s it has a process group of its own: Ctrl-C is for the demo alone, which
+//! asks the daemon for its lists afterwards.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
+use crate::daemon::Status;
+use crate::oracle::Http;
+
 /// How long the daemon may take from its start until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long it may take from SIGTERM to its end; its own deadline for frames is 10 s.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
-/// How long it may take to answer one request.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How many lines of its log are shown when it fails.
 const LOG_LINES: usize = 15;
 
@@ -59,11 +54,7 @@ impl Daemon {
             .with_context(|| {
                 format!("cannot start {}: build it with `make build`, or name it with --framehaul", program.display())
             })?;
-        let api = Api {
-            address: String::new(),
-            token: String::new(),
-            client: Client::builder(TokioExecutor::new()).build_http(),
-        };
+        let api = Api { http: Http::new()?, address: String::new(), token: String::new() };
         let mut daemon = Self { child, log, token_file: state.join("admin.token"), api };
         daemon.until_ready(&state.join("http.addr")).await?;
         Ok(daemon)
@@ -117,7 +108,7 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().context("cannot look after framehaul")? {
                 bail!(self.obituary(status));
             }
-            let why = match self.try_ready(address_file).await {
+            let why = match self.try_ready(address_file) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -129,7 +120,7 @@ impl Daemon {
         }
     }
 
-    async fn try_ready(&mut self, address_file: &Path) -> anyhow::Result<()> {
+    fn try_ready(&mut self, address_file: &Path) -> anyhow::Result<()> {
         let read = |path: &Path| {
             std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))
@@ -137,7 +128,8 @@ impl Daemon {
         };
         self.api.address = format!("http://{}", read(address_file)?);
         self.api.token = read(&self.token_file)?;
-        self.api.call(Method::GET, "/readyz", None, StatusCode::OK).await?;
+        let (status, answer) = self.api.send(Method::GET, "/readyz", None)?;
+        ensure!(status.is_success(), "GET /readyz: {status}: {answer}");
         Ok(())
     }
 
@@ -159,12 +151,12 @@ fn configuration(state: &Path, frames: &Path) -> anyhow::Result<String> {
     Ok(format!("[state]\ndir = {state}\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n[storage]\nurl = {frames}\n"))
 }
 
-/// The daemon's HTTP API.
+/// The part of the daemon's API that the demo needs. Its calls block, for some milliseconds.
 #[derive(Debug)]
 pub(super) struct Api {
+    http: Http,
     address: String,
     token: String,
-    client: Client<HttpConnector, Full<Bytes>>,
 }
 
 /// A camera as the API shows it.
@@ -172,25 +164,6 @@ pub(super) struct Api {
 pub(super) struct Camera {
     pub(super) id: String,
     pub(super) status: Status,
-}
-
-/// What a camera is doing.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Status {
-    pub(super) state: String,
-    pub(super) fps: f64,
-    pub(super) totals: Totals,
-    pub(super) watermark: u64,
-    pub(super) last_error: Option<Value>,
-}
-
-/// How many frames a camera has, over its whole life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Totals {
-    pub(super) captured: u64,
-    pub(super) stored: u64,
-    pub(super) lost: u64,
-    pub(super) in_flight: u64,
 }
 
 impl Api {
@@ -205,62 +178,37 @@ impl Api {
     }
 
     /// Adds a camera, or changes it.
-    pub(super) async fn put_camera(&self, id: &str, spec: &Value) -> anyhow::Result<()> {
-        let path = format!("/api/v1/cameras/{id}");
-        self.call(Method::PUT, &path, Some(spec), StatusCode::CREATED).await.map(drop)
+    pub(super) fn put_camera(&self, id: &str, spec: &Value) -> anyhow::Result<()> {
+        let (status, answer) = self.send(Method::PUT, &format!("/api/v1/cameras/{id}"), Some(spec))?;
+        ensure!(status.is_success(), "cannot add camera `{id}`: {status}: {answer}");
+        Ok(())
     }
 
-    /// Removes a camera.
-    pub(super) async fn delete_camera(&self, id: &str) -> anyhow::Result<()> {
-        self.call(Method::DELETE, &format!("/api/v1/cameras/{id}"), None, StatusCode::NO_CONTENT).await.map(drop)
+    /// Removes a camera. It may be gone already: people try the API while the demo runs.
+    pub(super) fn delete_camera(&self, id: &str) -> anyhow::Result<()> {
+        let (status, answer) = self.send(Method::DELETE, &format!("/api/v1/cameras/{id}"), None)?;
+        ensure!(
+            status.is_success() || status == StatusCode::NOT_FOUND,
+            "cannot remove camera `{id}`: {status}: {answer}"
+        );
+        Ok(())
     }
 
     /// All cameras, the deleted ones as well.
-    pub(super) async fn cameras(&self) -> anyhow::Result<Vec<Camera>> {
+    pub(super) fn cameras(&self) -> anyhow::Result<Vec<Camera>> {
         #[derive(Deserialize)]
         struct Cameras {
             cameras: Vec<Camera>,
         }
-        Ok(self.get::<Cameras>("/api/v1/cameras?deleted=true").await?.cameras)
+        let (status, answer) = self.send(Method::GET, "/api/v1/cameras?deleted=true", None)?;
+        ensure!(status.is_success(), "cannot list the cameras: {status}: {answer}");
+        Ok(serde_json::from_str::<Cameras>(&answer).context("cannot understand the list of cameras")?.cameras)
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let body = self.call(Method::GET, path, None, StatusCode::OK).await?;
-        serde_json::from_slice(&body).with_context(|| format!("cannot understand the answer to GET {path}"))
-    }
-
-    /// Carries out one request; any status but `expected` is an error that shows the answer.
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        expected: StatusCode,
-    ) -> anyhow::Result<Bytes> {
-        let what = format!("{method} {path}");
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.address))
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(body))
-            .with_context(|| format!("cannot write the request {what}"))?;
-        let exchange = async {
-            let response = self.client.request(request).await?;
-            let status = response.status();
-            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
-        };
-        let (status, answer) = timeout(ANSWER_WITHIN, exchange)
-            .await
-            .with_context(|| format!("{what}: no answer within {ANSWER_WITHIN:?}"))?
-            .with_context(|| what.clone())?;
-        ensure!(
-            status == expected,
-            "{what}: {status} instead of {expected}: {}",
-            String::from_utf8_lossy(&answer).trim()
-        );
-        Ok(answer)
+    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(StatusCode, String)> {
+        let url = format!("{}{path}", self.address);
+        let (status, answer) = self.http.send(method, &url, Some(&self.token), body.map(Value::to_string))?;
+        Ok((status, String::from_utf8_lossy(&answer).into_owned()))
     }
 }
 

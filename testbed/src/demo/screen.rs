@@ -91,11 +91,21 @@ fn row(width: usize, [camera, state, fps, stored, lag, lost]: [&str; 6]) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::daemon::{Status, Totals};
+    use crate::daemon::{Status, Totals};
 
     fn camera(id: &str, watermark: u64) -> Camera {
         let totals = Totals { captured: 107, stored: 100, lost: 1, in_flight: 6 };
-        let status = Status { state: "streaming".into(), fps: 24.96, totals, watermark, last_error: None };
+        let status = Status {
+            state: "streaming".into(),
+            generation: 1,
+            session: Some(1),
+            pid: Some(7),
+            fps: 24.96,
+            next_try_at: None,
+            totals,
+            watermark,
+            last_error: None,
+        };
         Camera { id: id.into(), status }
     }
 
