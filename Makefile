@@ -31,7 +31,7 @@ demo: build ## Haul four test cameras into ./demo-data until Ctrl-C, or for DEMO
 test: deps ## Run all tests; the last lines are cargo's summaries
 	@mkdir -p $(dir $(TEST_LOG))
 	@status=0; \
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast 2>&1 | tee $(TEST_LOG) || status=$$?; \
+	CARGO_TERM_COLOR=never RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast 2>&1 | tee $(TEST_LOG) || status=$$?; \
 	echo; $(SUMMARY); \
 	exit $$status
 

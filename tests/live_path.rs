@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Crash, Footprint, Latency, Order, Outcome, Recovery, Stage};
+use testbed::scenario::{self, Crash, Footprint, Latency, Order, Outcome, Recovery, Settings, Stage};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
 
@@ -54,4 +54,14 @@ fn frames_are_listed_soon_after_the_last_was_captured() {
 fn the_daemon_links_no_media_library_and_stays_small() {
     let plan = Footprint { idle_mb: 25.0, busy_mb: 60.0, cameras: 2, fps: 10, seconds: 3 };
     assert_passed(scenario::footprint(&stage(), Path::new(PROGRAM), &plan));
+}
+
+#[test]
+fn a_camera_gives_what_its_spec_asks_for() {
+    assert_passed(scenario::settings(&stage(), &Settings { fps: 25, seconds: 6 }));
+}
+
+#[test]
+fn a_capture_process_that_misbehaves_costs_its_own_camera_only() {
+    assert_passed(scenario::garbage(&stage(), Path::new(PROGRAM)));
 }

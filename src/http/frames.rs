@@ -1,6 +1,6 @@
 //! `/api/v1/cameras/{id}/frames`: the ordered list.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
 use super::Api;
@@ -22,13 +22,10 @@ pub struct PageQuery {
 }
 
 /// `GET /cameras/{id}/frames?after=CURSOR&limit=N`. The list of a deleted camera is still there.
-pub async fn page(
-    api: web::Data<Api>,
-    id: web::Path<String>,
-    query: Result<web::Query<PageQuery>, actix_web::Error>,
-) -> Result<HttpResponse, Problem> {
+pub async fn page(api: web::Data<Api>, id: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let camera = read_id(&id)?;
-    let query = query.map_err(|error| {
+    // Read here and not by an extractor, to add the way out: the error does not even name the field.
+    let query = web::Query::<PageQuery>::from_query(request.query_string()).map_err(|error| {
         Problem::bad_request(format!(
             "the query cannot be read: {error}: use after=CURSOR (0 is the beginning) and limit=N"
         ))

@@ -14,12 +14,14 @@ pub struct Sampler {
     grid: Option<Grid>,
 }
 
-/// `origin` is the presentation time of slot 0; `next` is the first slot not yet filled.
+/// `origin` is the presentation time of slot 0, `last` that of the last frame; `next` is the first slot not yet filled.
 #[derive(Clone, Copy, Debug)]
 struct Grid {
     origin: i64,
     last: i64,
     next: u64,
+    /// Set while the first two frames have the same time, which is then the second one's.
+    first_undated: bool,
 }
 
 impl Sampler {
@@ -40,10 +42,17 @@ impl Sampler {
     }
 
     fn wants_at(&mut self, pts: i64, period: f64) -> bool {
-        let grid = match self.grid {
+        let mut grid = match self.grid {
             Some(grid) if (pts - grid.last).abs() <= MAX_PTS_STEP_MICROS => grid,
-            _ => Grid { origin: pts, last: pts, next: 0 },
+            _ => Grid { origin: pts, last: pts, next: 0, first_undated: false },
         };
+        // The first packet of an RTSP stream has no time of its own in FFmpeg, and OpenCV then reports the second one's: the
+        // third frame shows how much earlier it was.
+        if self.seen == 2 && pts == grid.last {
+            grid.first_undated = true;
+        } else if std::mem::take(&mut grid.first_undated) {
+            grid.origin -= (pts - grid.last).max(0);
+        }
         // A frame fills the slot it is nearest to, so that a stream whose period divides the slot's is not thrown off
         // by the microsecond that rounding its times takes away.
         let slot = ((pts - grid.origin) as f64 / period + SLOT_TOLERANCE).floor();
@@ -88,6 +97,13 @@ mod tests {
     #[test]
     fn two_and_a_half_of_twenty_five_is_every_tenth() {
         let times = (0..1000).map(|i| i * 40_000);
+        let expected: Vec<usize> = (0..100).map(|i| i * 10).collect();
+        assert_eq!(kept(Sampling::Fps(2.5), times), expected);
+    }
+
+    #[test]
+    fn a_first_frame_without_a_time_of_its_own_does_not_shift_the_grid() {
+        let times = [0].into_iter().chain((0..999).map(|i| i * 40_000));
         let expected: Vec<usize> = (0..100).map(|i| i * 10).collect();
         assert_eq!(kept(Sampling::Fps(2.5), times), expected);
     }

@@ -5,9 +5,11 @@
 
 mod crash;
 mod footprint;
+mod garbage;
 mod latency;
 mod order;
 mod recovery;
+mod settings;
 mod stage;
 
 use serde::Serialize;
@@ -15,9 +17,11 @@ use serde_json::Value;
 
 pub use crash::{Crash, crash};
 pub use footprint::{Footprint, footprint, media_libraries};
+pub use garbage::garbage;
 pub use latency::{Latency, latency};
 pub use order::{Order, order};
 pub use recovery::{Recovery, recovery};
+pub use settings::{Settings, settings};
 pub use stage::Stage;
 
 /// What a scenario found.

@@ -94,11 +94,22 @@ pub(super) fn until_streaming(daemon: &Daemon, ids: &[String], patience: Duratio
     Ok(())
 }
 
-/// Judges a camera's whole list by the pixels of its objects, and notes what is wrong.
+/// Judges a camera's whole list by the pixels of its objects, which must be all of the stream's, and notes what is wrong.
 pub(super) fn examine(
     daemon: &Daemon,
     storage: &Storage,
     id: &str,
+    problems: &mut Problems,
+) -> anyhow::Result<(Verdict, Vec<Entry>)> {
+    judge_by(daemon, storage, id, Pattern::Every(1), problems)
+}
+
+/// The same for a camera that was asked for fewer pictures.
+pub(super) fn judge_by(
+    daemon: &Daemon,
+    storage: &Storage,
+    id: &str,
+    pattern: Pattern,
     problems: &mut Problems,
 ) -> anyhow::Result<(Verdict, Vec<Entry>)> {
     let list = daemon.list(id, 1_000)?;
@@ -107,7 +118,7 @@ pub(super) fn examine(
         Storage::Gcs { endpoint, .. } => Some(endpoint.as_str()),
     };
     let fetcher = Fetcher::new(daemon.http(), endpoint);
-    let verdict = judge(id, &list.entries, |url| fetcher.fetch(url), Pattern::Every(1));
+    let verdict = judge(id, &list.entries, |url| fetcher.fetch(url), pattern);
     problems.check(verdict.is_sound(), || {
         let faults: Vec<String> =
             verdict.faults().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
