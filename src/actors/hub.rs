@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::delivery::{Budget, Dispatcher, Job, Pulled};
-use crate::journal::{Journal, Ledgers};
-use crate::model::{Frame, LostReason, Outcome, SeqRange, Settled, Stored};
+use crate::journal::{Journal, Ledger, Ledgers};
+use crate::model::{CameraId, Frame, LostReason, Outcome, SeqRange, Settled, Stored};
 
 /// The one way of a frame from admission to its outcome. Cloning is cheap; all clones are one.
 #[derive(Clone, Debug)]
@@ -52,9 +52,14 @@ impl Hub {
         self.0.work.notify_one();
     }
 
+    /// A camera's accounts.
+    pub fn ledger(&self, camera: &CameraId) -> Arc<Ledger> {
+        self.0.ledgers.of(camera)
+    }
+
     /// Records how frames ended.
     pub fn settle(&self, settled: Settled) {
-        self.0.journal.settle(self.0.ledgers.of(&settled.camera), settled);
+        self.0.journal.settle(self.ledger(&settled.camera), settled);
     }
 
     /// Waits for the next frame to upload; `None` once the hub is closed.

@@ -103,6 +103,7 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
     while let Some(lease) = recipe.hub.next().await {
         let frame = &lease.job().frame;
         let key = recipe.template.render(frame, &recipe.origin);
+        let ledger = recipe.hub.ledger(&frame.camera);
         let begun = Instant::now();
         let attempt = attempt(&recipe, frame, &key).await;
         let destination = recipe.bucket.label();
@@ -111,7 +112,7 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
                 let stored = stored(frame, key);
                 let age = (stored.stored_at.0 - stored.captured_at.0).max(0) as f64 / 1e6;
                 recipe.metrics.upload_stored(destination, begun.elapsed(), age, stored.bytes);
-                if lease.job().failures > 0 {
+                if ledger.note_upload(false) {
                     supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error: None });
                 }
                 lease.stored(stored);
@@ -119,6 +120,7 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
             Attempt::Conflict => {
                 error!(camera = %frame.camera, seq = frame.seq, key, "an object with other content stands under our key");
                 recipe.metrics.upload_conflict(destination);
+                ledger.note_upload(true);
                 let message = format!("{}: an object with other content stands there", recipe.bucket.url(&key));
                 let error = Some(("conflict", message));
                 supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
@@ -126,6 +128,7 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
             }
             Attempt::Failed(failure) => {
                 recipe.metrics.upload_failed(destination, failure.kind);
+                ledger.note_upload(true);
                 let failures = lease.job().failures + 1;
                 // What only a person can mend is tried as rarely as a long outage.
                 let weight = match failure.kind {

@@ -1,5 +1,6 @@
 //! One camera's running accounts, in memory.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -34,6 +35,8 @@ pub struct Ledger {
     inner: Mutex<Inner>,
     /// Told when a block of seqs has arrived.
     refilled: Notify,
+    /// Set while the last that was heard of an upload of this camera's frames was a failure.
+    upload_trouble: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl Ledger {
             watermark: captured,
             last_captured_at: None,
         };
-        Self { camera, inner: Mutex::new(inner), refilled: Notify::new() }
+        Self { camera, inner: Mutex::new(inner), refilled: Notify::new(), upload_trouble: AtomicBool::new(false) }
     }
 
     /// Whose accounts these are.
@@ -154,6 +157,11 @@ impl Ledger {
     /// When the newest frame was captured, in this run of the daemon.
     pub fn last_captured_at(&self) -> Option<UnixMicros> {
         self.lock().last_captured_at
+    }
+
+    /// Takes note of how the last upload went, and returns whether the one before it had failed.
+    pub fn note_upload(&self, failed: bool) -> bool {
+        self.upload_trouble.swap(failed, Relaxed)
     }
 
     /// The first seq that was never issued; what is reserved from there on can be given back at the end.
