@@ -14,8 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::signals;
 
 mod command;
 mod spec;
@@ -69,6 +72,19 @@ impl CameraServer {
         format!("rtsp://127.0.0.1:{}/{name}", self.port)
     }
 
+    /// What a PUT says that adds a camera to framehaul.
+    ///
+    /// # Panics
+    /// If there is no camera of that name.
+    pub fn request(&self, spec: &CameraSpec) -> Value {
+        let mut body = json!({ "url": self.url(&spec.name) });
+        if let Some((user, password)) = &spec.login {
+            body["user"] = json!(user);
+            body["password"] = json!(password);
+        }
+        body
+    }
+
     /// The TCP port it listens on; stays the same over [`restart`](Self::restart).
     pub fn port(&self) -> u16 {
         self.port
@@ -118,8 +134,7 @@ impl CameraServer {
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         ensure!(self.ours, "cannot signal the camera server: it has ended, restart it");
-        let pid = Pid::from_raw(self.pid() as i32).expect("a child's process id is positive");
-        kill_process(pid, signal).with_context(|| format!("cannot signal the camera server {}", self.pid()))
+        signals::send(self.pid(), signal).context("cannot signal the camera server")
     }
 }
 

@@ -63,10 +63,7 @@ impl ClipSpec {
     /// Takes some 10 s the first time for a minute of 1080p. Needs `ffmpeg` with libx264. Several processes may ask for
     /// the same clip at once: each writes its own file, and the last rename wins.
     pub fn cached(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
-        let frames = self.frames()?;
-        let Self { camera, width, height, fps, gop, .. } = self;
-        let path = cache_dir
-            .join(format!("v{FORMAT_VERSION}-n{camera}-{width}x{height}-{fps}fps-gop{gop}-{frames}frames.h264"));
+        let (frames, path) = (self.frames()?, self.path(cache_dir)?);
         if path.exists() {
             return Ok(path);
         }
@@ -81,6 +78,18 @@ impl ClipSpec {
         }
         fs::rename(&unfinished, &path).with_context(|| format!("cannot rename {} into place", unfinished.display()))?;
         Ok(path)
+    }
+
+    /// Whether [`cached`](Self::cached) has nothing to make.
+    pub fn is_cached(&self, cache_dir: &Path) -> anyhow::Result<bool> {
+        Ok(self.path(cache_dir)?.exists())
+    }
+
+    fn path(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
+        let frames = self.frames()?;
+        let Self { camera, width, height, fps, gop, .. } = self;
+        let name = format!("v{FORMAT_VERSION}-n{camera}-{width}x{height}-{fps}fps-gop{gop}-{frames}frames.h264");
+        Ok(cache_dir.join(name))
     }
 
     fn encode(&self, frames: u16, path: &Path) -> anyhow::Result<()> {

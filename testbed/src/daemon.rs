@@ -1,17 +1,24 @@
-//! framehaul as a child process, for scenarios and tests: started with its own directory, asked over its API, ended by its
-//! own id.
+//! framehaul as a child process, for scenarios, tests and the demo: started with its own directory, asked over its API, ended
+//! by its own id.
+
+mod configuration;
+mod process;
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use hyper::{Method, StatusCode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::configuration::Storage;
+use self::configuration::configuration;
+pub use self::process::Process;
 use crate::oracle::{Http, List, fetch_list};
 
 /// How long the daemon may take from its start until it is ready.
@@ -20,27 +27,16 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Where a daemon under test puts its frames.
-#[derive(Debug, Clone)]
-pub enum Storage {
-    /// Under `frames` in its own directory.
-    Directory,
-    /// In a bucket of an emulator.
-    Gcs {
-        /// The emulator, `http://host:port`.
-        endpoint: String,
-        /// The bucket.
-        bucket: String,
-    },
-}
+/// The file with the API's bearer token, in the daemon's directory.
+pub const TOKEN_FILE: &str = "state/admin.token";
 
 /// A daemon under test. Dropping it kills it.
 #[derive(Debug)]
 pub struct Daemon {
     program: PathBuf,
     dir: PathBuf,
-    child: Option<Child>,
+    own_group: bool,
+    process: Process,
     http: Http,
     address: String,
     token: String,
@@ -97,61 +93,72 @@ impl Daemon {
     ///
     /// When it does not become ready; the message holds the end of its log.
     pub fn start(program: &Path, dir: &Path, storage: &Storage, more: &str) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let storage = match storage {
-            Storage::Directory => format!("url = \"file://{}/frames\"", dir.display()),
-            Storage::Gcs { endpoint, bucket } => {
-                format!("url = \"gs://{bucket}\"\nendpoint = \"{endpoint}\"\ncredentials = \"anonymous\"")
-            }
-        };
-        let config = format!(
-            "[state]\ndir = \"{}/state\"\n[http]\nlisten = \"127.0.0.1:0\"\n[storage]\n{storage}\n{more}\n",
-            dir.display()
-        );
-        fs::write(dir.join("framehaul.toml"), config).context("cannot write the configuration")?;
-        let mut daemon = Self {
-            program: program.to_owned(),
-            dir: dir.to_owned(),
-            child: None,
-            http: Http::new()?,
-            address: String::new(),
-            token: String::new(),
-        };
+        let mut daemon = Self::prepare(program, dir, storage, more)?;
         daemon.run()?;
         Ok(daemon)
     }
 
-    /// Starts it again after its end, with the same directory.
+    /// The same without starting it: [`run`](Self::run) does.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be written.
+    pub fn prepare(program: &Path, dir: &Path, storage: &Storage, more: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let config = configuration(dir, storage, more)?;
+        fs::write(dir.join("framehaul.toml"), config).context("cannot write the configuration")?;
+        Ok(Self {
+            program: program.to_owned(),
+            dir: dir.to_owned(),
+            own_group: false,
+            process: Process::default(),
+            http: Http::new()?,
+            address: String::new(),
+            token: String::new(),
+        })
+    }
+
+    /// With a process group of its own, so that Ctrl-C reaches only us.
+    pub fn in_own_group(mut self) -> Self {
+        self.own_group = true;
+        self
+    }
+
+    /// Starts it, for the first time or again after its end, with the same directory.
     ///
     /// # Errors
     ///
     /// When it still runs, or does not become ready.
     pub fn run(&mut self) -> anyhow::Result<()> {
-        ensure!(self.child.is_none(), "framehaul is running already");
         let address_file = self.dir.join("state/http.addr");
-        let _ = fs::remove_file(&address_file);
         let log = File::options().create(true).append(true).open(self.log()).context("cannot open the log")?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(["serve", "--config"])
             .arg(self.dir.join("framehaul.toml"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the log")?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.program.display()))?;
-        self.child = Some(child);
+            .stderr(log);
+        if self.own_group {
+            command.process_group(0);
+        }
+        // What is there names the port of the last run.
+        self.process.start(&mut command, || drop(fs::remove_file(&address_file)))?;
         let ready = wait(READY_WITHIN, || {
-            if let Some(child) = &mut self.child
-                && let Some(status) = child.try_wait()?
-            {
+            if let Some(status) = self.process.ended()? {
                 bail!("framehaul ended: {status}");
             }
             let Ok(address) = fs::read_to_string(&address_file) else { return Ok(None) };
             self.address = format!("http://{}", address.trim());
-            self.token = fs::read_to_string(self.dir.join("state/admin.token"))?.trim().to_owned();
+            self.token = fs::read_to_string(self.dir.join(TOKEN_FILE))?.trim().to_owned();
             Ok(self.get("/readyz").is_ok().then_some(()))
         });
-        ready.with_context(|| format!("framehaul is not ready; its log ends with\n{}", self.log_tail()))
+        ready.with_context(|| format!("framehaul is not ready; {}", self.log_end()))
+    }
+
+    /// Its process, for a thread that has to end it while this one is busy with it.
+    pub fn process(&self) -> Process {
+        self.process.clone()
     }
 
     /// Its log file.
@@ -164,10 +171,19 @@ impl Daemon {
         String::from_utf8_lossy(&fs::read(self.log()).unwrap_or_default()).into_owned()
     }
 
-    fn log_tail(&self) -> String {
+    fn log_end(&self) -> String {
         let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        let last = lines[lines.len().saturating_sub(15)..].join("\n");
+        format!("its log, {}, ends with\n{last}", self.log().display())
+    }
+
+    /// Adds to an error that the daemon has ended, if it has, and the end of its log.
+    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.process.ended() {
+            Ok(Some(status)) => error.context(format!("framehaul has ended ({status}); {}", self.log_end())),
+            _ => error,
+        }
     }
 
     /// The directory it was started with.
@@ -196,7 +212,7 @@ impl Daemon {
     ///
     /// When it does not run.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("framehaul runs").id()
+        self.process.id().expect("framehaul runs")
     }
 
     /// Its resident memory, KiB.
@@ -216,7 +232,7 @@ impl Daemon {
     ///
     /// When it does not end in time; it is killed then.
     pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
+        self.process.signal(Signal::TERM)?;
         self.wait_for_end()
     }
 
@@ -226,7 +242,7 @@ impl Daemon {
     ///
     /// When it does not run.
     pub fn kill(&mut self) -> anyhow::Result<ExitStatus> {
-        self.signal(Signal::KILL)?;
+        self.process.signal(Signal::KILL)?;
         self.wait_for_end()
     }
 
@@ -236,19 +252,7 @@ impl Daemon {
     ///
     /// When it does not end in time; it is killed then.
     pub fn wait_for_end(&mut self) -> anyhow::Result<ExitStatus> {
-        let mut child = self.child.take().context("framehaul does not run")?;
-        let ended = wait(GONE_WITHIN, || Ok(child.try_wait()?));
-        if ended.is_err() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        ended.context("framehaul did not end and was killed")
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let child = self.child.as_ref().context("framehaul does not run")?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("an impossible process id")?;
-        kill_process(pid, signal).context("cannot signal framehaul")
+        self.process.wait_for_end(GONE_WITHIN)
     }
 
     /// Sends a request to its API.
@@ -389,10 +393,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.kill();
     }
 }
 

@@ -1,8 +1,8 @@
 //! The demo: four real RTSP cameras, the daemon, a bucket in a directory, and a judgement of what lies there at the end.
 //!
-//! Everything for people goes to standard error; standard output gets one line, the [`Report`].
+//! Everything for people goes to standard error; standard output gets one line, the report.
 
-mod daemon;
+mod interrupt;
 mod screen;
 
 use std::fs;
@@ -10,22 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use anyhow::{Context, ensure};
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use self::daemon::{Api, Camera, Daemon};
+use self::interrupt::Interrupt;
 use self::screen::Screen;
 use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
-use crate::clip::ClipSpec;
-use crate::daemon::Totals;
-use crate::oracle::{Entry, Fetcher, Http, Pattern, Verdict, judge};
+use crate::daemon::{Daemon, Status, Storage, TOKEN_FILE, Totals};
+use crate::oracle::{Entry, Fetcher, Pattern, Verdict, judge};
 
 /// Says that a directory was made by the demo and may be removed by it.
 const MARKER: &str = ".framehaul-demo";
@@ -82,23 +76,7 @@ fn cameras() -> [CameraSpec; 4] {
 }
 
 /// Runs the demo; success only if every frame is accounted for and the pictures are in order.
-///
-/// The first signal ends the hauling and leads to the judgement, the second ends everything at once.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let runtime = Runtime::new().context("cannot start the runtime")?;
-    let result = runtime.block_on(async {
-        let signals = signals()?;
-        tokio::select! {
-            result = demo(args, &signals) => result,
-            () = at_least(2, &signals) => bail!("stopped by a second signal, without reading anything back"),
-        }
-    });
-    // Not waiting for blocking tasks: after a signal they may draw a clip or read objects.
-    runtime.shutdown_background();
-    result
-}
-
-async fn demo(args: Args, signals: &watch::Receiver<u32>) -> anyhow::Result<ExitCode> {
     let seconds = match args.seconds {
         Some(seconds) => Some(seconds),
         None => seconds_from_environment()?,
@@ -107,20 +85,26 @@ async fn demo(args: Args, signals: &watch::Receiver<u32>) -> anyhow::Result<Exit
         Some(path) => path,
         None => std::env::current_exe().context("cannot find this program's directory")?.with_file_name("framehaul"),
     };
+    ensure!(
+        program.is_file(),
+        "there is no {}: build it with `make build`, or name it with --framehaul",
+        program.display()
+    );
     let dir = fresh(&args.data_dir)?;
+    let mut daemon = Daemon::prepare(&program, &dir, &Storage::Directory, "")?.in_own_group();
+    let interrupt = Interrupt::listen(daemon.process())?;
     let mut screen = Screen::new();
 
-    let (server, mut daemon) = tokio::select! {
-        started = start(&program, &dir, &mut screen) => started?,
-        () = at_least(1, signals) => bail!("stopped by a signal before the cameras were running"),
-    };
-    let result = haul(&daemon, &server, seconds, &args.data_dir, &mut screen, signals).await;
+    let server = start(&mut daemon, &mut screen)?;
+    interrupt.hauling();
+    let result = haul(&daemon, &server, seconds, &args.data_dir, &mut screen, &interrupt);
     let result = result.map_err(|error| daemon.explain(error));
     // Also when something failed: nothing is left behind.
-    let stopped = daemon.stop().await;
+    let stopped = daemon.stop();
     drop(server);
     let (report, faults) = result?;
-    stopped?;
+    let status = stopped?;
+    ensure!(status.success(), "framehaul ended with {status}; its log is {}", daemon.log().display());
 
     for fault in &faults {
         screen.say(&format!("FAULT: {fault}"));
@@ -130,29 +114,6 @@ async fn demo(args: Args, signals: &watch::Receiver<u32>) -> anyhow::Result<Exit
     }
     println!("{}", serde_json::to_string(&report).context("cannot print the report")?);
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Counts SIGINT, SIGTERM and SIGHUP from now on.
-fn signals() -> anyhow::Result<watch::Receiver<u32>> {
-    let (count, counted) = watch::channel(0);
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let mut stream = signal(kind).context("cannot listen for signals")?;
-        let count = count.clone();
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() {
-                count.send_modify(|count| *count += 1);
-            }
-        });
-    }
-    Ok(counted)
-}
-
-/// Waits for so many signals.
-async fn at_least(wanted: u32, signals: &watch::Receiver<u32>) {
-    if signals.clone().wait_for(|&count| count >= wanted).await.is_err() {
-        // Nobody listens any more, so none can come.
-        std::future::pending::<()>().await;
-    }
 }
 
 fn seconds_from_environment() -> anyhow::Result<Option<u64>> {
@@ -178,7 +139,7 @@ fn fresh(dir: &Path) -> anyhow::Result<PathBuf> {
             dir.join(MARKER).is_file(),
             "{shown} is not empty and was not made by a demo: move it away, or choose another with --data-dir"
         );
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove the data of the last demo, {shown}"))?;
+        clear(&dir).with_context(|| format!("cannot remove the data of the last demo, {shown}"))?;
     }
     fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {shown}"))?;
     fs::write(dir.join(MARKER), "Made by `testbed demo`, which removes this directory when it runs again.\n")
@@ -186,82 +147,64 @@ fn fresh(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Starts the cameras and the daemon.
-async fn start(program: &Path, dir: &Path, screen: &mut Screen) -> anyhow::Result<(CameraServer, Daemon)> {
-    let specs = cameras();
-    draw_clips(&specs, screen).await?;
-    let server = tokio::task::spawn_blocking(move || CameraServer::start(&specs, 0, default_cache_dir()))
-        .await
-        .context("starting the cameras panicked")??;
-    screen.say(&format!("four RTSP cameras run on 127.0.0.1:{}", server.port()));
-    let daemon = Daemon::start(program, dir).await?;
-    screen.say(&format!("framehaul runs on {}", daemon.api().address()));
-    Ok((server, daemon))
-}
-
-/// Makes the clips that are not there yet, one after the other, and says so: the first demo spends most of its start here.
-async fn draw_clips(specs: &[CameraSpec], screen: &mut Screen) -> anyhow::Result<()> {
-    for spec in specs {
-        let &CameraSpec { number, width, height, fps, gop, clip_seconds, .. } = spec;
-        let clip = ClipSpec { camera: number, width, height, fps, gop, seconds: clip_seconds };
-        let drawing = tokio::task::spawn_blocking(move || clip.cached(&default_cache_dir()));
-        let mut drawing = std::pin::pin!(drawing);
-        let drawn = tokio::select! {
-            drawn = &mut drawing => drawn,
-            () = sleep(Duration::from_millis(200)) => {
-                screen.say(&format!("drawing {clip_seconds} s of pictures for {} ({width}x{height}), once and for all", spec.name));
-                drawing.await
-            }
-        };
-        drawn
-            .context("drawing a clip panicked")?
-            .with_context(|| format!("cannot draw the pictures of {}", spec.name))?;
+/// Removes all but the marker, so that the next demo knows the directory when this one is interrupted.
+fn clear(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != MARKER {
+            fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }
 
+/// Starts the cameras and the daemon.
+fn start(daemon: &mut Daemon, screen: &mut Screen) -> anyhow::Result<CameraServer> {
+    let (specs, cache_dir) = (cameras(), default_cache_dir());
+    // One after the other, and not without a word: the first demo spends most of its start here.
+    for spec in &specs {
+        let (clip, name) = (spec.clip(), &spec.name);
+        if !clip.is_cached(&cache_dir)? {
+            let (seconds, width, height) = (clip.seconds, clip.width, clip.height);
+            screen.say(&format!("drawing {seconds} s of pictures for {name} ({width}x{height}), once and for all"));
+        }
+        clip.cached(&cache_dir).with_context(|| format!("cannot draw the pictures of {name}"))?;
+    }
+    let server = CameraServer::start(&specs, 0, cache_dir)?;
+    screen.say(&format!("four RTSP cameras run on 127.0.0.1:{}", server.port()));
+    daemon.run()?;
+    screen.say(&format!("framehaul runs on {}", daemon.address()));
+    Ok(server)
+}
+
 /// Adds the cameras, watches them, removes them, and judges what was stored; the second part of the answer is what is wrong.
-async fn haul(
+fn haul(
     daemon: &Daemon,
     server: &CameraServer,
     seconds: Option<u64>,
     shown_dir: &Path,
     screen: &mut Screen,
-    signals: &watch::Receiver<u32>,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<(Report, Vec<String>)> {
-    let api = daemon.api();
-    let specs = cameras();
-    for spec in &specs {
-        api.put_camera(&spec.name, &request(spec, server))?;
+    for spec in server.specs() {
+        daemon.put_camera(&spec.name, &server.request(spec))?;
     }
     screen.say(&hints(daemon, shown_dir));
-    show(api, server, seconds, screen, signals).await?;
+    show(daemon, server, seconds, screen, interrupt)?;
 
     screen.keep();
     screen.say("removing the cameras and waiting for the frames in flight");
-    for camera in api.cameras()?.iter().filter(|camera| camera.status.state != "deleted") {
-        api.delete_camera(&camera.id)?;
-    }
-    let settled = settled(api).await?;
+    daemon.quiesce(SETTLED_WITHIN)?;
     screen.say("reading every list and every object back");
-    let (address, token) = (api.address().to_owned(), api.token().to_owned());
-    tokio::task::spawn_blocking(move || read_back(&address, &token, &settled)).await.context("reading back panicked")?
-}
-
-/// The body of the camera's PUT.
-fn request(spec: &CameraSpec, server: &CameraServer) -> Value {
-    let mut body = json!({"url": server.url(&spec.name), "transport": "tcp", "sampling": "all", "jpeg_quality": 85});
-    if let Some((user, password)) = &spec.login {
-        body["user"] = json!(user);
-        body["password"] = json!(password);
-    }
-    body
+    read_back(daemon)
 }
 
 /// Commands to try, with paths as the caller would write them.
 fn hints(daemon: &Daemon, shown_dir: &Path) -> String {
-    let address = daemon.api().address();
-    let token = shown_dir.join("state").join(daemon.token_file().file_name().unwrap_or_default());
+    let address = daemon.address();
+    let token = shown_dir.join(TOKEN_FILE);
     let curl = format!("curl -s -H \"Authorization: Bearer $(cat '{}')\"", token.display());
     format!(
         "try:\n  {curl} {address}/api/v1/cameras\n  {curl} '{address}/api/v1/cameras/door/frames?limit=5'\n  {curl} {address}/metrics\n\
@@ -271,79 +214,55 @@ fn hints(daemon: &Daemon, shown_dir: &Path) -> String {
 }
 
 /// Shows the table until the time is over or a signal comes; in the middle one camera leaves and comes back.
-async fn show(
-    api: &Api,
+fn show(
+    daemon: &Daemon,
     server: &CameraServer,
     length: Option<u64>,
     screen: &mut Screen,
-    signals: &watch::Receiver<u32>,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut leaves = Some(length.map_or(LEAVES_AFTER, |length| length / 2));
     let mut returns = None;
-    let mut ticks = interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = at_least(1, signals) => break,
-        }
-        // Whole seconds: no tick comes early, so each of them is seen.
+        // Whole seconds: no look comes early, so each of them is seen.
         let elapsed = begin.elapsed().as_secs();
         if length.is_some_and(|length| elapsed >= length) {
-            break;
+            return Ok(());
         }
         if leaves.take_if(|at| elapsed >= *at).is_some() {
             screen.say(&format!("removing {LEAVER}"));
-            api.delete_camera(LEAVER)?;
+            // It may be gone already: people try the API while the demo runs.
+            if daemon.status(LEAVER)?.state != "deleted" {
+                daemon.delete_camera(LEAVER)?;
+            }
             returns = Some(elapsed + AWAY);
         }
         if returns.take_if(|at| elapsed >= *at).is_some() {
             screen.say(&format!("adding {LEAVER} again: its list goes on where it stopped"));
-            for spec in cameras().iter().filter(|spec| spec.name == LEAVER) {
-                api.put_camera(LEAVER, &request(spec, server))?;
+            for spec in server.specs().iter().filter(|spec| spec.name == LEAVER) {
+                daemon.put_camera(LEAVER, &server.request(spec))?;
             }
         }
-        screen.tick(elapsed, &api.cameras()?);
-    }
-    Ok(())
-}
-
-/// Waits until no frame of a deleted camera is in flight, and returns the cameras then.
-async fn settled(api: &Api) -> anyhow::Result<Vec<Camera>> {
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    loop {
-        let cameras = api.cameras()?;
-        let waiting: Vec<&str> = cameras
-            .iter()
-            .filter(|camera| camera.status.state != "deleted" || camera.status.totals.in_flight > 0)
-            .map(|camera| camera.id.as_str())
-            .collect();
-        if waiting.is_empty() {
-            return Ok(cameras);
+        screen.tick(elapsed, &daemon.statuses()?);
+        let next = Duration::from_secs(begin.elapsed().as_secs() + 1);
+        if interrupt.came_within(next.saturating_sub(begin.elapsed()))? {
+            return Ok(());
         }
-        ensure!(
-            Instant::now() < deadline,
-            "frames are still in flight {SETTLED_WITHIN:?} after the end, of {}",
-            waiting.join(", ")
-        );
-        sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Judges the deleted cameras by their lists and objects. Blocks.
-fn read_back(api: &str, token: &str, cameras: &[Camera]) -> anyhow::Result<(Report, Vec<String>)> {
-    let http = Http::new()?;
-    let fetcher = Fetcher::new(&http, None);
+/// Judges the deleted cameras by their lists and objects.
+fn read_back(daemon: &Daemon) -> anyhow::Result<(Report, Vec<String>)> {
+    let fetcher = Fetcher::new(daemon.http(), None);
     let mut report = Report::default();
     let (mut faults, mut latencies) = (vec![], vec![]);
     // Cameras that somebody else added meanwhile show pictures that cannot be judged.
-    for name in self::cameras().map(|spec| spec.name) {
-        let camera = cameras.iter().find(|camera| camera.id == name);
-        let camera = camera.with_context(|| format!("the API no longer lists camera `{name}`"))?;
-        let list = read_list(&http, api, token, &camera.id)?;
-        let verdict = judge(&camera.id, &list.entries, |url| fetcher.fetch(url), Pattern::Every(1));
-        let Totals { captured, stored, lost, in_flight } = camera.status.totals;
+    for CameraSpec { name, .. } in cameras() {
+        let status = daemon.status(&name)?;
+        let entries = daemon.list(&name, PAGE)?.entries;
+        let verdict = judge(&name, &entries, |url| fetcher.fetch(url), Pattern::Every(1));
+        let Totals { captured, stored, lost, in_flight } = status.totals;
         report.cameras += 1;
         report.captured += captured;
         report.stored += stored;
@@ -353,8 +272,13 @@ fn read_back(api: &str, token: &str, cameras: &[Camera]) -> anyhow::Result<(Repo
         report.gaps += verdict.gaps;
         report.repeats += verdict.repeats;
         report.unreadable += verdict.unreadable;
-        latencies.extend(list.latencies);
-        faults.extend(faults_of(camera, &verdict).into_iter().map(|fault| format!("{}: {fault}", camera.id)));
+        for entry in &entries {
+            if let Entry::Frame(frame) = entry {
+                let took = parse_time(&frame.stored_at)? - parse_time(&frame.captured_at)?;
+                latencies.push(took.as_seconds_f64() * 1e3);
+            }
+        }
+        faults.extend(faults_of(&status, &verdict).into_iter().map(|fault| format!("{name}: {fault}")));
     }
     latencies.sort_by(f64::total_cmp);
     (report.p50_ms, report.p99_ms) = (quantile(&latencies, 0.50), quantile(&latencies, 0.99));
@@ -362,10 +286,10 @@ fn read_back(api: &str, token: &str, cameras: &[Camera]) -> anyhow::Result<(Repo
 }
 
 /// What is wrong with a camera, in words.
-fn faults_of(camera: &Camera, verdict: &Verdict) -> Vec<String> {
-    let Totals { captured, stored, lost, in_flight } = camera.status.totals;
+fn faults_of(status: &Status, verdict: &Verdict) -> Vec<String> {
+    let Totals { captured, stored, lost, in_flight } = status.totals;
     let mut faults = vec![];
-    if !camera.status.totals.add_up() || in_flight != 0 {
+    if !status.totals.add_up() || in_flight != 0 {
         faults.push(format!(
             "{captured} frames captured, {stored} stored, {lost} lost, {in_flight} in flight: that does not add up"
         ));
@@ -377,12 +301,8 @@ fn faults_of(camera: &Camera, verdict: &Verdict) -> Vec<String> {
         ));
     }
     if stored == 0 {
-        let why = camera
-            .status
-            .last_error
-            .as_ref()
-            .and_then(|error| error["message"].as_str())
-            .unwrap_or("for no known reason");
+        let why =
+            status.last_error.as_ref().and_then(|error| error["message"].as_str()).unwrap_or("for no known reason");
         faults.push(format!("no frame was stored: {why}"));
     }
     faults.extend(
@@ -390,42 +310,6 @@ fn faults_of(camera: &Camera, verdict: &Verdict) -> Vec<String> {
     );
     faults.extend(verdict.examples.iter().cloned());
     faults
-}
-
-/// A camera's list, and how long each of its stored frames took, in milliseconds.
-struct Listed {
-    entries: Vec<Entry>,
-    latencies: Vec<f64>,
-}
-
-/// Reads a whole list. Not the oracle's own reading: that one leaves out when a frame was stored.
-fn read_list(http: &Http, api: &str, token: &str, camera: &str) -> anyhow::Result<Listed> {
-    #[derive(Deserialize)]
-    struct Page {
-        entries: Vec<Value>,
-        next: u64,
-        more: bool,
-    }
-    let mut list = Listed { entries: vec![], latencies: vec![] };
-    let mut after = 0;
-    loop {
-        let url = format!("{api}/api/v1/cameras/{camera}/frames?after={after}&limit={PAGE}");
-        let page: Page = serde_json::from_slice(&http.get(&url, Some(token))?)
-            .with_context(|| format!("cannot understand the answer to `{url}`"))?;
-        for entry in page.entries {
-            if let (Some(captured), Some(stored)) = (entry["captured_at"].as_str(), entry["stored_at"].as_str()) {
-                list.latencies.push((parse_time(stored)? - parse_time(captured)?).as_seconds_f64() * 1e3);
-            }
-            list.entries.push(
-                serde_json::from_value(entry).with_context(|| format!("strange entry in the answer to `{url}`"))?,
-            );
-        }
-        if !page.more {
-            return Ok(list);
-        }
-        ensure!(page.next > after, "`{url}` says that there is more, but its cursor does not move on");
-        after = page.next;
-    }
 }
 
 fn parse_time(text: &str) -> anyhow::Result<OffsetDateTime> {
@@ -441,7 +325,6 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::Status;
 
     #[test]
     fn quantiles_are_values_that_occurred() {
@@ -482,10 +365,8 @@ mod tests {
         for (status, count) in
             [(status(10, 9, 1, 0), 0), (status(11, 9, 1, 0), 1), (status(11, 9, 1, 1), 1), (status(10, 10, 0, 0), 1)]
         {
-            let camera = Camera { id: "a".into(), status };
-            assert_eq!(faults_of(&camera, &verdict).len(), count, "{:?}", camera.status.totals);
+            assert_eq!(faults_of(&status, &verdict).len(), count, "{:?}", status.totals);
         }
-        let camera = Camera { id: "a".into(), status: status(10, 9, 1, 0) };
-        assert_eq!(faults_of(&camera, &Verdict { gaps: 2, ..verdict }), ["gaps 2"]);
+        assert_eq!(faults_of(&status(10, 9, 1, 0), &Verdict { gaps: 2, ..verdict }), ["gaps 2"]);
     }
 }

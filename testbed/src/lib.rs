@@ -18,3 +18,4 @@ pub mod gcs;
 pub mod mark;
 pub mod oracle;
 pub mod scenario;
+mod signals;

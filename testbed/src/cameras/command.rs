@@ -6,9 +6,9 @@ use std::pin::pin;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CameraServer, CameraSpec, default_cache_dir};
+use crate::signals::told_to_end;
 
 /// `testbed cameras`
 #[derive(Debug, clap::Args)]
@@ -58,7 +58,7 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
     }
     let cache_dir = args.cache_dir.unwrap_or_else(default_cache_dir);
     // Listening for the signals comes first: one that arrives while clips are made must not leave a server behind.
-    let mut stop = pin!(stop(args.until_stdin_closes)?);
+    let mut stop = pin!(told_to_end(args.until_stdin_closes)?);
     let (specs, port) = (args.cameras, args.port);
     let starting = tokio::task::spawn_blocking(move || CameraServer::start(&specs, port, cache_dir));
     let mut server = tokio::select! {
@@ -83,24 +83,4 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
         () = &mut stop => Ok(()),
         status = server.wait() => bail!("camera server ended by itself ({})", status?),
     }
-}
-
-/// Listens for the signals from now on; the future is ready when this process should end.
-fn stop(until_stdin_closes: bool) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let stdin_closed = async move {
-        if !until_stdin_closes {
-            std::future::pending::<()>().await;
-        }
-        // What comes in is of no interest, and an error is an end as well.
-        let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
-    };
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = stdin_closed => {}
-        }
-    })
 }

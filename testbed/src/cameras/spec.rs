@@ -59,7 +59,7 @@ impl CameraSpec {
     }
 
     /// The clip it plays.
-    pub(super) fn clip(&self) -> ClipSpec {
+    pub(crate) fn clip(&self) -> ClipSpec {
         ClipSpec {
             camera: self.number,
             width: self.width,

@@ -174,7 +174,7 @@ fn the_server_leaves_when_its_standard_input_closes() {
 #[test]
 fn the_servers_end_is_noticed() {
     let mut server = server();
-    kill_process(Pid::from_raw(server.pid() as i32).unwrap(), Signal::KILL).unwrap();
+    signals::send(server.pid(), Signal::KILL).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let status = runtime.block_on(server.wait()).unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));

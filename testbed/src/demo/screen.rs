@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use super::daemon::Camera;
+use crate::daemon::Status;
 
 /// Where there is no terminal, the table comes once in so many ticks.
 const PLAIN_EVERY: u64 = 5;
@@ -28,7 +28,7 @@ impl Screen {
     }
 
     /// Shows the cameras as they are now; to be called once a second.
-    pub(super) fn tick(&mut self, elapsed: u64, cameras: &[Camera]) {
+    pub(super) fn tick(&mut self, elapsed: u64, cameras: &[(String, Status)]) {
         if self.terminal {
             let table = table(cameras);
             self.write(&format!("{}{table}", self.erase()));
@@ -57,24 +57,22 @@ impl Screen {
 }
 
 /// Frames that are captured and not in the list yet.
-fn lag(camera: &Camera) -> u64 {
-    camera.status.totals.captured.saturating_sub(camera.status.watermark)
+fn lag(status: &Status) -> u64 {
+    status.totals.captured.saturating_sub(status.watermark)
 }
 
-fn line(camera: &Camera) -> String {
-    let status = &camera.status;
+fn line((id, status): &(String, Status)) -> String {
     let (stored, lost) = (status.totals.stored, status.totals.lost);
-    format!("{} {} {:.1} fps, stored {stored}, lag {}, lost {lost}", camera.id, status.state, status.fps, lag(camera))
+    format!("{id} {} {:.1} fps, stored {stored}, lag {}, lost {lost}", status.state, status.fps, lag(status))
 }
 
-fn table(cameras: &[Camera]) -> String {
-    let width = cameras.iter().map(|camera| camera.id.len()).max().unwrap_or(0).max("camera".len());
+fn table(cameras: &[(String, Status)]) -> String {
+    let width = cameras.iter().map(|(id, _)| id.len()).max().unwrap_or(0).max("camera".len());
     let head = ["camera", "state", "fps", "stored", "lag", "lost"];
     let mut text = row(width, head);
-    for camera in cameras {
-        let Camera { id, status } = camera;
+    for (id, status) in cameras {
         let [fps, stored] = [format!("{:.1}", status.fps), status.totals.stored.to_string()];
-        let [lag, lost] = [lag(camera), status.totals.lost].map(|count| count.to_string());
+        let [lag, lost] = [lag(status), status.totals.lost].map(|count| count.to_string());
         text += &row(width, [id, &status.state, &fps, &stored, &lag, &lost]);
         if let Some(message) = status.last_error.as_ref().and_then(|error| error["message"].as_str()) {
             // Cut short: a line that wraps would not be erased.
@@ -91,9 +89,9 @@ fn row(width: usize, [camera, state, fps, stored, lag, lost]: [&str; 6]) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::{Status, Totals};
+    use crate::daemon::Totals;
 
-    fn camera(id: &str, watermark: u64) -> Camera {
+    fn camera(id: &str, watermark: u64) -> (String, Status) {
         let totals = Totals { captured: 107, stored: 100, lost: 1, in_flight: 6 };
         let status = Status {
             state: "streaming".into(),
@@ -106,13 +104,13 @@ mod tests {
             watermark,
             last_error: None,
         };
-        Camera { id: id.into(), status }
+        (id.into(), status)
     }
 
     #[test]
     fn a_camera_takes_one_row() {
         let mut failed = camera("yard", 107);
-        failed.status.last_error = Some(serde_json::json!({"message": "nobody there\nreally"}));
+        failed.1.last_error = Some(serde_json::json!({"message": "nobody there\nreally"}));
         assert_eq!(
             table(&[camera("main-1080p", 101), failed]),
             "camera      state           fps   stored   lag   lost\n\

@@ -4,11 +4,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 use super::knobs::Knobs;
 use super::server::{GcsServer, Options};
+use crate::signals::told_to_end;
 
 /// Cloud Storage's JSON API on 127.0.0.1, with faults on demand.
 ///
@@ -42,8 +41,7 @@ pub struct Args {
 /// Runs the server until SIGTERM, SIGINT or, if asked for, the end of standard input.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     // Before the endpoint is printed: whoever has read it may send a signal at once.
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let told = told_to_end(args.until_stdin_closes)?;
     let server = GcsServer::start(Options {
         port: args.port,
         buckets: args.buckets,
@@ -57,32 +55,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot print the endpoint on standard output")?;
     drop(stdout);
 
-    let stdin_closed = args.until_stdin_closes.then(stdin_closed).transpose()?;
-    let stdin_closed = async {
-        match stdin_closed {
-            // The sender goes when the reader ends, however it ends.
-            Some(closed) => drop(closed.await),
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = stdin_closed => {}
-    }
+    told.await;
     Ok(())
-}
-
-/// Completes when standard input ends. A plain thread reads it, because a blocking task of the runtime would keep the
-/// process from ending for as long as nobody closes the input.
-fn stdin_closed() -> anyhow::Result<oneshot::Receiver<()>> {
-    let (closed, receiver) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("stdin".into())
-        .spawn(move || {
-            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            let _ = closed.send(());
-        })
-        .context("cannot start the thread that reads standard input")?;
-    Ok(receiver)
 }

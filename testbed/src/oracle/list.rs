@@ -31,8 +31,10 @@ pub enum Entry {
 pub struct Frame {
     pub session: u32,
     pub seq: u64,
-    /// RFC 3339.
+    /// When the picture was taken, RFC 3339.
     pub captured_at: String,
+    /// When the bucket said that it has it, RFC 3339.
+    pub stored_at: String,
     /// `file:///path` or `gs://bucket/name`.
     pub url: String,
     /// The object's size.
@@ -48,7 +50,7 @@ pub struct Frame {
 /// A camera's whole list up to its watermark.
 #[derive(Debug, Clone)]
 pub struct List {
-    /// The first seq that was not resolved when the last page was read.
+    /// The last seq of the list when its last page was read: everything up to it is resolved.
     pub watermark: u64,
     pub entries: Vec<Entry>,
 }

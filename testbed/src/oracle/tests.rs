@@ -52,6 +52,7 @@ impl Bucket {
             session,
             seq,
             captured_at: "2026-01-02T03:04:05.678Z".to_owned(),
+            stored_at: "2026-01-02T03:04:05.789Z".to_owned(),
             url: url.clone(),
             bytes: 0,
             crc32c: String::new(),

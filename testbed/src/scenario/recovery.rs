@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,6 +13,7 @@ use super::stage::{add, bucket, cameras, examine, until_streaming};
 use super::{Outcome, Problems, Stage};
 use crate::daemon::{Daemon, wait};
 use crate::gcs::Knobs;
+use crate::signals;
 
 /// How hard it is made.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ pub fn recovery(stage: &Stage, plan: &Recovery) -> anyhow::Result<Outcome> {
 
     hurt("capture process killed", &mut problems, &mut || {
         let pid = daemon.status(&victim)?.pid.context("no capture process")?;
-        signal(pid, Signal::KILL)
+        signals::send(pid, Signal::KILL)
     })?;
     hurt("camera actor panicked", &mut problems, &mut || daemon.inject_panic(&format!("actor=camera&id={victim}")))?;
     hurt("camera server killed", &mut problems, &mut || {
@@ -168,9 +169,4 @@ fn until_streaming_anew(daemon: &Daemon, ids: &[String]) -> anyhow::Result<()> {
             .wait_for(id, Duration::from_secs(30), |status| status.state == "streaming" && status.session.is_some())?;
     }
     Ok(())
-}
-
-fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("an impossible process id")?;
-    kill_process(pid, signal).context("cannot signal the capture process")
 }

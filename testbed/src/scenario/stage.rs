@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Problems;
@@ -69,21 +68,10 @@ pub(super) fn cameras(prefix: &str, count: usize, fps: u32) -> anyhow::Result<Ca
 pub(super) fn add(daemon: &Daemon, server: &CameraServer) -> anyhow::Result<Vec<String>> {
     let mut ids = Vec::new();
     for spec in server.specs() {
-        daemon.put_camera(&spec.name, &camera(server, spec))?;
+        daemon.put_camera(&spec.name, &server.request(spec))?;
         ids.push(spec.name.clone());
     }
     Ok(ids)
-}
-
-/// What a PUT of a camera says.
-fn camera(server: &CameraServer, spec: &CameraSpec) -> Value {
-    let (user, password) = spec.login.clone().unzip();
-    let mut body = json!({ "url": server.url(&spec.name) });
-    if let (Some(user), Some(password)) = (user, password) {
-        body["user"] = user.into();
-        body["password"] = password.into();
-    }
-    body
 }
 
 /// Waits until all these cameras stream and have captured a frame.

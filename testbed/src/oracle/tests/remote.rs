@@ -41,8 +41,8 @@ fn answer(mut stream: TcpStream, answers: &[(&str, Value)]) {
 
 fn frame(seq: u64, url: &str, object: &[u8]) -> Value {
     let crc32c = BASE64_STANDARD.encode(crc32c::crc32c(object).to_be_bytes());
-    json!({"type": "frame", "session": 1, "seq": seq, "captured_at": "2026-01-02T03:04:05Z", "url": url, "unknown": [1],
-        "bytes": object.len(), "crc32c": crc32c, "width": 320, "height": 240})
+    json!({"type": "frame", "session": 1, "seq": seq, "captured_at": "2026-01-02T03:04:05Z",
+        "stored_at": "2026-01-02T03:04:06Z", "url": url, "unknown": [1], "bytes": object.len(), "crc32c": crc32c, "width": 320, "height": 240})
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn reads_a_list_page_by_page() {
     let session =
         json!({"type": "session", "session": 1, "opened": "2026-01-02T03:04:05Z", "closed": null, "why": null});
     let page = |entries: Value, next: u64, more: bool| -> Value {
-        json!({"camera": "a b", "watermark": 5, "entries": entries, "next": next, "more": more})
+        json!({"camera": "a b", "watermark": 4, "entries": entries, "next": next, "more": more})
     };
     let api = serve(vec![
         ("/api/v1/cameras/a%20b/frames?after=0&limit=2", page(json!([session, frame(1, "file:///x", b"")]), 1, true)),
@@ -62,7 +62,7 @@ fn reads_a_list_page_by_page() {
     ]);
     let http = Http::new().unwrap();
     let list = fetch_list(&http, &api, "secret", "a b", 2).unwrap();
-    assert_eq!(list.watermark, 5);
+    assert_eq!(list.watermark, 4);
     let [
         Entry::Session { session: 1, closed: None, .. },
         Entry::Frame(frame),
@@ -124,7 +124,7 @@ fn command(objects: &[&[u8]], options: &[&str]) -> bool {
         entries.push(frame(index as u64 + 1, Url::from_file_path(&path).unwrap().as_str(), object));
     }
     let count = objects.len();
-    let page = json!({"camera": "gate", "watermark": count + 1, "entries": entries, "next": count, "more": false});
+    let page = json!({"camera": "gate", "watermark": count, "entries": entries, "next": count, "more": false});
     let api = serve(vec![
         ("/api/v1/cameras/gate/frames?after=0&limit=1000", page),
         ("/api/v1/cameras", json!({"cameras": [{"id": "gate"}]})),

@@ -1,0 +1,33 @@
+//! Signals, those we send and those that end us.
+
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Sends a signal to a process. The caller makes sure that the id is still that process's.
+pub(crate) fn send(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    let id = i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))?;
+    kill_process(id, signal).with_context(|| format!("cannot signal process {pid}"))
+}
+
+/// Listens for SIGTERM and SIGINT from now on; the future is ready when one came or, if asked for, standard input closed.
+///
+/// The runtime must be shut down without waiting: the thread that reads standard input may never end.
+pub(crate) fn told_to_end(until_stdin_closes: bool) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let stdin_closed = async move {
+        if !until_stdin_closes {
+            std::future::pending::<()>().await;
+        }
+        // What comes in is of no interest, and an error is an end as well.
+        let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
+    };
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stdin_closed => {}
+        }
+    })
+}
