@@ -88,8 +88,9 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
     let ledgers = Ledgers::new(ledgers);
     let metrics = Metrics::new(ledgers.clone()).context("cannot declare metrics")?;
-    let destination = settings.destination.clone();
-    let bucket = uploads.spawn(async move { storage::open(&destination).await }).await.context("the bucket")??;
+    let (destination, origin) = (settings.destination.clone(), opened.origin.clone());
+    let bucket =
+        uploads.spawn(async move { storage::open(&destination, &origin).await }).await.context("the bucket")??;
     metrics.expect_destination(bucket.label());
 
     let budget = Budget { bytes: settings.memory.bytes, frames: settings.memory.frames };

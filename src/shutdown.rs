@@ -16,6 +16,9 @@ const CAPTURE_DEADLINE: Duration = Duration::from_secs(5);
 /// Time aborted uploads get to put their frames back.
 const RETURN_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Time the journal gets for its last commit.
+const JOURNAL_DEADLINE: Duration = Duration::from_secs(5);
+
 /// What has to be ended.
 pub struct Ending {
     /// The root of the actors.
@@ -37,7 +40,7 @@ pub struct Ending {
 pub async fn run(ending: Ending, deadline: Duration) {
     let Ending { supervisor, hub, journal, ledgers, server, writer } = ending;
     info!("stopping capture");
-    let captured = timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await.is_ok();
+    let captured = matches!(timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await, Ok(Ok(true)));
     if !captured {
         warn!("some capture processes are still running");
     }
@@ -61,11 +64,13 @@ pub async fn run(ending: Ending, deadline: Duration) {
             journal.return_unused(ledger.camera().clone(), ledger.next_seq());
         }
     }
-    journal.barrier().await;
-    info!("the journal is complete; stopping HTTP");
+    let complete = timeout(JOURNAL_DEADLINE, journal.barrier()).await.is_ok();
+    info!(complete, "the journal is closed; stopping HTTP");
     server.stop(true).await;
     journal.close();
-    if writer.join().is_err() {
+    if !complete {
+        warn!("the journal did not end in time: what it had not committed will stand as lost(crash)");
+    } else if writer.join().is_err() {
         warn!("the journal's thread panicked at the end");
     }
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::intake::Intake;
 use super::messages::{CameraExited, CameraNews, CameraNotice, Panic, Stop};
 use super::{Hub, Supervisor};
-use crate::capture::{CaptureProcess, Deadlines, Exit, ProcessEvent};
+use crate::capture::{CaptureProcess, Deadlines, ErrorKind, Exit, ProcessEvent};
 use crate::journal::{Journal, Ledger};
-use crate::model::{CameraId, CameraSpec};
+use crate::model::{CameraId, CameraSpec, LostReason};
 
 /// Time the journal gets to take the last pictures of a generation.
 const LAST_PICTURES: Duration = Duration::from_secs(2);
@@ -127,13 +127,16 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     notify(CameraNews::Capturing { pid: process.pid() });
     let mut intake = Intake::new(recipe.ledger.clone(), recipe.hub.clone(), recipe.journal.clone());
     let mut rate = Rate::default();
-    let (exit, why) = loop {
+    let ended = loop {
         tokio::select! {
             biased;
-            why = &mut stopped => break (Exit::Stopped, why.unwrap_or("stopped")),
+            why = &mut stopped => break Err(why.unwrap_or("stopped")),
             () = intake.progress() => {}
             event = process.next() => match event {
-                ProcessEvent::Opened => info!("stream open"),
+                ProcessEvent::Opened => {
+                    info!("stream open");
+                    intake.opened();
+                }
                 ProcessEvent::Frame(picture) => {
                     intake.picture(picture);
                     // The first frame is news at once; the rest is told once a second.
@@ -143,21 +146,31 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                 }
                 ProcessEvent::Overrun(count) => {
                     warn!(count, "the capture process found its pipe full");
-                    intake.overrun(u64::from(count));
+                    intake.missed(u64::from(count), LostReason::Overrun);
+                }
+                ProcessEvent::Corrupt(count) => {
+                    debug!(count, "frames could not be decoded");
+                    intake.missed(u64::from(count), LostReason::Corrupt);
                 }
                 ProcessEvent::Stats(_) if rate.total > 0 => {
                     let fps = rate.per_second(Instant::now());
                     notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps });
                 }
                 ProcessEvent::Stats(_) => {}
-                ProcessEvent::Ended(diagnosis) => {
-                    let why = diagnosis.kind.as_str();
-                    if diagnosis.kind == crate::capture::ErrorKind::Stall {
-                        notify(CameraNews::Stalled);
-                    }
-                    break (Exit::Failed { diagnosis, streamed: rate.total > 0 }, why);
-                }
+                ProcessEvent::Ended(ending) => break Ok(ending),
             }
+        }
+    };
+    let (exit, why) = match ended {
+        Err(why) => (Exit::Stopped, why),
+        Ok(ending) => {
+            // Not within the select: it waits for the process's last words.
+            let diagnosis = process.diagnose(ending).await;
+            let why = diagnosis.kind.as_str();
+            if diagnosis.kind == ErrorKind::Stall {
+                notify(CameraNews::Stalled);
+            }
+            (Exit::Failed { diagnosis, streamed: rate.total > 0 }, why)
         }
     };
     let _ = timeout(LAST_PICTURES, intake.settle()).await;

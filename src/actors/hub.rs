@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::delivery::{Budget, Dispatcher, Job, Pulled};
 use crate::journal::{Journal, Ledger, Ledgers};
 use crate::model::{CameraId, Frame, LostReason, Outcome, SeqRange, Settled, Stored};
+
+/// How long a frame waits whose upload ended without a word.
+const AFTER_PANIC: Duration = Duration::from_millis(250);
 
 /// The one way of a frame from admission to its outcome. Cloning is cheap; all clones are one.
 #[derive(Clone, Debug)]
@@ -201,7 +204,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(mut job) = self.job.take() {
             job.carried = true;
-            self.hub.put_back(job, Instant::now());
+            job.failures += 1;
+            // Not at once: a frame that kills its worker would kill them all in a row.
+            self.hub.put_back(job, Instant::now() + AFTER_PANIC);
         }
     }
 }

@@ -10,11 +10,13 @@ use super::Hub;
 use crate::capture::child::monotonic_ns;
 use crate::capture::wire::CapturedFrame;
 use crate::journal::{Journal, Ledger, SessionEnd};
-use crate::model::{ClockAnchor, Frame, LostReason, Outcome, Seq, SessionNo, Settled, UnixMicros};
+use crate::model::{ClockAnchor, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
 /// Pictures that may wait for the journal, at the start of a session or for seqs. About two seconds of most streams;
 /// further ones become `lost(overrun)`.
 const WAITING: usize = 64;
+/// Bytes of the pictures that may wait; one may always.
+const WAITING_BYTES: usize = 8 << 20;
 
 /// Gives pictures their seqs, in the order in which they come. One for each generation of a camera.
 ///
@@ -25,6 +27,7 @@ pub struct Intake {
     journal: Journal,
     session: Option<Session>,
     waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
 }
 
 struct Session {
@@ -39,15 +42,18 @@ struct Session {
 
 enum Waiting {
     Picture(CapturedFrame),
-    Overrun(u64),
+    Missed(u64, LostReason),
 }
 
 impl Intake {
     /// An intake with no session yet: that opens with the first picture.
     pub fn new(ledger: Arc<Ledger>, hub: Hub, journal: Journal) -> Self {
-        let intake = Self { ledger, hub, journal, session: None, waiting: VecDeque::new() };
-        intake.refill();
-        intake
+        Self { ledger, hub, journal, session: None, waiting: VecDeque::new(), waiting_bytes: 0 }
+    }
+
+    /// Asks for seqs, before the first picture comes. Not at the start: a camera that never answers needs none.
+    pub fn opened(&self) {
+        self.refill();
     }
 
     /// The open session, once the journal has it.
@@ -57,18 +63,21 @@ impl Intake {
 
     /// Takes a picture in.
     pub fn picture(&mut self, picture: CapturedFrame) {
-        if self.waiting.len() >= WAITING {
-            return self.overrun(1);
+        let bytes = picture.jpeg.len();
+        let full = self.waiting_bytes > 0 && self.waiting_bytes + bytes > WAITING_BYTES;
+        if full || self.waiting.len() >= WAITING {
+            return self.missed(1, LostReason::Overrun);
         }
+        self.waiting_bytes += bytes;
         self.waiting.push_back(Waiting::Picture(picture));
         self.flush();
     }
 
     /// Takes note of pictures that did not get here.
-    pub fn overrun(&mut self, count: u64) {
+    pub fn missed(&mut self, count: u64, why: LostReason) {
         match self.waiting.back_mut() {
-            Some(Waiting::Overrun(more)) => *more += count,
-            _ => self.waiting.push_back(Waiting::Overrun(count)),
+            Some(Waiting::Missed(more, reason)) if *reason == why => *more += count,
+            _ => self.waiting.push_back(Waiting::Missed(count, why)),
         }
         self.flush();
     }
@@ -103,6 +112,9 @@ impl Intake {
                 self.waiting.push_front(next);
                 break;
             }
+            if let Waiting::Picture(picture) = next {
+                self.waiting_bytes -= picture.jpeg.len();
+            }
         }
         self.refill();
     }
@@ -119,7 +131,7 @@ impl Intake {
         }
         match next {
             Waiting::Picture(picture) => self.admit_picture(picture),
-            Waiting::Overrun(count) => self.admit_overrun(*count),
+            Waiting::Missed(count, why) => self.admit_missed(*count, *why),
         }
     }
 
@@ -171,7 +183,7 @@ impl Intake {
         true
     }
 
-    fn admit_overrun(&mut self, count: u64) -> bool {
+    fn admit_missed(&mut self, count: u64, why: LostReason) -> bool {
         let session = self.session.as_ref();
         if session.is_some_and(|session| session.opening.is_some()) {
             return false;
@@ -180,20 +192,20 @@ impl Intake {
             // More were lost than a block holds: in pieces.
             let some = self.ledger.available().min(count);
             let Some(seqs) = self.ledger.issue(some, None) else { return false };
-            self.lose(seqs);
-            self.waiting.push_front(Waiting::Overrun(count - some));
+            self.lose(seqs, why);
+            self.waiting.push_front(Waiting::Missed(count - some, why));
             return true;
         };
-        self.lose(seqs);
+        self.lose(seqs, why);
         true
     }
 
-    fn lose(&self, seqs: crate::model::SeqRange) {
+    fn lose(&self, seqs: SeqRange, reason: LostReason) {
         self.hub.settle(Settled {
             camera: self.ledger.camera().clone(),
             seqs,
             session: self.session.as_ref().map(|session| session.number),
-            outcome: Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false },
+            outcome: Outcome::Lost { reason, maybe_stored: false },
         });
     }
 

@@ -52,9 +52,9 @@ pub struct ListCameras {
 #[rtype(result = "()")]
 pub struct Ping;
 
-/// Ends all capture; answered once every capture process is gone.
+/// Ends all capture; answered once every capture process is gone, `false` where that will never be known.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub struct StopCapture;
 
 /// Ends all uploads where they are; what was on its way goes back to the hub.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use actix::prelude::*;
 use tracing::error;
@@ -17,6 +18,9 @@ use crate::model::{CameraId, Seq, SeqRange, Settled};
 
 /// How far the watermark moves before the journal is told: a recovery looks at no more seqs than these for nothing.
 const LEAVE_WORD_EVERY: Seq = 1_000;
+
+/// When a journal that could not be read is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where the journal finds each camera's SequencerActor. Cloning is cheap; all clones are one.
 #[derive(Clone, Default)]
@@ -76,6 +80,28 @@ impl SequencerActor {
         Self { ledger, reader, journal, sequencers, reorder, word_left_at: watermark, _guard: guard }
     }
 
+    /// Asks the journal what was committed while there was no sequencer, until it answers.
+    fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        let (reader, camera, watermark) = (self.reader.clone(), self.ledger.camera().clone(), self.reorder.watermark());
+        let missed = tokio::task::spawn_blocking(move || reader.resolved_above(&camera, watermark));
+        let caught_up = missed.into_actor(self).map(|missed, actor, ctx| match missed {
+            Ok(Ok(ranges)) => actor.resolve(ranges),
+            failed => {
+                let error = failed.map_or_else(
+                    |error| error.to_string(),
+                    |read| read.err().map_or_else(String::new, |e| e.to_string()),
+                );
+                error!(camera = %actor.ledger.camera(), error, "the order cannot be rebuilt yet; asking again");
+                ctx.run_later(ASK_AGAIN, Self::catch_up_again);
+            }
+        });
+        ctx.spawn(caught_up);
+    }
+
+    fn catch_up_again(&mut self, ctx: &mut Context<Self>) {
+        self.catch_up(ctx);
+    }
+
     fn resolve(&mut self, ranges: impl IntoIterator<Item = SeqRange>) {
         for range in ranges {
             self.reorder.resolve(range);
@@ -95,14 +121,7 @@ impl Actor for SequencerActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         // First the address, then the question: what is committed in between comes by both ways, which does no harm.
         self.sequencers.register(self.ledger.camera().clone(), ctx.address());
-        let (reader, camera, watermark) = (self.reader.clone(), self.ledger.camera().clone(), self.reorder.watermark());
-        let missed = tokio::task::spawn_blocking(move || reader.resolved_above(&camera, watermark));
-        let caught_up = missed.into_actor(self).map(|missed, actor, _| match missed {
-            Ok(Ok(ranges)) => actor.resolve(ranges),
-            Ok(Err(error)) => error!(camera = %actor.ledger.camera(), %error, "the order cannot be rebuilt"),
-            Err(_) => {}
-        });
-        ctx.spawn(caught_up);
+        self.catch_up(ctx);
     }
 }
 

@@ -79,6 +79,8 @@ struct Camera {
 
 struct Running {
     addr: Addr<CameraActor>,
+    /// Of the spec it was started with.
+    revision: u64,
     started: Instant,
     pid: Option<u32>,
 }
@@ -198,7 +200,7 @@ impl Supervisor {
             journal: self.wiring.journal.clone(),
         };
         let addr = CameraActor::new(recipe, ctx.address()).start();
-        camera.running = Some(Running { addr, started: Instant::now(), pid: None });
+        camera.running = Some(Running { addr, revision: camera.revision, started: Instant::now(), pid: None });
         self.count_states();
     }
 
@@ -344,7 +346,7 @@ impl Handler<Ping> for Supervisor {
 }
 
 impl Handler<StopCapture> for Supervisor {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, _: StopCapture, ctx: &mut Self::Context) -> Self::Result {
         self.stopping = true;
@@ -362,9 +364,8 @@ impl Handler<StopCapture> for Supervisor {
         self.stopped.push(sender);
         self.tell_if_stopped();
         self.count_states();
-        Box::pin(async move {
-            let _ = stopped.await;
-        })
+        // The sender is dropped unused where the Supervisor dies.
+        Box::pin(async move { stopped.await.is_ok() })
     }
 }
 
@@ -441,8 +442,12 @@ impl Handler<CameraExited> for Supervisor {
         if exited.generation != camera.generation {
             return;
         }
-        let started = camera.running.take().map_or_else(Instant::now, |running| running.started);
+        let running = camera.running.take();
+        let started = running.as_ref().map_or_else(Instant::now, |running| running.started);
+        // A failure of the spec before is not charged to the one that was put since.
+        let outdated = running.is_some_and(|running| running.revision != camera.revision);
         let failure = match &exited.exit {
+            _ if outdated => None,
             Exit::Stopped => None,
             Exit::Failed { diagnosis, .. } => Some((diagnosis.kind, diagnosis.message.to_string())),
             Exit::Panicked => Some((ErrorKind::Panic, "its actor panicked: please report this".to_owned())),

@@ -130,7 +130,7 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
                 recipe.metrics.upload_failed(destination, failure.kind);
                 ledger.note_upload(true);
                 let failures = lease.job().failures + 1;
-                // What only a person can mend is tried as rarely as a long outage.
+                // What only a person can mend is tried less often from the start.
                 let weight = match failure.kind {
                     BucketErrorKind::Transient | BucketErrorKind::Throttled => failures,
                     BucketErrorKind::Auth | BucketErrorKind::NotFound | BucketErrorKind::Permanent => failures + 5,
@@ -157,16 +157,19 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
         match bucket.create(&key, content.clone(), crc32c).await {
             Ok(Created::New) => Ok(Attempt::Stored),
             // Ours, if an answer was lost on an earlier attempt: the same frame always gets the same key.
-            Ok(Created::Exists) => match bucket.head(&key).await? {
-                Some(found) if found.bytes == content.len() as u64 && found.crc32c == crc32c => Ok(Attempt::Stored),
-                Some(_) => Ok(Attempt::Conflict),
-                None => Err(BucketError {
-                    kind: BucketErrorKind::Transient,
-                    maybe_stored: false,
-                    retry_after: None,
-                    message: format!("{}: it was there and is gone", bucket.url(&key)),
-                }),
-            },
+            // Something stands there, whatever becomes of the question what it is.
+            Ok(Created::Exists) => {
+                match bucket.head(&key).await.map_err(|e| BucketError { maybe_stored: true, ..e })? {
+                    Some(found) if found.bytes == content.len() as u64 && found.crc32c == crc32c => Ok(Attempt::Stored),
+                    Some(_) => Ok(Attempt::Conflict),
+                    None => Err(BucketError {
+                        kind: BucketErrorKind::Transient,
+                        maybe_stored: false,
+                        retry_after: None,
+                        message: format!("{}: it was there and is gone", bucket.url(&key)),
+                    }),
+                }
+            }
             Err(error) => Err(error),
         }
     };

@@ -25,6 +25,9 @@ const SLOTS: usize = 64;
 /// Bytes of the frames that may wait for the pipe; one frame may always.
 const SLOT_BYTES: usize = 8 << 20;
 
+/// Time to take leave of the camera once the daemon has said stop and gone.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
 /// How often counters are reported.
 const STATS_EVERY: Duration = Duration::from_secs(1);
 
@@ -63,10 +66,12 @@ fn listen(stdin: impl std::io::BufRead, stop: &AtomicBool) {
             _ => break,
         }
     }
-    if !stop.load(Relaxed) {
-        // Nobody is left to take a frame, and the loop may be blocked in the media library for good.
-        let _ = kill_process(getpid(), Signal::KILL);
+    if stop.load(Relaxed) {
+        // Told to stop, and then left alone: time for TEARDOWN, no more.
+        std::thread::sleep(STOP_GRACE);
     }
+    // Nobody is left to take a frame, and the loop may be blocked in the media library for good.
+    let _ = kill_process(getpid(), Signal::KILL);
 }
 
 #[derive(Default)]
@@ -92,10 +97,19 @@ impl Counters {
     }
 }
 
-/// A frame for the writer, and how many were dropped just before it.
+/// A message for the writer, and what was missed since the one before.
 struct Slot {
-    overrun_before: u32,
+    missed: Missed,
     message: Message,
+}
+
+/// Wanted frames that there is no message for.
+#[derive(Clone, Copy, Default)]
+struct Missed {
+    /// They found the slots taken.
+    overrun: u32,
+    /// They could not be decoded or encoded.
+    corrupt: u32,
 }
 
 fn capture<S: FrameSource>(
@@ -110,10 +124,11 @@ fn capture<S: FrameSource>(
     let writer = std::thread::spawn(move || write(&waiting, out, &counted));
 
     let mut opened = false;
+    let mut missed = Missed::default();
     let result = open(settings).and_then(|mut source| {
         opened = true;
-        let _ = slots.send(Slot { overrun_before: 0, message: Message::Opened { fps: source.fps() } });
-        pump(&mut source, settings, &slots, &counters, stop)
+        let _ = slots.send(Slot { missed: Missed::default(), message: Message::Opened { fps: source.fps() } });
+        pump(&mut source, settings, &slots, &counters, &mut missed, stop)
         // The source is dropped here: that sends TEARDOWN to the camera.
     });
     let detail = match &result {
@@ -121,7 +136,7 @@ fn capture<S: FrameSource>(
         Err(error) => error.to_string(),
     };
     // The daemon always empties its pipe, so this wait is short; and it kills a child that takes too long.
-    let _ = slots.send(Slot { overrun_before: 0, message: Message::Ended { opened, detail } });
+    let _ = slots.send(Slot { missed, message: Message::Ended { opened, detail } });
     drop(slots);
     let _ = writer.join();
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
@@ -132,10 +147,10 @@ fn pump(
     settings: &ChildSettings,
     slots: &SyncSender<Slot>,
     counters: &Counters,
+    missed: &mut Missed,
     stop: &AtomicBool,
 ) -> Result<(), SourceError> {
     let mut sampler = Sampler::new(settings.sampling);
-    let mut overrun_before = 0;
     while !stop.load(Relaxed) {
         let grabbed = source.grab()?;
         // Stamped before the picture is converted, which takes longer for some pictures than for others.
@@ -149,7 +164,12 @@ fn pump(
         let picture = match source.encode() {
             Ok(picture) => picture,
             Err(SourceError::Damaged(_)) => {
+                missed.corrupt += 1;
                 counters.corrupt.fetch_add(1, Relaxed);
+                // Said at once if there is room: were all pictures damaged, nothing else would tell.
+                if slots.try_send(Slot { missed: *missed, message: Message::Stats(counters.read()) }).is_ok() {
+                    *missed = Missed::default();
+                }
                 continue;
             }
             Err(error) => return Err(error),
@@ -157,7 +177,7 @@ fn pump(
         let bytes = picture.jpeg.len();
         let waiting = counters.waiting_bytes.load(Relaxed);
         if waiting > 0 && waiting + bytes > SLOT_BYTES {
-            overrun_before += 1;
+            missed.overrun += 1;
             counters.overrun.fetch_add(1, Relaxed);
             continue;
         }
@@ -169,18 +189,15 @@ fn pump(
             jpeg: picture.jpeg.into(),
         });
         counters.waiting_bytes.fetch_add(bytes, Relaxed);
-        match slots.try_send(Slot { overrun_before, message }) {
-            Ok(()) => overrun_before = 0,
+        match slots.try_send(Slot { missed: *missed, message }) {
+            Ok(()) => *missed = Missed::default(),
             Err(TrySendError::Full(_)) => {
                 counters.waiting_bytes.fetch_sub(bytes, Relaxed);
-                overrun_before += 1;
+                missed.overrun += 1;
                 counters.overrun.fetch_add(1, Relaxed);
             }
             Err(TrySendError::Disconnected(_)) => return Err(SourceError::Ended("the daemon has gone".to_owned())),
         }
-    }
-    if overrun_before > 0 {
-        let _ = slots.send(Slot { overrun_before, message: Message::Stats(counters.read()) });
     }
     Ok(())
 }
@@ -208,8 +225,11 @@ fn write(waiting: &Receiver<Slot>, mut out: impl Write, counters: &Counters) {
 }
 
 fn send(slot: &Slot, out: &mut impl Write, counters: &Counters) -> std::io::Result<()> {
-    if slot.overrun_before > 0 {
-        Message::Overrun(slot.overrun_before).write(out)?;
+    if slot.missed.overrun > 0 {
+        Message::Overrun(slot.missed.overrun).write(out)?;
+    }
+    if slot.missed.corrupt > 0 {
+        Message::Corrupt(slot.missed.corrupt).write(out)?;
     }
     slot.message.write(out)?;
     if let Message::Frame(frame) = &slot.message {
@@ -328,10 +348,12 @@ mod tests {
         let overrun: u32 = found.iter().map(|m| if let Message::Overrun(n) = m { *n } else { 0 }).sum();
         assert_eq!(frames as u32 + overrun, 500);
         assert!(overrun >= 400, "{overrun}");
+        let corrupt: u32 = found.iter().map(|m| if let Message::Corrupt(n) = m { *n } else { 0 }).sum();
+        assert_eq!(corrupt, 0);
         assert!(matches!(found.last(), Some(Message::Ended { opened: true, .. })));
     }
 
-    /// Opens the pipe only once 499 pictures were grabbed, and then waits for room, so that the last one gets through.
+    /// Opens the pipe only at the end of the stream: what was missed last must be told all the same.
     struct OpensPipeAtEnd {
         pictures: Pictures,
         opener: Pipe,
@@ -339,11 +361,8 @@ mod tests {
 
     impl FrameSource for OpensPipeAtEnd {
         fn grab(&mut self) -> Result<Grabbed, SourceError> {
-            if self.pictures.done == 499 {
+            if self.pictures.left == 0 {
                 self.opener.open();
-                while messages(&self.opener.content()).len() < 3 {
-                    std::thread::yield_now();
-                }
             }
             self.pictures.grab()
         }
@@ -361,8 +380,10 @@ mod tests {
         pipe.open();
         let source = |_: &ChildSettings| Ok(Slow(Pictures { left: 10, done: 0, damaged: true }, pipe.clone()));
         capture(&settings(), source, pipe.clone(), &AtomicBool::new(false));
-        let frames = messages(&pipe.content()).iter().filter(|m| matches!(m, Message::Frame(_))).count();
-        assert_eq!(frames, 8);
+        let found = messages(&pipe.content());
+        let frames = found.iter().filter(|m| matches!(m, Message::Frame(_))).count();
+        let corrupt: u32 = found.iter().map(|m| if let Message::Corrupt(n) = m { *n } else { 0 }).sum();
+        assert_eq!((frames, corrupt), (8, 2));
     }
 
     /// Waits until what it gave before was written, so that nothing overruns.

@@ -14,7 +14,7 @@ mod source;
 pub mod wire;
 
 pub use diagnosis::{Diagnosis, ErrorKind};
-pub use process::{CaptureProcess, Deadlines, ProcessEvent};
+pub use process::{CaptureProcess, Deadlines, Ending, ProcessEvent};
 pub use restart::{Exit, Outage, Verdict};
 pub use scrub::{Scrubber, USERINFO};
 pub use source::{FrameSource, Grabbed, Picture, SourceError};

@@ -52,10 +52,34 @@ pub enum ProcessEvent {
     Frame(CapturedFrame),
     /// So many frames before the next one found the pipe full.
     Overrun(u32),
+    /// So many frames before the next one could not be decoded or encoded.
+    Corrupt(u32),
     /// Counters, once a second.
     Stats(Stats),
-    /// Nothing more will come. The process has to be stopped all the same.
-    Ended(Diagnosis),
+    /// Nothing more will come; [`CaptureProcess::diagnose`] finds out why. The process has to be stopped all the same.
+    Ended(Ending),
+}
+
+/// How the messages of a capture process came to an end.
+#[derive(Debug)]
+pub enum Ending {
+    /// Its output was closed without a word.
+    Closed,
+    /// It said nothing within the time a stream has to open.
+    NeverOpened,
+    /// It said that the stream could not be opened; `late` when that took all the time it had.
+    NotOpened {
+        /// Whether the time to open was used up.
+        late: bool,
+    },
+    /// It said that the stream is over.
+    StreamEnded,
+    /// It no longer reports.
+    Hung,
+    /// No new picture for so long.
+    Stalled(Duration),
+    /// It sent what is no message.
+    Garbage(String),
 }
 
 /// A running capture process. Dropping it kills it.
@@ -140,51 +164,78 @@ impl CaptureProcess {
         self.child.id()
     }
 
-    /// Waits for the next event. Dropping the future loses nothing.
+    /// Waits for the next event. Dropping the future loses nothing: it waits at one place only, before it takes a message.
     pub async fn next(&mut self) -> ProcessEvent {
-        let message = match timeout_at(self.speak_by, self.messages.next()).await {
-            Ok(Some(Ok(body))) => Message::read(body.freeze()).map_err(|garbage| garbage.to_string()),
-            Ok(Some(Err(error))) => Err(format!("the capture process sent garbage: {error}")),
-            Ok(None) => return ProcessEvent::Ended(self.crashed().await),
-            Err(_) if self.opened_at.is_none() => {
-                return ProcessEvent::Ended(self.told_or(ErrorKind::Timeout, "the camera does not answer").await);
-            }
-            Err(_) => {
-                let message = format!("the capture process was silent for {} s", SILENCE.as_secs());
-                return ProcessEvent::Ended(Diagnosis { kind: ErrorKind::CaptureCrash, message: message.into() });
-            }
+        let body = match timeout_at(self.speak_by, self.messages.next()).await {
+            Ok(Some(Ok(body))) => body.freeze(),
+            Ok(Some(Err(error))) => return ProcessEvent::Ended(Ending::Garbage(error.to_string())),
+            Ok(None) => return ProcessEvent::Ended(Ending::Closed),
+            Err(_) if self.opened_at.is_none() => return ProcessEvent::Ended(Ending::NeverOpened),
+            Err(_) => return ProcessEvent::Ended(Ending::Hung),
         };
         let now = Instant::now();
         if self.opened_at.is_some() {
             self.speak_by = now + SILENCE;
         }
-        match message {
+        match Message::read(body) {
             Ok(Message::Opened { .. }) => {
                 self.opened_at = Some(now);
                 self.grabbed_at = now;
+                self.speak_by = now + SILENCE;
                 // What was said on the way to an open stream does not explain its end.
                 self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-                self.speak_by = now + SILENCE;
                 ProcessEvent::Opened
             }
             Ok(Message::Frame(frame)) => ProcessEvent::Frame(frame),
             Ok(Message::Overrun(count)) => ProcessEvent::Overrun(count),
+            Ok(Message::Corrupt(count)) => ProcessEvent::Corrupt(count),
             Ok(Message::Stats(stats)) => match self.stalled(&stats, now) {
-                Some(diagnosis) => ProcessEvent::Ended(diagnosis),
+                Some(stood) => ProcessEvent::Ended(Ending::Stalled(stood)),
                 None => ProcessEvent::Stats(stats),
             },
-            Ok(Message::Ended { opened: true, .. }) => {
-                // The child's sentence is the media library's, which may repeat a URL: ours says as much.
-                let sentence = "the stream ended: the camera has closed it or the network has cut it";
-                ProcessEvent::Ended(self.told_or(ErrorKind::Eof, sentence).await)
+            Ok(Message::Ended { opened: true, .. }) => ProcessEvent::Ended(Ending::StreamEnded),
+            Ok(Message::Ended { opened: false, .. }) => {
+                let late = now + OPEN_GRACE + Duration::from_millis(500) >= self.speak_by;
+                ProcessEvent::Ended(Ending::NotOpened { late })
             }
-            Ok(Message::Ended { opened: false, .. }) => ProcessEvent::Ended(self.not_opened().await),
-            Err(garbage) => ProcessEvent::Ended(Diagnosis { kind: ErrorKind::CaptureCrash, message: garbage.into() }),
+            Err(garbage) => ProcessEvent::Ended(Ending::Garbage(garbage.to_string())),
+        }
+    }
+
+    /// Finds out why the messages ended, from the process's last words if it left any. Takes half a second at most.
+    pub async fn diagnose(&mut self, ending: Ending) -> Diagnosis {
+        let crash = |message: String| Diagnosis { kind: ErrorKind::CaptureCrash, message: message.into() };
+        match ending {
+            Ending::Closed => match timeout(LAST_WORDS, self.child.wait()).await {
+                Ok(Ok(status)) => crash(format!("the capture process ended: {status}")),
+                _ => crash("the capture process closed its output".to_owned()),
+            },
+            Ending::NeverOpened => self.told_or(ErrorKind::Timeout, "the camera does not answer").await,
+            // The media library says only "not opened"; had it known more, standard error would have told. It is silent,
+            // too, about whoever hangs up or speaks something else than RTSP.
+            Ending::NotOpened { late: true } => {
+                self.told_or(ErrorKind::Timeout, "the camera does not answer: check host and port in `url`").await
+            }
+            Ending::NotOpened { late: false } => {
+                let sentence = "what answers there offers no video by RTSP: check host, port and path in `url`";
+                self.told_or(ErrorKind::NoVideo, sentence).await
+            }
+            // The child's own sentence is the media library's, which may repeat a URL: ours says as much.
+            Ending::StreamEnded => {
+                let sentence = "the stream ended: the camera has closed it or the network has cut it";
+                self.told_or(ErrorKind::Eof, sentence).await
+            }
+            Ending::Hung => crash(format!("the capture process was silent for {} s", SILENCE.as_secs())),
+            Ending::Stalled(stood) => Diagnosis {
+                kind: ErrorKind::Stall,
+                message: format!("no new picture for {} s", stood.as_secs()).into(),
+            },
+            Ending::Garbage(garbage) => crash(garbage),
         }
     }
 
     /// Judges a stall by the pictures reached, wanted or not.
-    fn stalled(&mut self, stats: &Stats, now: Instant) -> Option<Diagnosis> {
+    fn stalled(&mut self, stats: &Stats, now: Instant) -> Option<Duration> {
         if stats.grabbed != self.grabbed {
             self.grabbed = stats.grabbed;
             self.grabbed_at = now;
@@ -197,38 +248,15 @@ impl CaptureProcess {
         };
         let patience = self.deadlines.stall.max(interval * 5);
         let stood = now.duration_since(self.grabbed_at);
-        (stood >= patience).then(|| Diagnosis {
-            kind: ErrorKind::Stall,
-            message: format!("no new picture for {} s", stood.as_secs()).into(),
-        })
-    }
-
-    async fn not_opened(&mut self) -> Diagnosis {
-        // The media library says only "not opened"; had it known more, standard error would have told. It is silent, too,
-        // about whoever hangs up or speaks something else than RTSP.
-        let silent = Instant::now() + OPEN_GRACE + Duration::from_millis(500) >= self.speak_by;
-        if silent {
-            self.told_or(ErrorKind::Timeout, "the camera does not answer: check host and port in `url`").await
-        } else {
-            let sentence = "what answers there offers no video by RTSP: check host, port and path in `url`";
-            self.told_or(ErrorKind::NoVideo, sentence).await
-        }
-    }
-
-    async fn crashed(&mut self) -> Diagnosis {
-        let status = match timeout(LAST_WORDS, self.child.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
-            _ => "it closed its output".to_owned(),
-        };
-        Diagnosis { kind: ErrorKind::CaptureCrash, message: format!("the capture process ended: {status}").into() }
+        (stood >= patience).then_some(stood)
     }
 
     /// What standard error said, or else this.
-    async fn told_or(&mut self, kind: ErrorKind, message: impl Into<std::borrow::Cow<'static, str>>) -> Diagnosis {
+    async fn told_or(&mut self, kind: ErrorKind, sentence: &'static str) -> Diagnosis {
         // The child's last line may still be on its way.
         let _ = timeout(LAST_WORDS, &mut self.listener).await;
         let said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        said.unwrap_or_else(|| Diagnosis { kind, message: message.into() })
+        said.unwrap_or_else(|| Diagnosis { kind, message: sentence.into() })
     }
 
     /// Ends the process: a word, a second to take leave of the camera, then SIGKILL.
@@ -241,10 +269,11 @@ impl CaptureProcess {
             self.child.wait().await
         };
         if timeout(STOP_GRACE, ended).await.is_err() {
-            if let Err(error) = self.child.kill().await {
-                warn!(camera = %self.camera, %error, "the capture process cannot be killed");
+            // Reaping can take for ever, where the process is stuck in the kernel; the runtime goes on with it.
+            match timeout(LAST_WORDS, self.child.kill()).await {
+                Ok(Ok(())) => debug!(camera = %self.camera, "the capture process was killed"),
+                _ => warn!(camera = %self.camera, "the capture process was killed and is not gone yet"),
             }
-            debug!(camera = %self.camera, "the capture process was killed");
         }
     }
 }

@@ -75,6 +75,8 @@ pub enum Message {
     Frame(CapturedFrame),
     /// So many wanted frames before the next one were not handed over, because the pipe was full.
     Overrun(u32),
+    /// So many wanted frames before the next one could not be decoded or encoded.
+    Corrupt(u32),
     /// Counters since the start; sent once a second.
     Stats(Stats),
     /// Nothing more will come.
@@ -121,6 +123,9 @@ const FRAME: u8 = 2;
 const OVERRUN: u8 = 3;
 const STATS: u8 = 4;
 const ENDED: u8 = 5;
+const CORRUPT: u8 = 6;
+/// More frames than a child can have missed between two messages: at 240 fps, seven minutes.
+const MAX_MISSED: u32 = 100_000;
 const FRAME_HEADER: usize = 8 + 8 + 4 + 4;
 
 /// What is wrong with a message that cannot be read.
@@ -152,6 +157,10 @@ impl Message {
             }
             Self::Overrun(count) => {
                 body.push(OVERRUN);
+                body.extend(count.to_le_bytes());
+            }
+            Self::Corrupt(count) => {
+                body.push(CORRUPT);
                 body.extend(count.to_le_bytes());
             }
             Self::Stats(stats) => {
@@ -197,7 +206,11 @@ impl Message {
                 body.clear();
                 Self::Frame(CapturedFrame { monotonic_ns, pts_micros, width, height, jpeg })
             }
-            OVERRUN => Self::Overrun(body.try_get_u32_le().map_err(short)?),
+            OVERRUN | CORRUPT => match body.try_get_u32_le().map_err(short)? {
+                count @ 1..=MAX_MISSED if tag == OVERRUN => Self::Overrun(count),
+                count @ 1..=MAX_MISSED => Self::Corrupt(count),
+                _ => return Err(Garbage("an impossible number of missed frames")),
+            },
             STATS => {
                 let mut next = || body.try_get_u64_le().map_err(short);
                 Self::Stats(Stats {
@@ -235,6 +248,7 @@ mod tests {
                 jpeg: Bytes::from_static(&[0xff, 0xd8, 1, 2, 3]),
             }),
             Message::Overrun(3),
+            Message::Corrupt(4),
             Message::Stats(Stats { grabbed: 1, delivered: 2, overrun: 3, corrupt: 4, last_pts_micros: -5 }),
             Message::Ended { opened: true, detail: "over".into() },
         ]
@@ -248,6 +262,15 @@ mod tests {
             let (length, body) = bytes.split_at(4);
             assert_eq!(u32::from_le_bytes(length.try_into().unwrap()) as usize, body.len());
             assert_eq!(Message::read(Bytes::copy_from_slice(body)), Ok(message));
+        }
+    }
+
+    #[test]
+    fn a_number_of_missed_frames_must_be_possible() {
+        for count in [0, MAX_MISSED + 1, u32::MAX] {
+            let mut bytes = Vec::new();
+            Message::Overrun(count).write(&mut bytes).unwrap();
+            assert!(Message::read(Bytes::copy_from_slice(&bytes[4..])).is_err(), "{count}");
         }
     }
 

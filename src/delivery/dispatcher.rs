@@ -59,6 +59,8 @@ struct Queue {
     /// By the instant before which they must not go.
     retries: BTreeMap<(Instant, Seq), Job>,
     deficit: u64,
+    /// Whether it has had its quantum in this turn.
+    granted: bool,
     /// Of this camera's waiting frames and those on their way.
     bytes: u64,
     on_their_way: usize,
@@ -145,14 +147,18 @@ impl Dispatcher {
                 Taken::Job(job) => {
                     queue.on_their_way += 1;
                     if !queue.is_waiting() {
-                        queue.deficit = 0;
                         queue.in_turns = false;
                         self.turns.pop_front();
                     }
                     return Pulled::Job(job);
                 }
-                Taken::TooLarge => {
+                Taken::TooLarge if !queue.granted => {
+                    queue.granted = true;
                     queue.deficit += QUANTUM;
+                }
+                Taken::TooLarge => {
+                    // Its turn is used up; what is left of it counts at the next.
+                    queue.granted = false;
                     self.turns.rotate_left(1);
                     passed_over = 0;
                 }
@@ -160,6 +166,7 @@ impl Dispatcher {
                     let retry_at = queue.retries.first_key_value().map(|(key, _)| key.0);
                     earliest = earliest.into_iter().chain(retry_at).min();
                     queue.deficit = 0;
+                    queue.granted = false;
                     self.turns.rotate_left(1);
                     passed_over += 1;
                 }
@@ -221,6 +228,9 @@ impl Dispatcher {
         let queue = self.cameras.get_mut(camera).expect("the caller has just made it");
         if !queue.in_turns {
             queue.in_turns = true;
+            // What was left of an earlier turn is not saved up while there is nothing to send.
+            queue.granted = false;
+            queue.deficit = 0;
             self.turns.push_back(camera.clone());
         }
     }

@@ -43,6 +43,14 @@ pub enum JournalError {
         /// What is wrong in it.
         detail: String,
     },
+    /// A file of secrets can be read by others.
+    #[error("{path} {detail}")]
+    Unsafe {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong, and the way out.
+        detail: String,
+    },
     /// Another daemon works on the same state directory.
     #[error("state directory {path} is in use by process {pid}: stop that one, or choose another `state.dir`")]
     InUse {

@@ -68,7 +68,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
         .map_err(|error| JournalError::File { what: "cannot open", path: paths.database.clone(), error })?;
     let mut connection = schema::open_writer(&paths.database)?;
     let origin = read_origin(&connection, &paths.database)?;
-    let secrets = SecretsFile::open(paths.secrets)?;
+    let mut secrets = SecretsFile::open(paths.secrets)?;
 
     let transaction = connection.transaction()?;
     let mut cameras = Vec::new();
@@ -95,6 +95,8 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
         cameras.push(KnownCamera { spec: spec.map(|spec| (spec, row.revision as u64)), ledger });
     }
     transaction.commit()?;
+    let wanted = cameras.iter().filter(|camera| camera.spec.is_some());
+    secrets.keep_only(&wanted.map(|camera| camera.ledger.camera().to_string()).collect())?;
 
     let reader = Reader::open(&paths.database)?;
     let (journal, writer) = Journal::start(connection, nums, secrets, listener);

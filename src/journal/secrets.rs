@@ -1,8 +1,8 @@
 //! Camera passwords: one file beside the catalog, mode 0600, and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +24,13 @@ impl SecretsFile {
     ///
     /// When it is there and cannot be read or is no JSON object of texts; the message never repeats its content.
     pub fn open(path: PathBuf) -> Result<Self, JournalError> {
+        if let Ok(metadata) = std::fs::metadata(&path)
+            && metadata.permissions().mode() & 0o077 != 0
+        {
+            let detail =
+                format!("has mode {:03o}: others can read it; chmod 600 it", metadata.permissions().mode() & 0o777);
+            return Err(JournalError::Unsafe { path, detail });
+        }
         let passwords = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| JournalError::Corrupt {
                 path: path.clone(),
@@ -40,6 +47,21 @@ impl SecretsFile {
         self.passwords.get(camera.as_str())
     }
 
+    /// Forgets the passwords of all cameras but these: what a crash between file and catalog has left.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn keep_only(&mut self, cameras: &BTreeSet<String>) -> Result<(), JournalError> {
+        let kept = self.passwords.iter().filter(|(camera, _)| cameras.contains(*camera));
+        let kept: BTreeMap<String, SecretString> =
+            kept.map(|(camera, secret)| (camera.clone(), secret.clone())).collect();
+        if kept.len() < self.passwords.len() {
+            self.replace(kept)?;
+        }
+        Ok(())
+    }
+
     /// Sets or removes a camera's password; on return it is on disk.
     ///
     /// # Errors
@@ -51,6 +73,10 @@ impl SecretsFile {
             Some(password) => changed.insert(camera.as_str().to_owned(), password.clone()),
             None => changed.remove(camera.as_str()),
         };
+        self.replace(changed)
+    }
+
+    fn replace(&mut self, changed: BTreeMap<String, SecretString>) -> Result<(), JournalError> {
         let bare: BTreeMap<&str, &str> =
             changed.iter().map(|(camera, password)| (camera.as_str(), password.expose_secret())).collect();
         let json = serde_json::to_vec(&bare).expect("texts are always valid JSON");
@@ -81,8 +107,6 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), JournalError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -68,7 +68,7 @@ impl Command {
 /// What follows a commit.
 enum Effect {
     Revision(oneshot::Sender<Result<u64, JournalError>>, Result<u64, JournalError>),
-    Deleted(oneshot::Sender<Result<(), JournalError>>, Result<(), JournalError>),
+    Deleted(CameraId, oneshot::Sender<Result<(), JournalError>>),
     Refill(Arc<Ledger>, SeqRange),
     Told(oneshot::Sender<()>),
     Settled(Arc<Ledger>, Settled),
@@ -202,7 +202,11 @@ impl Writer {
         while let Ok(first) = commands.recv() {
             let (batch, closing) = gather(first, commands);
             match self.commit(batch) {
-                Ok(effects) => effects.into_iter().for_each(|effect| self.take_effect(effect)),
+                Ok(effects) => {
+                    for effect in effects {
+                        self.take_effect(effect);
+                    }
+                }
                 Err(error) => {
                     error!(%error, "the journal cannot be written: the process ends, nothing that was shown is lost");
                     std::process::exit(74);
@@ -225,11 +229,12 @@ impl Writer {
         Ok(effects)
     }
 
-    fn take_effect(&self, effect: Effect) {
+    fn take_effect(&mut self, effect: Effect) {
         // A receiver that has gone away no longer wants to know.
         match effect {
             Effect::Revision(done, result) => drop(done.send(result)),
-            Effect::Deleted(done, result) => drop(done.send(result)),
+            // After the commit: a crash in between must not bring the camera back without its password.
+            Effect::Deleted(camera, done) => drop(done.send(self.secrets.set(&camera, None))),
             Effect::Told(done) => drop(done.send(())),
             Effect::Refill(ledger, block) => ledger.refill(block),
             Effect::Settled(ledger, settled) => {
@@ -283,7 +288,7 @@ impl Step<'_> {
                     "UPDATE camera SET spec = NULL, revision = revision + 1 WHERE id = ?1",
                     [camera.as_str()],
                 )?;
-                Some(Effect::Deleted(done, self.secrets.set(&camera, None)))
+                Some(Effect::Deleted(camera, done))
             }
             Command::Reserve { ledger } => {
                 let num = self.num(ledger.camera())?;

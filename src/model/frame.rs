@@ -62,6 +62,8 @@ pub struct Frame {
 pub enum LostReason {
     /// The capture process could not hand it over in time.
     Overrun,
+    /// The capture process could not decode or encode it.
+    Corrupt,
     /// The memory budget had no room for it.
     MemoryFull,
     /// The daemon ended without a word while the seq was reserved or the frame was on its way.
@@ -74,12 +76,14 @@ pub enum LostReason {
 
 impl LostReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 5] = [Self::Overrun, Self::MemoryFull, Self::Crash, Self::Shutdown, Self::Conflict];
+    pub const ALL: [Self; 6] =
+        [Self::Overrun, Self::Corrupt, Self::MemoryFull, Self::Crash, Self::Shutdown, Self::Conflict];
 
     /// The reason as it stands in the list and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overrun => "overrun",
+            Self::Corrupt => "corrupt",
             Self::MemoryFull => "memory_full",
             Self::Crash => "crash",
             Self::Shutdown => "shutdown",

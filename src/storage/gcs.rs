@@ -12,6 +12,9 @@ use google_cloud_storage::client::Storage;
 use super::{Bucket, BucketError, BucketErrorKind, Created, ObjectInfo};
 use crate::config::Credentials;
 
+/// The longest wait a server may ask for: a slip of its clock must not park a frame for days.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
 /// A bucket of Cloud Storage, or of an emulator that speaks its JSON API.
 ///
 /// The crate is asked for one attempt at a time: it sets no deadline on an attempt and its throttler never forgets an
@@ -105,7 +108,15 @@ impl Bucket for GcsBucket {
                 let object = response.object();
                 let crc32c = object.checksums.as_ref().and_then(|checksums| checksums.crc32c);
                 let bytes = u64::try_from(object.size).unwrap_or_default();
-                Ok(crc32c.map(|crc32c| ObjectInfo { bytes, crc32c }))
+                match crc32c {
+                    Some(crc32c) => Ok(Some(ObjectInfo { bytes, crc32c })),
+                    None => Err(BucketError {
+                        kind: BucketErrorKind::Transient,
+                        maybe_stored: true,
+                        retry_after: None,
+                        message: format!("{}: the server tells no checksum of an object", self.label),
+                    }),
+                }
             }
             Err(error) if error.http_status_code() == Some(404) => Ok(None),
             Err(error) => Err(map_error(&self.label, &error)),
@@ -137,12 +148,12 @@ fn map_error(label: &str, error: &GaxError) -> BucketError {
         None => (Transient, ""),
     };
     // A status is the server's word that it stored nothing, save 5xx, after which Cloud Storage promises nothing.
-    let refused = status.is_some_and(|s| s < 500 || s == 503) || error.is_connect() || error.is_authentication();
+    let refused = status.is_some_and(|s| s < 500) || error.is_connect() || error.is_authentication();
     let retry_after = error
         .http_headers()
         .and_then(|headers| headers.get("retry-after"))
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
+        .map(|seconds: u64| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     let cause = match status {
         Some(status) => format!("the server answered {status}"),
         None => deepest(error),

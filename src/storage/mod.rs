@@ -11,6 +11,7 @@ pub use file::FileBucket;
 pub use gcs::GcsBucket;
 
 use crate::config::Destination;
+use crate::model::Origin;
 
 /// Opens the bucket of a destination. Call it on the runtime that will do the uploads, and keep that one alive: clients
 /// refresh their tokens there.
@@ -18,9 +19,9 @@ use crate::config::Destination;
 /// # Errors
 ///
 /// When the directory cannot be used, or the credentials cannot be read. Whether a remote bucket answers is not asked.
-pub async fn open(destination: &Destination) -> Result<Arc<dyn Bucket>, BucketError> {
+pub async fn open(destination: &Destination, origin: &Origin) -> Result<Arc<dyn Bucket>, BucketError> {
     Ok(match destination {
-        Destination::File { dir } => Arc::new(FileBucket::open(dir.clone())?),
+        Destination::File { dir } => Arc::new(FileBucket::open(dir.clone(), origin)?),
         Destination::Gcs { bucket, prefix, endpoint, credentials } => {
             Arc::new(GcsBucket::open(bucket, prefix, endpoint.as_deref(), credentials).await?)
         }
