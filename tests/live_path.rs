@@ -22,7 +22,16 @@ fn assert_passed(outcome: anyhow::Result<Outcome>) {
 
 #[test]
 fn lists_are_complete_and_in_order_through_a_slow_and_failing_bucket() {
-    let plan = Order { cameras: 8, fps: 10, frames: 600, latency_ms: 80.0, sigma: 1.0, rate_503: 0.05, seed: 1 };
+    let plan = Order {
+        cameras: 8,
+        fps: 10,
+        frames: 600,
+        latency_ms: 80.0,
+        sigma: 1.0,
+        rate_503: 0.05,
+        rate_lost_answer: 0.02,
+        seed: 1,
+    };
     assert_passed(scenario::order(&stage(), &plan));
 }
 
@@ -40,7 +49,7 @@ fn what_breaks_under_a_camera_mends_and_the_others_notice_nothing() {
 
 #[test]
 fn a_killed_daemon_uses_no_seq_twice_and_its_accounts_are_exact() {
-    let plan = Crash { rounds: 3, cameras: 2, fps: 10, seed: 1 };
+    let plan = Crash { rounds: 3, cameras: 2, fps: 50, seed: 1 };
     assert_passed(scenario::crash(&stage(), &plan));
 }
 

@@ -122,7 +122,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn live_path_1() -> Vec<Plan> {
     const SEED: u64 = 20_261_120;
-    let order = Order { cameras: 8, fps: 10, frames: 2_000, latency_ms: 80.0, sigma: 1.0, rate_503: 0.05, seed: SEED };
+    let order = Order {
+        cameras: 8,
+        fps: 10,
+        frames: 2_000,
+        latency_ms: 80.0,
+        sigma: 1.0,
+        rate_503: 0.05,
+        rate_lost_answer: 0.02,
+        seed: SEED,
+    };
     let recovery = Recovery {
         bystanders: 3,
         fps: 10,
@@ -130,7 +139,7 @@ fn live_path_1() -> Vec<Plan> {
         frozen: Duration::from_secs(30),
         within: Duration::from_secs(5),
     };
-    let crash = Crash { rounds: 20, cameras: 3, fps: 10, seed: SEED };
+    let crash = Crash { rounds: 20, cameras: 3, fps: 30, seed: SEED };
     let latency = Latency { frames: 50, fps: 25, latency_ms: 1_050, factor: 1.10 };
     let footprint = Footprint { idle_mb: 25.0, busy_mb: 60.0, cameras: 8, fps: 10, seconds: 20 };
     vec![

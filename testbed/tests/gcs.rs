@@ -476,6 +476,20 @@ fn injected_faults_come_at_their_rate_and_store_nothing() {
 }
 
 #[test]
+fn a_lost_answer_is_one_to_an_upload_that_took_effect() {
+    let server = server();
+    let mut client = Client::of(&server);
+    client.set_knobs(&json!({"rate_lost_answer": 1}));
+    assert_eq!(client.put("name=x&ifGenerationMatch=0", b"x").error(503), "backendError");
+    // What the knob is for: the second try must find the first one's object, and that answer is the real one.
+    assert_eq!(client.put("name=x&ifGenerationMatch=0", b"x").error(412), "conditionNotMet");
+    client.get(OBJECTS).ok();
+    let stats = client.stats();
+    assert_eq!((stats.injected.lost_answers, stats.puts_stored, stats.duplicates_refused), (1, 1, 1));
+    assert_eq!(server.objects("frames").len(), 1);
+}
+
+#[test]
 fn every_call_is_refused_until_the_knob_is_turned_back() {
     let server = server();
     let mut client = Client::of(&server);

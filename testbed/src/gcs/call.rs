@@ -98,6 +98,11 @@ impl Call {
         )
     }
 
+    /// Whether it stores an object.
+    pub(super) fn is_upload(&self) -> bool {
+        matches!(self, Call::UploadMultipart { .. } | Call::UploadMedia { .. })
+    }
+
     /// Whether the answer is an object's bytes.
     pub(super) fn is_media(&self) -> bool {
         matches!(self, Call::GetMedia { .. })

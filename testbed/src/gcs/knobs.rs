@@ -27,6 +27,9 @@ pub struct Knobs {
     /// Share of calls answered with 429, from 0 to 1. Nothing of such a call takes effect.
     #[arg(long, default_value_t = 0.0)]
     pub rate_429: f64,
+    /// Share of uploads that are stored and then answered with 503 all the same, from 0 to 1: the client cannot know.
+    #[arg(long, default_value_t = 0.0)]
+    pub rate_lost_answer: f64,
     /// The `Retry-After` of injected answers, in seconds; no such header when absent.
     #[arg(long)]
     pub retry_after_s: Option<u32>,
@@ -59,13 +62,16 @@ impl Knobs {
 
     /// Refuses values that mean nothing.
     pub(super) fn validate(&self) -> anyhow::Result<()> {
-        for (name, rate) in [("rate_503", self.rate_503), ("rate_429", self.rate_429)] {
+        let rates =
+            [("rate_503", self.rate_503), ("rate_429", self.rate_429), ("rate_lost_answer", self.rate_lost_answer)];
+        for (name, rate) in rates {
             if !(0.0..=1.0).contains(&rate) {
                 bail!("knob `{name}` is {rate}: it is a share of all calls, from 0 to 1");
             }
         }
-        if self.rate_503 + self.rate_429 > 1.0 {
-            bail!("knobs `rate_503` ({}) and `rate_429` ({}) add up to more than 1", self.rate_503, self.rate_429);
+        if rates.iter().map(|(_, rate)| rate).sum::<f64>() > 1.0 {
+            let [a, b, c] = rates.map(|(name, rate)| format!("`{name}` ({rate})"));
+            bail!("knobs {a}, {b} and {c} add up to more than 1");
         }
         if !(0.0..=600_000.0).contains(&self.latency_median_ms) {
             bail!("knob `latency_median_ms` is {}: it goes from 0 to 600000", self.latency_median_ms);
@@ -85,6 +91,15 @@ impl Knobs {
     }
 }
 
+/// What happens to a call instead of what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is answered with this status and nothing else.
+    Status(u16),
+    /// It takes effect, if it is an upload, and is answered with 503.
+    LostAnswer,
+}
+
 /// The random numbers behind the knobs. Faults and latencies have a sequence each, so that turning a latency on does
 /// not change which calls fail.
 #[derive(Debug)]
@@ -100,13 +115,15 @@ impl Dice {
         Dice { faults, latencies }
     }
 
-    /// The status to inject into the next call, if any. Throws one number per call, whatever the rates are.
-    pub(super) fn fault(&mut self, knobs: &Knobs) -> Option<u16> {
+    /// The fault to inject into the next call, if any. Throws one number per call, whatever the rates are.
+    pub(super) fn fault(&mut self, knobs: &Knobs) -> Option<Fault> {
         let thrown = self.faults.f64();
         if thrown < knobs.rate_503 {
-            Some(503)
+            Some(Fault::Status(503))
         } else if thrown < knobs.rate_503 + knobs.rate_429 {
-            Some(429)
+            Some(Fault::Status(429))
+        } else if thrown < knobs.rate_503 + knobs.rate_429 + knobs.rate_lost_answer {
+            Some(Fault::LostAnswer)
         } else {
             None
         }
@@ -145,6 +162,7 @@ mod tests {
             (r#"{"rate_504": 0.1}"#, "rate_504"),
             (r#"{"rate_503": 1.5}"#, "rate_503"),
             (r#"{"rate_503": 0.6, "rate_429": 0.6}"#, "rate_429"),
+            (r#"{"rate_503": 0.6, "rate_lost_answer": 0.6}"#, "rate_lost_answer"),
             (r#"{"latency_sigma": -1}"#, "latency_sigma"),
             (r#"{"latency_median_ms": 1e9}"#, "latency_median_ms"),
             (r#"{"bandwidth_bytes_per_s": 0}"#, "bandwidth_bytes_per_s"),
@@ -158,8 +176,14 @@ mod tests {
 
     #[test]
     fn the_same_seed_throws_the_same_faults_whether_or_not_there_is_a_latency() {
-        let knobs =
-            Knobs { rate_503: 0.3, rate_429: 0.2, latency_median_ms: 10.0, latency_sigma: 1.0, ..Knobs::default() };
+        let knobs = Knobs {
+            rate_503: 0.3,
+            rate_429: 0.2,
+            rate_lost_answer: 0.1,
+            latency_median_ms: 10.0,
+            latency_sigma: 1.0,
+            ..Knobs::default()
+        };
         let mut plain = Dice::new(42);
         let mut late = Dice::new(42);
         let mut other = Dice::new(43);
@@ -172,10 +196,13 @@ mod tests {
             .collect();
         assert_eq!(plain, with_latency);
         assert_ne!(plain, (0..1000).map(|_| other.fault(&knobs)).collect::<Vec<_>>());
-        let count = |status| plain.iter().filter(|fault| **fault == status).count();
+        let count = |wanted| plain.iter().filter(|fault| **fault == Some(wanted)).count();
         // Five standard deviations on either side.
-        assert!((228..=372).contains(&count(Some(503))), "{}", count(Some(503)));
-        assert!((137..=263).contains(&count(Some(429))), "{}", count(Some(429)));
+        for (fault, bounds) in
+            [(Fault::Status(503), 228..=372), (Fault::Status(429), 137..=263), (Fault::LostAnswer, 53..=147)]
+        {
+            assert!(bounds.contains(&count(fault)), "{fault:?}: {}", count(fault));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, Query};
-use super::knobs::{Dice, Knobs};
+use super::knobs::{Dice, Fault, Knobs};
 use super::pieces::Pieces;
 use super::refusal::{Answer, Refusal};
 use super::resource::{bucket_json, list_json, media_headers, object_json};
@@ -39,6 +39,16 @@ pub(super) struct App {
     /// Whether bodies are thrown away.
     pub(super) discard: bool,
     pub(super) state: Mutex<State>,
+}
+
+/// What the dice say about a call.
+#[derive(Debug, Default)]
+struct Admission {
+    /// The answer, instead of doing what was asked.
+    refusal: Option<Refusal>,
+    /// Whether it is done and the client is told otherwise.
+    lose_answer: bool,
+    latency: Duration,
 }
 
 /// What changes. Its lock is never held across an await, nor while bytes are copied or summed.
@@ -96,11 +106,17 @@ impl App {
                 return Ok(refusal.answer(false));
             }
         };
-        let (fault, latency) = self.admit(&call);
-        let answer = match fault {
+        let Admission { refusal, lose_answer, latency } = self.admit(&call);
+        let mut answer = match refusal {
             Some(refusal) => Err(refusal),
             None => self.perform(&call, &query, &head.headers, body).await,
         };
+        // One that was refused has stored nothing: that answer is not worth losing.
+        if lose_answer && answer.is_ok() {
+            let mut state = self.state();
+            state.stats.injected.lost_answers += 1;
+            answer = Err(Refusal::injected(503, state.knobs.retry_after_s));
+        }
         let answer = answer.unwrap_or_else(|refusal| refusal.answer(call.is_media()));
         if !latency.is_zero() {
             sleep_until(arrived + latency).await;
@@ -109,23 +125,31 @@ impl App {
     }
 
     /// Counts a call and throws its dice.
-    fn admit(&self, call: &Call) -> (Option<Refusal>, Duration) {
+    fn admit(&self, call: &Call) -> Admission {
+        let mut admission = Admission::default();
         if call.is_control() {
-            return (None, Duration::ZERO);
+            return admission;
         }
         let mut state = self.state();
         let State { knobs, dice, stats, .. } = &mut *state;
         call.count(&mut stats.requests);
-        let latency = if call.has_latency() { dice.latency(knobs) } else { Duration::ZERO };
+        if call.has_latency() {
+            admission.latency = dice.latency(knobs);
+        }
         let thrown = dice.fault(knobs);
         let (status, count) = match (knobs.refuse_status, thrown) {
             (Some(status), _) => (status, &mut stats.injected.refused),
-            (None, Some(429)) => (429, &mut stats.injected.status_429),
-            (None, Some(status)) => (status, &mut stats.injected.status_503),
-            (None, None) => return (None, latency),
+            (None, Some(Fault::Status(429))) => (429, &mut stats.injected.status_429),
+            (None, Some(Fault::Status(status))) => (status, &mut stats.injected.status_503),
+            (None, Some(Fault::LostAnswer)) => {
+                admission.lose_answer = call.is_upload();
+                return admission;
+            }
+            (None, None) => return admission,
         };
         *count += 1;
-        (Some(Refusal::injected(status, knobs.retry_after_s)), latency)
+        admission.refusal = Some(Refusal::injected(status, knobs.retry_after_s));
+        admission
     }
 
     async fn perform(&self, call: &Call, query: &Query, headers: &HeaderMap, body: Pieces) -> Result<Answer, Refusal> {

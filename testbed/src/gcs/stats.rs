@@ -63,6 +63,8 @@ pub struct Injected {
     pub status_503: u64,
     /// Calls answered with 429 by `rate_429`.
     pub status_429: u64,
+    /// Uploads that were stored and answered with 503 by `rate_lost_answer`.
+    pub lost_answers: u64,
     /// Calls answered with `refuse_status`.
     pub refused: u64,
 }

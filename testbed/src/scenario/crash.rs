@@ -1,14 +1,18 @@
 //! The daemon is killed in the middle of its work, again and again: no seq is used twice, and no account is off.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use super::stage::{BUCKET, add, bucket, cameras, examine, until_streaming};
+use super::stage::{BUCKET, add, bucket, examine, until_streaming};
 use super::{Outcome, Problems, Stage};
+use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
+use crate::daemon::Daemon;
 use crate::gcs::Knobs;
 use crate::oracle::Entry;
+use crate::signals;
 
 /// How hard it is made.
 #[derive(Debug, Clone)]
@@ -23,6 +27,39 @@ pub struct Crash {
     pub seed: u64,
 }
 
+/// Seqs that a camera reserves at a time; the next block is asked for when half of one is left.
+const BLOCK: u64 = 1_024;
+
+/// When in the daemon's life it is killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// Right after its start, most likely before a camera streams.
+    Early,
+    /// While its cameras stream.
+    Streaming,
+    /// While they stream, out of their second block of seqs.
+    SecondBlock,
+    /// Right after SIGTERM.
+    Ending,
+}
+
+impl Moment {
+    /// Of round 1, 2 and so on: three rounds have all moments but the plain one.
+    fn of(round: u64, rounds: u64) -> Self {
+        match round {
+            _ if round % 10 == 1 => Self::SecondBlock,
+            _ if round % 5 == 2 => Self::Early,
+            _ if round % 8 == 3 || round == rounds => Self::Ending,
+            _ => Self::Streaming,
+        }
+    }
+
+    /// Whether each camera has an open session then, for sure.
+    fn streams(self) -> bool {
+        matches!(self, Self::Streaming | Self::SecondBlock)
+    }
+}
+
 /// Runs the scenario.
 ///
 /// # Errors
@@ -32,24 +69,52 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
     // Slow enough that there is always something on its way.
     let knobs = Knobs { latency_median_ms: 80.0, latency_sigma: 1.0, seed: plan.seed, ..Knobs::default() };
     let (gcs, storage) = bucket(stage, knobs)?;
-    let server = cameras("cam", plan.cameras, plan.fps)?;
+    let small = |i| CameraSpec::new(&format!("cam{i}")).size(320, 240).rate(plan.fps, plan.fps);
+    let specs: Vec<CameraSpec> = (0..plan.cameras).map(small).collect();
+    let server = CameraServer::start(&specs, 0, default_cache_dir())?;
     let mut daemon = stage.daemon(&storage, "")?;
     let ids = add(&daemon, &server)?;
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     let mut problems = Problems::default();
     let mut in_flight_at_kills = 0;
-    for round in 1..=plan.rounds {
-        until_streaming(&daemon, &ids, Duration::from_secs(30))?;
-        std::thread::sleep(Duration::from_millis(rng.u64(200..2_500)));
+    let mut captured: BTreeMap<String, u64> = BTreeMap::new();
+    let moments: Vec<Moment> = (1..=plan.rounds).map(|round| Moment::of(round, plan.rounds)).collect();
+    let count = |wanted: fn(Moment) -> bool| moments.iter().filter(|moment| wanted(**moment)).count() as u64;
+    let certain = count(Moment::streams);
+    for (round, moment) in (1..).zip(moments.iter().copied()) {
+        let wait_ms = match moment {
+            Moment::Early => rng.u64(0..300),
+            _ => rng.u64(200..2_500),
+        };
+        if moment != Moment::Early {
+            until_streaming(&daemon, &ids, Duration::from_secs(30))?;
+        }
+        if moment == Moment::SecondBlock {
+            let patience = Duration::from_secs(60 + 2 * BLOCK / u64::from(plan.fps));
+            for id in &ids {
+                let wanted = captured.get(id).unwrap_or(&0) + BLOCK / 2 + 10;
+                daemon.wait_for(id, patience, |status| status.totals.captured >= wanted)?;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(wait_ms));
         for (id, status) in daemon.statuses()? {
             problems.check(status.totals.add_up(), || format!("round {round}: camera {id}: {:?}", status.totals));
             in_flight_at_kills += status.totals.in_flight;
+        }
+        if moment == Moment::Ending {
+            signals::send(daemon.pid(), Signal::TERM)?;
+            std::thread::sleep(Duration::from_millis(rng.u64(0..100)));
         }
         daemon.kill()?;
         daemon.run()?;
         for (id, status) in daemon.statuses()? {
             problems.check(status.totals.add_up(), || {
                 format!("round {round}, restarted: camera {id}: {:?}", status.totals)
+            });
+            let before = captured.insert(id.clone(), status.totals.captured).unwrap_or(0);
+            let used = status.totals.captured - before;
+            problems.check(moment != Moment::SecondBlock || used > BLOCK, || {
+                format!("round {round}: camera {id} used {used} seqs, not more than a block")
             });
             problems.check(status.state != "deleted", || format!("round {round}: camera {id} is gone"));
         }
@@ -61,43 +126,69 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
     let mut urls = HashSet::new();
     let mut seqs_lost_to_crashes = 0;
     let mut tails = 0;
+    let mut crashed_sessions = 0;
     for id in &ids {
         let (_, entries) = examine(&daemon, &storage, id, &mut problems)?;
-        // Every session but the last was ended by a kill, and its unknown rest is one range, the last of its entries.
-        let mut ends_in_crash = false;
-        let mut tails_here = 0;
-        for entry in &entries {
+        // What a kill leaves unknown at the end of what was reserved is one range, a tail: the last entry before the next
+        // session, or before the next tail where that life of the daemon reserved seqs and came to no session.
+        let (mut tails_here, mut crashed, mut without_session) = (0, 0, 0);
+        // Whether the session being read was ended by a kill, and whether its last entry so far is a tombstone.
+        let (mut session_crashed, mut ends_in_range) = (false, false);
+        let last_one = Entry::Session { session: 0, opened: String::new(), closed: None, why: None };
+        for entry in entries.iter().chain([&last_one]) {
             match entry {
                 Entry::Frame(frame) => {
                     let fresh = urls.insert(frame.url.clone());
                     problems.check(fresh, || format!("camera {id}: {} is listed twice", frame.url));
                     accounted.insert(frame.url.clone(), frame.bytes);
-                    ends_in_crash = false;
+                    ends_in_range = false;
                 }
                 Entry::Tombstone { seq, last, reason, maybe_stored, .. } => {
                     problems
                         .check(reason == "crash" && *maybe_stored, || format!("camera {id}: lost({reason}) at {seq}"));
-                    problems.check(!ends_in_crash, || {
-                        format!("camera {id}: two tombstones where one range would do, at {seq}")
-                    });
+                    without_session += u64::from(ends_in_range);
                     seqs_lost_to_crashes += last - seq + 1;
-                    ends_in_crash = true;
+                    ends_in_range = true;
                 }
-                Entry::Session { .. } => {
-                    tails_here += u64::from(ends_in_crash);
-                    ends_in_crash = false;
+                Entry::Session { session, why, .. } => {
+                    tails_here += u64::from(ends_in_range);
+                    problems.check(ends_in_range || !session_crashed, || {
+                        format!("camera {id}: the session before session {session} ends in no crash range")
+                    });
+                    session_crashed = why.as_deref() == Some("crash");
+                    crashed += u64::from(session_crashed);
+                    ends_in_range = false;
                 }
             }
         }
-        problems.check(tails_here == plan.rounds, || {
-            format!("camera {id}: {tails_here} sessions end in a crash range, {} kills", plan.rounds)
+        // A session whose daemon had just been told to end is closed already or not; one round's kill makes one at most.
+        problems.check((certain..=plan.rounds).contains(&crashed), || {
+            format!("camera {id}: {crashed} sessions were ended by a crash, of {certain} to {}", plan.rounds)
+        });
+        let early = count(|moment| moment == Moment::Early);
+        problems.check(without_session <= early, || {
+            format!("camera {id}: {without_session} times two crash ranges where one would do, {early} early kills")
+        });
+        tails_here += without_session;
+        problems.check((certain..=plan.rounds).contains(&tails_here), || {
+            format!("camera {id}: {tails_here} crash ranges at the ends of blocks, of {certain} to {}", plan.rounds)
         });
         tails += tails_here;
+        crashed_sessions += crashed;
     }
 
     // The other direction: every object in the bucket is listed, or the list says that it may be there.
     let mut unlisted = 0;
+    let mut of_seq: HashMap<(String, u64), String> = HashMap::new();
     for object in gcs.objects(BUCKET) {
+        match place(&object.name) {
+            Some(place) => {
+                if let Some(other) = of_seq.insert(place, object.name.clone()) {
+                    problems.check(false, || format!("{other} and {} are of one camera and seq", object.name));
+                }
+            }
+            None => problems.check(false, || format!("{} is no key of ours", object.name)),
+        }
         let url = format!("gs://{BUCKET}/{}", object.name);
         match accounted.get(&url) {
             Some(bytes) => {
@@ -113,11 +204,16 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
     }
     problems.check(in_flight_at_kills > 0, || "nothing was on its way at any kill".to_owned());
     let bound = format!(
-        "{} kills: cameras back, no seq twice, the unknown rest one range, identity exact, journal and bucket agree",
+        "{} kills, also before streams open, in second blocks and at the end: cameras back, no seq twice in lists or bucket, \
+         the unknown rest one range, identity exact, journal and bucket agree",
         plan.rounds
     );
     let figure = json!({
         "kills": plan.rounds,
+        "kills_early": count(|moment| moment == Moment::Early),
+        "kills_in_second_blocks": count(|moment| moment == Moment::SecondBlock),
+        "kills_after_sigterm": count(|moment| moment == Moment::Ending),
+        "sessions_ended_by_a_crash": crashed_sessions,
         "in_flight_at_kills": in_flight_at_kills,
         "frames_listed": accounted.len(),
         "crash_ranges_at_block_ends": tails,
@@ -127,14 +223,19 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
     Ok(problems.outcome(bound, figure, plan.rounds))
 }
 
+/// The camera and the seq in an object's key.
+fn place(name: &str) -> Option<(String, u64)> {
+    let (camera, _) = name.split_once('/')?;
+    let (_, seq) = name.strip_suffix(".jpg")?.rsplit_once('-')?;
+    Some((camera.to_owned(), seq.parse().ok()?))
+}
+
 /// Whether an object's seq lies under a tombstone of its camera that says so.
-fn may_be_stored(daemon: &crate::daemon::Daemon, name: &str) -> anyhow::Result<bool> {
-    let camera = name.split('/').next().unwrap_or_default();
-    let digits = name.trim_end_matches(".jpg").rsplit('-').next().unwrap_or_default();
-    let Ok(wanted) = digits.parse::<u64>() else { return Ok(false) };
+fn may_be_stored(daemon: &Daemon, name: &str) -> anyhow::Result<bool> {
+    let Some((camera, wanted)) = place(name) else { return Ok(false) };
     let page: Page = serde_json::from_str(&daemon.get(&format!("/api/v1/cameras/{camera}/frames?after=0&limit=1"))?)?;
     anyhow::ensure!(wanted <= page.watermark, "seq {wanted} is past the watermark");
-    let list = daemon.list(camera, 1_000)?;
+    let list = daemon.list(&camera, 1_000)?;
     Ok(list.entries.iter().any(|entry| {
         matches!(entry, Entry::Tombstone { seq, last, maybe_stored: true, .. } if (*seq..=*last).contains(&wanted))
     }))

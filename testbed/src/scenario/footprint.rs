@@ -79,5 +79,5 @@ pub fn footprint(stage: &Stage, program: &Path, plan: &Footprint) -> anyhow::Res
     );
     let round = |mb: f64| (mb * 10.0).round() / 10.0;
     let figure = json!({ "shared_libraries": libraries, "media_libraries": media.len(), "idle_mb": round(idle), "busy_mb": round(busy) });
-    Ok(problems.outcome(bound, figure, 0))
+    Ok(problems.measured(bound, figure))
 }

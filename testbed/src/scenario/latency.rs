@@ -70,7 +70,7 @@ pub fn latency(stage: &Stage, plan: &Latency) -> anyhow::Result<Outcome> {
         "{} frames stored, ordered and listed at most {most_ms:.0} ms after the last was captured, at {} ms latency",
         plan.frames, plan.latency_ms
     );
-    Ok(problems.outcome(bound, json!({ "listed_after_ms": took_ms.round() }), 0))
+    Ok(problems.measured(bound, json!({ "listed_after_ms": took_ms.round() })))
 }
 
 #[derive(serde::Deserialize)]

@@ -31,7 +31,8 @@ pub struct Outcome {
     pub bound: String,
     /// What was seen.
     pub figure: Value,
-    /// How many faults were injected; a scenario that is there for its faults fails without any.
+    /// How many faults were injected: wrong answers, signals, panics, capture processes that misbehave. 0 where the
+    /// scenario is there for a measurement; one that is there for its faults fails when there were none.
     pub faults: u64,
     /// Whether the bound was kept.
     pub pass: bool,
@@ -50,7 +51,14 @@ impl Problems {
         }
     }
 
-    fn outcome(self, bound: impl Into<String>, figure: Value, faults: u64) -> Outcome {
-        Outcome { bound: bound.into(), figure, faults, pass: self.0.is_empty(), problems: self.0 }
+    /// The outcome of a scenario that is there for its faults.
+    fn outcome(mut self, bound: impl Into<String>, figure: Value, faults: u64) -> Outcome {
+        self.check(faults > 0, || "no fault was injected".to_owned());
+        Outcome { faults, ..self.measured(bound, figure) }
+    }
+
+    /// The outcome of a scenario that measures and injects no faults.
+    fn measured(self, bound: impl Into<String>, figure: Value) -> Outcome {
+        Outcome { bound: bound.into(), figure, faults: 0, pass: self.0.is_empty(), problems: self.0 }
     }
 }

@@ -82,6 +82,14 @@ pub(super) fn until_streaming(daemon: &Daemon, ids: &[String], patience: Duratio
     Ok(())
 }
 
+/// The sum of a counter's series whose labels contain all of `labels`, each as `name="value"`.
+pub(super) fn counter(daemon: &Daemon, name: &str, labels: &[&str]) -> anyhow::Result<u64> {
+    let text = daemon.get("/metrics")?;
+    let series = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+    let wanted = series.filter(|(found, _)| labels.iter().all(|label| found.split(',').any(|one| one == *label)));
+    wanted.map(|(_, value)| value.trim().parse::<u64>().context("a counter is no number")).sum()
+}
+
 /// Judges a camera's whole list by the pixels of its objects, which must be all of the stream's, and notes what is wrong.
 pub(super) fn examine(
     daemon: &Daemon,
