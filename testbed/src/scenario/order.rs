@@ -72,7 +72,7 @@ pub fn order(stage: &Stage, plan: &Order) -> anyhow::Result<Outcome> {
     daemon.quiesce(Duration::from_secs(60))?;
     let injected = gcs.stats().injected;
     // The oracle's own reading is not what is tested.
-    gcs.change_knobs(|knobs| knobs.rate_503 = 0.0)?;
+    gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
 
     let (mut frames, mut repeats, mut missing, mut lost) = (0, 0, 0, 0);
     for id in &ids {
