@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
@@ -34,6 +34,8 @@ const PYTHON: &str = "/usr/bin/python3";
 /// How long the server may take from its start until it listens. It reads all clips before; a busy machine may need a
 /// while.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long SIGSTOP may take to reach all threads of the server.
+const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running RTSP server. Dropping it kills the server and waits for its end.
 #[derive(Debug)]
@@ -103,9 +105,15 @@ impl CameraServer {
         self.ours = false;
     }
 
-    /// Stops the server with SIGSTOP: connections stay open and fall silent.
+    /// Stops the server with SIGSTOP: connections stay open and fall silent. On return all its threads stand still.
     pub fn freeze(&self) -> anyhow::Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + FROZEN_WITHIN;
+        while !signals::is_stopped(self.pid())? {
+            ensure!(Instant::now() < deadline, "the camera server did not stop within {FROZEN_WITHIN:?} of SIGSTOP");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Lets a frozen server go on. It sends what it has missed in one burst.

@@ -10,6 +10,21 @@ pub(crate) fn send(pid: u32, signal: Signal) -> anyhow::Result<()> {
     kill_process(id, signal).with_context(|| format!("cannot signal process {pid}"))
 }
 
+/// Whether every thread of a process stands still after SIGSTOP, which takes effect some time after it was sent.
+pub(crate) fn is_stopped(pid: u32) -> anyhow::Result<bool> {
+    let tasks = format!("/proc/{pid}/task");
+    for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
+        // A thread that has ended meanwhile does nothing any more.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
+        // The state is the first field after the name, which is in parentheses and may hold anything (proc(5)).
+        let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
+        if state != Some('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Listens for SIGTERM and SIGINT from now on; the future is ready when one came or, if asked for, standard input closed.
 ///
 /// The runtime must be shut down without waiting: the thread that reads standard input may never end.

@@ -12,7 +12,7 @@ mod recovery;
 mod settings;
 mod stage;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crash::{Crash, crash};
@@ -25,7 +25,7 @@ pub use settings::{Settings, settings};
 pub use stage::Stage;
 
 /// What a scenario found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// What was asked.
     pub bound: String,
