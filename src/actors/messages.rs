@@ -205,8 +205,14 @@ pub enum CameraState {
     Stalled,
     /// It failed and will be tried again soon.
     BackingOff,
-    /// It failed in a way that a person will probably have to mend; it is tried again now and then.
+    /// The camera refused user and password; tried again now and then, and at once when they change.
+    AuthFailed,
+    /// It failed in another way that a person will probably have to mend; it is tried again now and then.
     Failed,
+    /// Its source has come to its end, and there is nothing more to capture.
+    Ended,
+    /// A person has paused it.
+    Paused,
     /// It is not running, because the daemon is stopping.
     Stopped,
     /// It was removed; its list is kept.
@@ -215,12 +221,15 @@ pub enum CameraState {
 
 impl CameraState {
     /// Every state, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Connecting,
         Self::Streaming,
         Self::Stalled,
         Self::BackingOff,
+        Self::AuthFailed,
         Self::Failed,
+        Self::Ended,
+        Self::Paused,
         Self::Stopped,
         Self::Deleted,
     ];
@@ -232,7 +241,10 @@ impl CameraState {
             Self::Streaming => "streaming",
             Self::Stalled => "stalled",
             Self::BackingOff => "backing_off",
+            Self::AuthFailed => "auth_failed",
             Self::Failed => "failed",
+            Self::Ended => "ended",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Deleted => "deleted",
         }

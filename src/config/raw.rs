@@ -24,6 +24,10 @@ pub struct RawConfig {
     pub state: RawState,
     /// `[http]`
     pub http: RawHttp,
+    /// `[cameras]`
+    pub cameras: RawCameras,
+    /// `[list]`
+    pub list: RawList,
     /// `[storage]`
     pub storage: RawStorage,
     /// `[upload]`
@@ -54,6 +58,22 @@ section! {
         listen: String = "127.0.0.1:8080",
         /// File with the bearer token; empty means `admin.token` in the state directory.
         token_file: String = "",
+        /// Host names under which the API may be reached, beside IP addresses and `localhost`; separated by commas.
+        hosts: String = "",
+    }
+}
+section! {
+    /// Cameras that the configuration manages.
+    RawCameras {
+        /// File of cameras, read at the start and on SIGHUP; empty means none.
+        file: String = "",
+    }
+}
+section! {
+    /// The ordered lists.
+    RawList {
+        /// How long entries stay listed: a time, or `forever`.
+        keep: String = "forever",
     }
 }
 section! {
@@ -106,6 +126,10 @@ section! {
         read_timeout: String = "15s",
         /// Time without a new picture after which a stream counts as stalled (or 5 frame intervals, if longer).
         stall_after: String = "10s",
+        /// Directory below which cameras may play files; empty means that none may.
+        files: String = "",
+        /// Whether cameras may be on this machine (127.0.0.0/8, ::1).
+        loopback: bool = false,
     }
 }
 section! {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use config::{Config, Environment, File, FileFormat};
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
 use super::RawConfig;
 use crate::model::KeyTemplate;
@@ -23,6 +23,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// File with the API's bearer token.
     pub token_file: PathBuf,
+    /// Host names under which the API may be reached, in lower case.
+    pub hosts: Vec<String>,
+    /// File of cameras that the configuration manages.
+    pub cameras_file: Option<PathBuf>,
+    /// How long entries stay listed; `None` means for ever.
+    pub list_keep: Option<Duration>,
     /// Where frames go.
     pub destination: Destination,
     /// What their objects are called.
@@ -108,6 +114,10 @@ pub struct CaptureSettings {
     pub read_timeout: Duration,
     /// Time without a new picture after which a stream counts as stalled.
     pub stall_after: Duration,
+    /// Directory below which cameras may play files.
+    pub files: Option<PathBuf>,
+    /// Whether cameras may be on this machine.
+    pub loopback: bool,
 }
 
 /// What the daemon logs, and how.
@@ -256,6 +266,12 @@ impl Settings {
             "" => state_dir.as_ref().map(|dir| dir.join("admin.token")),
             path => check.absolute("http.token_file", path),
         };
+        let hosts = check.that("http.hosts", &raw.http.hosts, read_hosts);
+        let cameras_file = check.absolute_or_none("cameras.file", &raw.cameras.file);
+        let list_keep = match raw.list.keep.as_str() {
+            "forever" => Some(None),
+            text => check.duration("list.keep", text, 60_000..=3_153_600_000_000).map(Some),
+        };
         let destination = check.destination(raw);
         let key_template = check.that("storage.key_template", &raw.storage.key_template, KeyTemplate::parse);
         let workers =
@@ -277,10 +293,8 @@ impl Settings {
             Ok(n @ 16..) => Ok(n),
             _ => Err("use at least 16".to_owned()),
         });
-        let engine_dir = match raw.capture.engine_dir.as_str() {
-            "" => Some(None),
-            path => check.absolute("capture.engine_dir", path).map(Some),
-        };
+        let engine_dir = check.absolute_or_none("capture.engine_dir", &raw.capture.engine_dir);
+        let files = check.absolute_or_none("capture.files", &raw.capture.files);
         let open_timeout = check.duration("capture.open_timeout", &raw.capture.open_timeout, 100..=120_000);
         let read_timeout = check.duration("capture.read_timeout", &raw.capture.read_timeout, 100..=600_000);
         let stall_after = check.duration("capture.stall_after", &raw.capture.stall_after, 500..=600_000);
@@ -302,6 +316,9 @@ impl Settings {
                 state_dir: state_dir?,
                 listen: listen?,
                 token_file: token_file?,
+                hosts: hosts?,
+                cameras_file: cameras_file?,
+                list_keep: list_keep?,
                 destination: destination?,
                 key_template: key_template?,
                 upload: UploadSettings {
@@ -317,6 +334,8 @@ impl Settings {
                     open_timeout: open_timeout?,
                     read_timeout: read_timeout?,
                     stall_after: stall_after?,
+                    files: files?,
+                    loopback: raw.capture.loopback,
                 },
                 shutdown_deadline: shutdown_deadline?,
                 log: LogSettings { filter: filter?, format: format? },
@@ -350,6 +369,10 @@ impl Checker {
             path if path.is_absolute() => Ok(path.to_owned()),
             _ => Err("use an absolute path".to_owned()),
         })
+    }
+
+    fn absolute_or_none(&mut self, key: &str, text: &str) -> Option<Option<PathBuf>> {
+        if text.is_empty() { Some(None) } else { self.absolute(key, text).map(Some) }
     }
 
     fn duration(&mut self, key: &str, text: &str, millis: std::ops::RangeInclusive<u64>) -> Option<Duration> {
@@ -413,6 +436,16 @@ impl Checker {
             _ => self.that("storage.url", &storage.url, |_| Err(hint.to_owned())),
         }
     }
+}
+
+fn read_hosts(text: &str) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names
+        .map(|name| match Host::parse(name) {
+            Ok(Host::Domain(name)) => Ok(name),
+            _ => Err("use host names separated by commas, for example framehaul.example.org".to_owned()),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,10 +7,15 @@ use rusqlite::{Connection, OpenFlags};
 use super::JournalError;
 
 /// Raised whenever the tables change; an older program refuses a newer journal.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// `reserved_until` is the first seq not yet reserved: seqs start at 1. `spec` is NULL for a deleted camera, whose row
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
+/// `pruned_to` is the last seq whose row retention has removed.
+///
+/// `commit_no` counts outcomes over all cameras in the order of their commits, from 1.
+///
+/// `login` holds the camera logins that were refused and not accepted since, so that a restart does not forget them.
 const TABLES: &str = "
 CREATE TABLE meta (
     key     TEXT PRIMARY KEY,
@@ -25,7 +30,10 @@ CREATE TABLE camera (
     next_session    INTEGER NOT NULL DEFAULT 1,
     watermark       INTEGER NOT NULL DEFAULT 0,
     stored          INTEGER NOT NULL DEFAULT 0,
-    lost            INTEGER NOT NULL DEFAULT 0
+    lost            INTEGER NOT NULL DEFAULT 0,
+    managed_by      TEXT NOT NULL DEFAULT 'api',
+    paused          INTEGER NOT NULL DEFAULT 0,
+    pruned_to       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE session (
     camera      INTEGER NOT NULL,
@@ -34,6 +42,9 @@ CREATE TABLE session (
     opened      INTEGER NOT NULL,
     closed      INTEGER,
     why         TEXT,
+    codec       TEXT,
+    width       INTEGER,
+    height      INTEGER,
     PRIMARY KEY (camera, session)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE frame (
@@ -50,8 +61,39 @@ CREATE TABLE frame (
     crc32c          INTEGER,
     width           INTEGER,
     height          INTEGER,
+    commit_no       INTEGER,
     PRIMARY KEY (camera, seq)
 ) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
+CREATE TABLE login (
+    host            TEXT NOT NULL,
+    port            INTEGER NOT NULL,
+    user            TEXT NOT NULL,
+    credentials     TEXT NOT NULL,
+    refused_at      INTEGER NOT NULL
+) STRICT;
+";
+
+/// What version 1 lacks. Frames of that time are numbered in the order in which they were stored.
+const FROM_1: &str = "
+ALTER TABLE camera ADD COLUMN managed_by TEXT NOT NULL DEFAULT 'api';
+ALTER TABLE camera ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE camera ADD COLUMN pruned_to INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN codec TEXT;
+ALTER TABLE session ADD COLUMN width INTEGER;
+ALTER TABLE session ADD COLUMN height INTEGER;
+ALTER TABLE frame ADD COLUMN commit_no INTEGER;
+UPDATE frame SET commit_no = numbered.number FROM (
+    SELECT camera, seq, row_number() OVER (ORDER BY coalesce(stored_at, 0), camera, seq) AS number FROM frame
+) AS numbered WHERE numbered.camera = frame.camera AND numbered.seq = frame.seq;
+CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
+CREATE TABLE login (
+    host            TEXT NOT NULL,
+    port            INTEGER NOT NULL,
+    user            TEXT NOT NULL,
+    credentials     TEXT NOT NULL,
+    refused_at      INTEGER NOT NULL
+) STRICT;
 ";
 
 /// Opens the writing connection, making the tables where there are none.
@@ -65,6 +107,7 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
         0 => {
             connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
+        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} PRAGMA user_version = {VERSION}; COMMIT;"))?,
         VERSION => {}
         other => {
             let detail = format!("has format {other}, this program knows {VERSION}");

@@ -136,6 +136,8 @@ impl Daemon {
         command
             .args(["serve", "--config"])
             .arg(self.dir.join("framehaul.toml"))
+            // All cameras of the test bed are here.
+            .env("FRAMEHAUL__CAPTURE__LOOPBACK", "true")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the log")?)
             .stderr(log);
