@@ -71,16 +71,19 @@ impl Supervisor {
     fn commit<T: 'static>(
         &mut self,
         change: CatalogChange,
-        then: impl FnOnce(&mut Self) -> Result<T, ControlError> + 'static,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) -> Result<T, ControlError> + 'static,
     ) -> Atomic<T> {
         if self.stopping {
             return answer(Err(ControlError::Stopping));
         }
-        if change.puts.is_empty() && change.deletes.is_empty() {
-            return answer(then(self));
-        }
         let (journal, committing) = (self.wiring.journal.clone(), change.clone());
-        let committed = async move { journal.change_catalog(committing).await }.into_actor(self);
+        let committed = async move {
+            if committing.puts.is_empty() && committing.deletes.is_empty() {
+                return Ok(Vec::new());
+            }
+            journal.change_catalog(committing).await
+        };
+        let committed = committed.into_actor(self);
         AtomicResponse::new(Box::pin(committed.map(move |revisions, actor: &mut Self, ctx| {
             let revisions = revisions.map_err(|error| ControlError::Internal(error.to_string()))?;
             for ((id, spec, managed_by), revision) in change.puts.into_iter().zip(revisions) {
@@ -90,7 +93,7 @@ impl Supervisor {
                 actor.remove(id, ctx);
             }
             actor.count_states();
-            then(actor)
+            then(actor, ctx)
         })))
     }
 
@@ -190,7 +193,7 @@ impl Handler<PutCamera> for Supervisor {
         };
         let same = before.is_some_and(|before| before.same_as(&spec));
         let puts = if same { Vec::new() } else { vec![(id.clone(), spec, ManagedBy::Api)] };
-        self.commit(CatalogChange { puts, deletes: Vec::new() }, move |actor| {
+        self.commit(CatalogChange { puts, deletes: Vec::new() }, move |actor, _| {
             actor.view(&id).map(|camera| PutAnswer { created, camera })
         })
     }
@@ -215,7 +218,7 @@ impl Handler<CreateCamera> for Supervisor {
             Err(problems) => return answer(Err(ControlError::Invalid(problems))),
         };
         let change = CatalogChange { puts: vec![(id.clone(), spec, ManagedBy::Api)], deletes: Vec::new() };
-        self.commit(change, move |actor| actor.view(&id).map(|camera| PutAnswer { created: true, camera }))
+        self.commit(change, move |actor, _| actor.view(&id).map(|camera| PutAnswer { created: true, camera }))
     }
 }
 
@@ -229,7 +232,7 @@ impl Handler<PutCameras> for Supervisor {
             return answer(Err(ControlError::Stale(message)));
         }
         match self.plan_set(put.cameras, ManagedBy::Api) {
-            Ok(change) => self.commit(change, |actor| Ok(actor.views(false))),
+            Ok(change) => self.commit(change, |actor, _| Ok(actor.views(false))),
             Err(error) => answer(Err(error)),
         }
     }
@@ -249,7 +252,15 @@ impl Handler<SetFileCameras> for Supervisor {
             }
         }
         let changed = Changed { put: change.puts.len(), deleted: change.deletes.len() };
-        self.commit(change, move |_| Ok(changed))
+        self.commit(change, move |actor, ctx| {
+            // At the start of the daemon none of them runs yet.
+            let files = actor.cameras.iter().filter(|(_, record)| record.managed_by == ManagedBy::File);
+            let idle = files.filter(|(_, record)| record.generation == 0).map(|(id, _)| id.clone());
+            for id in idle.collect::<Vec<_>>() {
+                actor.start_camera(&id, ctx);
+            }
+            Ok(changed)
+        })
     }
 }
 
@@ -261,7 +272,7 @@ impl Handler<DeleteCamera> for Supervisor {
         if let Err(error) = checked.and_then(|()| self.check_precondition(&id, &when)) {
             return answer(Err(error));
         }
-        self.commit(CatalogChange { puts: Vec::new(), deletes: vec![id] }, |_| Ok(()))
+        self.commit(CatalogChange { puts: Vec::new(), deletes: vec![id] }, |_, _| Ok(()))
     }
 }
 
