@@ -8,6 +8,7 @@ mod frames;
 mod health;
 mod problem;
 mod spec;
+mod stream;
 mod token;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
+pub use stream::Streams;
 pub use token::Token;
 
 use crate::actors::{Hub, Supervisor};
@@ -37,6 +39,8 @@ pub struct Api {
     pub journal: Journal,
     /// The lists.
     pub reader: Reader,
+    /// Who follows them.
+    pub streams: Streams,
     /// The accounts.
     pub ledgers: Ledgers,
     /// Asked how full it is.
@@ -94,6 +98,16 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
                             .service(
                                 web::resource("/cameras/{id}/frames")
                                     .get(frames::page)
+                                    .default_service(problem::no_such_method()),
+                            )
+                            .service(
+                                web::resource("/cameras/{id}/frames/stream")
+                                    .get(stream::camera)
+                                    .default_service(problem::no_such_method()),
+                            )
+                            .service(
+                                web::resource("/frames/stream")
+                                    .get(stream::all)
                                     .default_service(problem::no_such_method()),
                             )
                             .service(
