@@ -6,6 +6,7 @@ mod debug;
 mod dto;
 mod frames;
 mod health;
+mod listen;
 mod problem;
 mod spec;
 mod stream;
@@ -63,6 +64,8 @@ pub struct Api {
 ///
 /// When the address cannot be listened on.
 pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHandle, SocketAddr)> {
+    let listener = listen::listen(listen)
+        .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
     let server = HttpServer::new(move || {
         let api = api.clone();
         App::new()
@@ -124,8 +127,8 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
     .workers(2)
     .max_connections(1_024)
     .shutdown_timeout(2)
-    .bind(listen)
-    .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
+    .listen(listener)
+    .context("cannot listen")?;
     let address = *server.addrs().first().context("the server listens nowhere")?;
     let server = server.run();
     let handle = server.handle();

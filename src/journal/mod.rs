@@ -11,6 +11,8 @@ mod recovery;
 mod retention;
 mod schema;
 mod secrets;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use ledger::{Ledger, Totals};

@@ -208,8 +208,8 @@ impl Reader {
                 return Err(ReadError::Gone { oldest });
             }
             let mut frames = transaction.prepare_cached(
-                "SELECT seq, last, session, lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width, height,
-                 commit_no, camera.id FROM frame JOIN camera ON camera.num = frame.camera
+                "SELECT seq, last, session, frame.lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width,
+                 height, commit_no, camera.id FROM frame JOIN camera ON camera.num = frame.camera
                  WHERE commit_no > ?1 ORDER BY commit_no LIMIT ?2",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX - 1);
