@@ -14,7 +14,7 @@ use crate::actors::{Changed, Hub, Sequencers, SetFileCameras, Supervisor, Upload
 use crate::capture::{Deadlines, Launcher};
 use crate::config::Settings;
 use crate::delivery::Budget;
-use crate::http::{self, Api, Token};
+use crate::http::{self, Api, Streams, Token};
 use crate::journal::{self, Ledgers};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Ending};
@@ -128,10 +128,15 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         info!(put = changed.put, deleted = changed.deleted, "the file of cameras has changed since the last run");
     }
 
+    if let Some(keep) = settings.list_keep {
+        actix_rt::spawn(journal::retain(opened.journal.clone(), ledgers.clone(), keep));
+    }
+    let streams = Streams::default();
     let api = Api {
         supervisor: supervisor.clone(),
         journal: opened.journal.clone(),
         reader: opened.reader,
+        streams: streams.clone(),
         ledgers: ledgers.clone(),
         hub: hub.clone(),
         bucket: bucket.clone(),
@@ -173,7 +178,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         warn!("second signal: ending at once; what is not stored will stand as lost(crash)");
         std::process::exit(EXIT_INTERRUPTED);
     });
-    let ending = Ending { supervisor, hub, journal: opened.journal, ledgers, server: handle, writer: opened.writer };
+    let journal = opened.journal;
+    let ending = Ending { supervisor, hub, journal, ledgers, streams, server: handle, writer: opened.writer };
     shutdown::run(ending, settings.shutdown_deadline).await;
     let _ = std::fs::remove_file(&address_file);
     info!("stopped");

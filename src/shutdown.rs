@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::actors::{Hub, StopCapture, StopUploads, Supervisor};
+use crate::http::Streams;
 use crate::journal::{Journal, Ledgers};
 
 /// Time the capture processes get to take leave of their cameras.
@@ -29,6 +30,8 @@ pub struct Ending {
     pub journal: Journal,
     /// All cameras' accounts.
     pub ledgers: Ledgers,
+    /// The consumers of the lists.
+    pub streams: Streams,
     /// The HTTP server.
     pub server: ServerHandle,
     /// The journal's thread.
@@ -38,7 +41,7 @@ pub struct Ending {
 /// Ends everything: no new frames, then what is there is stored as far as `deadline` allows, the rest is recorded as
 /// lost, the books are closed. HTTP goes last, so that all of it can be watched.
 pub async fn run(ending: Ending, deadline: Duration) {
-    let Ending { supervisor, hub, journal, ledgers, server, writer } = ending;
+    let Ending { supervisor, hub, journal, ledgers, streams, server, writer } = ending;
     info!("stopping capture");
     let captured = matches!(timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await, Ok(Ok(true)));
     if !captured {
@@ -66,6 +69,7 @@ pub async fn run(ending: Ending, deadline: Duration) {
     }
     let complete = timeout(JOURNAL_DEADLINE, journal.barrier()).await.is_ok();
     info!(complete, "the journal is closed; stopping HTTP");
+    streams.end();
     server.stop(true).await;
     journal.close();
     if !complete {

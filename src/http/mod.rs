@@ -7,11 +7,13 @@ mod debug;
 mod dto;
 mod frames;
 mod health;
+mod listen;
 mod probe;
 mod problem;
 mod routes;
 mod snapshot;
 mod spec;
+mod stream;
 mod token;
 
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
 pub use routes::{Access, Endpoint, ROUTES};
+pub use stream::Streams;
 pub use token::Token;
 
 use crate::actors::{Hub, Supervisor};
@@ -42,6 +45,8 @@ pub struct Api {
     pub journal: Journal,
     /// The lists.
     pub reader: Reader,
+    /// Who follows them.
+    pub streams: Streams,
     /// The accounts.
     pub ledgers: Ledgers,
     /// Asked how full it is.
@@ -64,6 +69,8 @@ pub struct Api {
 ///
 /// When the address cannot be listened on.
 pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHandle, SocketAddr)> {
+    let listener = listen::listen(listen)
+        .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
     let server = HttpServer::new(move || {
         let api = api.clone();
         App::new()
@@ -83,8 +90,8 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
     .workers(2)
     .max_connections(1_024)
     .shutdown_timeout(2)
-    .bind(listen)
-    .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
+    .listen(listener)
+    .context("cannot listen")?;
     let address = *server.addrs().first().context("the server listens nowhere")?;
     let server = server.run();
     let handle = server.handle();

@@ -14,10 +14,10 @@ use tracing::{error, info};
 
 use super::secrets::SecretsFile;
 use super::writer::{Paths, insert_outcome};
-use super::{Journal, JournalError, Ledger, Reader, catalog, schema};
+use super::{Journal, JournalError, Ledger, Reader, catalog, retention, schema};
 use crate::model::{
-    CameraId, CameraSpec, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec, Refusal, Seq,
-    SeqRange, SessionNo, Settled, UnixMicros,
+    CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec, Refusal,
+    Seq, SeqRange, SessionNo, Settled, UnixMicros,
 };
 
 /// A state directory that is ready for work.
@@ -81,6 +81,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
     let mut secrets = SecretsFile::open(paths.secrets)?;
 
     let transaction = connection.transaction()?;
+    let mut next_commit = read_next_commit(&transaction)?;
     let mut cameras = Vec::new();
     let mut nums = HashMap::new();
     for row in read_cameras(&transaction)? {
@@ -88,7 +89,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
             path: paths.database.clone(),
             detail: format!("camera `{}` has an impossible id", row.id.escape_debug()),
         })?;
-        settle_unknown(&transaction, &row, &id)?;
+        settle_unknown(&transaction, &row, &id, &mut next_commit)?;
         let (stored, lost): (i64, i64) =
             transaction.query_row("SELECT stored, lost FROM camera WHERE num = ?1", [row.num], |r| {
                 Ok((r.get(0)?, r.get(1)?))
@@ -116,7 +117,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
     secrets.keep_only(&wanted)?;
 
     let reader = Reader::open(&paths.database)?;
-    let (journal, writer) = Journal::start(connection, nums, secrets, listener);
+    let (journal, writer) = Journal::start(connection, nums, secrets, next_commit, listener);
     Ok(Opened { journal, writer, reader, origin, cameras, refusals, lock })
 }
 
@@ -153,6 +154,13 @@ fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, Journ
     let origin = Origin::from_random(bytes);
     connection.execute("INSERT INTO meta (key, value) VALUES ('origin', ?1)", [origin.as_str()])?;
     Ok(origin)
+}
+
+/// The number after the last that was given. Retention may have taken the row that had it.
+fn read_next_commit(transaction: &Transaction<'_>) -> Result<CommitNo, JournalError> {
+    let newest: i64 =
+        transaction.query_row("SELECT coalesce(max(commit_no), 0) FROM frame", [], |row| row.get(0))?;
+    Ok(retention::pruned_commit(transaction)?.max(newest as CommitNo) + 1)
 }
 
 struct CameraRow {
@@ -199,7 +207,12 @@ fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile
 
 /// Gives every seq that was reserved and has no outcome the outcome `lost(crash)`: one range for each run of them,
 /// parted where a session begins. Whether they reached the bucket is not known, and the list says so.
-fn settle_unknown(transaction: &Transaction<'_>, row: &CameraRow, camera: &CameraId) -> Result<(), JournalError> {
+fn settle_unknown(
+    transaction: &Transaction<'_>,
+    row: &CameraRow,
+    camera: &CameraId,
+    next_commit: &mut CommitNo,
+) -> Result<(), JournalError> {
     let sessions: Vec<(SessionNo, Seq)> = transaction
         .prepare("SELECT session, first_seq FROM session WHERE camera = ?1 ORDER BY first_seq")?
         .query_map([row.num], |r| Ok((r.get(0)?, r.get::<_, i64>(1)? as Seq)))?
@@ -215,7 +228,8 @@ fn settle_unknown(transaction: &Transaction<'_>, row: &CameraRow, camera: &Camer
         info!(%camera, first = run.first, last = run.last, "settled as lost(crash)");
         let session = sessions.iter().rev().find(|(_, first)| *first <= run.first).map(|(session, _)| *session);
         let outcome = Outcome::Lost { reason: LostReason::Crash, maybe_stored: true };
-        insert_outcome(transaction, row.num, &Settled { camera: camera.clone(), seqs: run, session, outcome })?;
+        let settled = Settled { camera: camera.clone(), seqs: run, session, outcome };
+        insert_outcome(transaction, row.num, &settled, next_commit)?;
     }
     transaction.execute(
         "UPDATE session SET why = 'crash', closed = coalesce(

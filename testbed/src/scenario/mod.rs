@@ -11,6 +11,7 @@ mod order;
 mod recovery;
 mod settings;
 mod stage;
+mod stream;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub use order::{Order, order};
 pub use recovery::{Recovery, recovery};
 pub use settings::{Settings, settings};
 pub use stage::Stage;
+pub use stream::{Stream, stream};
 
 /// What a scenario found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
