@@ -53,6 +53,7 @@ impl App {
             match self.account.get().map(|account| account.verify(token, Use::Access, unix_now())) {
                 Some(Ok(rest)) => {
                     let mut state = self.state();
+                    state.stats.auth.jwts_met += 1;
                     state.tokens.meet(token, Duration::from_secs(rest.unsigned_abs()), now);
                     standing = state.tokens.standing(token, most, now);
                 }

@@ -105,4 +105,6 @@ pub struct AuthStats {
     /// Access tokens made, by the metadata server and for assertions. The metadata server hands out the same one until
     /// it expires.
     pub tokens_issued: u64,
+    /// Different JWTs that were good when they were first used.
+    pub jwts_met: u64,
 }

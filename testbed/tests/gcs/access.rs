@@ -90,6 +90,7 @@ fn every_storage_call_needs_a_token() {
         refused_expired: 0,
         refused_invalid: calls.len() as u64,
         tokens_issued: 1,
+        jwts_met: 0,
     };
     assert_eq!(server.stats().auth, expected);
     client.set_knobs(&json!({"require_auth": false}));
