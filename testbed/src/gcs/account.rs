@@ -17,6 +17,8 @@ pub(super) const PROJECT: &str = "testbed";
 const MAX_LIFE: i64 = 3600 + 60;
 /// How far ahead a client's clock may be, in seconds.
 const MAX_AHEAD: i64 = 60;
+/// Whom assertions are for. Some clients write this one whatever the key file's `token_uri` says.
+const GOOGLE_TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 /// Scopes with which objects may be written.
 const SCOPES: [&str; 3] = [
     "https://www.googleapis.com/auth/cloud-platform",
@@ -132,7 +134,9 @@ impl Account {
                 Some(aud) => aud == "https://storage.googleapis.com" || aud == self.endpoint,
                 None => has_scope,
             },
-            Use::Assertion => aud == Some(self.token_uri().as_str()) && has_scope,
+            Use::Assertion => {
+                aud.is_some_and(|aud| aud == GOOGLE_TOKEN_URI || aud == self.token_uri().as_str()) && has_scope
+            }
         };
         if good { Ok(claims.exp - now) } else { Err(invalid("neither its audience nor its scope is ours")) }
     }
@@ -211,6 +215,7 @@ mod tests {
         }
         let token_uri = "http://127.0.0.1:1/token";
         assert!(good(&claims(token_uri, Some(SCOPES[2])), Use::Assertion));
+        assert!(good(&claims(GOOGLE_TOKEN_URI, Some(SCOPES[2])), Use::Assertion));
         assert!(!good(&claims(token_uri, None), Use::Assertion));
         assert!(!good(&claims(token_uri, Some(SCOPES[2])), Use::Access));
     }
