@@ -19,8 +19,8 @@ use tracing::{info, warn};
 use crate::config::Credentials;
 
 /// How long a token may take. The crate sets no deadline when it asks a metadata server; a silent one would take the
-/// attempt's own, and nobody would know why.
-const TOKEN_WITHIN: Duration = Duration::from_secs(5);
+/// attempt's own, ten seconds by default, and nobody would know why. Two of these fit in there.
+const TOKEN_WITHIN: Duration = Duration::from_secs(4);
 
 /// Credentials for the crate's client, of which all clones are replaced at once.
 #[derive(Clone, Debug)]
@@ -199,6 +199,24 @@ mod tests {
     use super::*;
 
     const RENEW: Verdict = Verdict::Renew { first: true };
+
+    #[tokio::test]
+    async fn a_metadata_server_that_is_silent_costs_seconds_and_not_for_ever() {
+        // It is never asked for a connection, so the kernel makes it and nobody reads what comes.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let current = credentials::mds::Builder::default().with_endpoint(endpoint).build().unwrap();
+        let renewable = Renewable(Arc::new(Inner {
+            source: Credentials::Default,
+            label: "gs://frames".to_owned(),
+            runtime: Handle::current(),
+            state: Mutex::new(State { current, pace: Pace::new(Instant::now()) }),
+        }));
+        let (headers, universe) = tokio::join!(renewable.headers(Extensions::new()), renewable.universe_domain());
+        let error = headers.unwrap_err();
+        assert!(error.to_string().contains("no access token within 4s"), "{error}");
+        assert_eq!(universe, None);
+    }
 
     #[test]
     fn of_many_that_are_refused_at_once_one_renews() {
