@@ -4,6 +4,7 @@
 //! decided by [`Outcome::pass`], from the same run.
 
 mod crash;
+mod credentials;
 mod footprint;
 mod garbage;
 mod latency;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crash::{Crash, crash};
+pub use credentials::{Credentials, credentials};
 pub use footprint::{Footprint, footprint, media_libraries};
 pub use garbage::garbage;
 pub use latency::{Latency, latency};
