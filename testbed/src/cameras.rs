@@ -147,7 +147,8 @@ impl CameraServer {
     /// The place of the camera that this one can stand for.
     fn index(&self, spec: &CameraSpec) -> anyhow::Result<usize> {
         let name = &spec.name;
-        let index = self.specs.iter().position(|old| old.name == *name).with_context(|| format!("no camera `{name}`"))?;
+        let index =
+            self.specs.iter().position(|old| old.name == *name).with_context(|| format!("no camera `{name}`"))?;
         ensure!(self.specs[index].login == spec.login, "the login of camera `{name}` cannot be changed");
         let mut specs = self.specs.clone();
         specs[index] = spec.clone();

@@ -83,7 +83,7 @@ impl ClipSpec {
 
     /// The path in `cache_dir` of the clip as an MP4 file with time stamps, made now if it is not there yet.
     ///
-    /// Ten minutes of 25 frames per second at 320x240 take some 10 s the first time.
+    /// Ten minutes of H.264, 25 frames per second at 320x240, take some 5 s the first time.
     pub fn mp4(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
         let stream = self.cached(cache_dir)?;
         let path = stream.with_extension(format!("{}.mp4", self.codec));

@@ -273,7 +273,11 @@ mod tests {
     fn survives_h265_and_motion_jpeg_at_a_small_size() {
         let h265 = ClipSpec { codec: Codec::H265, ..SMALL };
         survives(h265, &["-c", "copy"], (320, 240));
-        survives(h265, &["-c:v", "libx265", "-preset", "ultrafast", "-b:v", "60k", "-x265-params", "log-level=error"], (320, 240));
+        survives(
+            h265,
+            &["-c:v", "libx265", "-preset", "ultrafast", "-b:v", "60k", "-x265-params", "log-level=error"],
+            (320, 240),
+        );
         let mjpeg = ClipSpec { codec: Codec::Mjpeg, gop: 1, ..SMALL };
         survives(mjpeg, &["-c", "copy"], (320, 240));
         survives(mjpeg, &["-c:v", "mjpeg", "-q:v", "25"], (320, 240));

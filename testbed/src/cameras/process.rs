@@ -106,10 +106,7 @@ pub(super) fn launch(specs: &[CameraSpec], port: u16, cache_dir: &Path) -> anyho
 }
 
 /// Sends the configuration and waits for the word that the server listens.
-fn hand_over(
-    child: &mut Child,
-    config: &[u8],
-) -> anyhow::Result<(u16, Orders, tokio::sync::oneshot::Receiver<()>)> {
+fn hand_over(child: &mut Child, config: &[u8]) -> anyhow::Result<(u16, Orders, tokio::sync::oneshot::Receiver<()>)> {
     let mut stdin = child.stdin.take().expect("standard input is piped");
     stdin.write_all(config).context("cannot send the configuration")?;
     let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
