@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::actors::{Hub, Sequencers, Supervisor, UploadRecipe, Wiring};
-use crate::capture::Deadlines;
+use crate::capture::{Deadlines, Launcher, Reach};
 use crate::config::Settings;
 use crate::delivery::Budget;
 use crate::http::{self, Api, Token};
@@ -80,13 +80,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         info!(file = %settings.token_file.display(), "made a bearer token for the API");
     }
 
-    let mut known = Vec::new();
-    let mut ledgers = Vec::new();
-    for camera in opened.cameras {
-        known.push((camera.ledger.camera().clone(), camera.spec));
-        ledgers.push(camera.ledger);
-    }
-    let ledgers = Ledgers::new(ledgers);
+    let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
     let metrics = Metrics::new(ledgers.clone()).context("cannot declare metrics")?;
     let (destination, origin) = (settings.destination.clone(), opened.origin.clone());
     let bucket =
@@ -110,16 +104,19 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
             origin: opened.origin.clone(),
             metrics: metrics.clone(),
         },
-        engine: engine(&settings)?,
-        deadlines: Deadlines {
-            open: settings.capture.open_timeout,
-            read: settings.capture.read_timeout,
-            stall: settings.capture.stall_after,
+        launcher: Launcher {
+            engine: engine(&settings)?,
+            deadlines: Deadlines {
+                open: settings.capture.open_timeout,
+                read: settings.capture.read_timeout,
+                stall: settings.capture.stall_after,
+            },
+            reach: Reach { files: settings.capture.files.clone(), loopback: settings.capture.loopback },
         },
         metrics: metrics.clone(),
     };
     let (death, died) = oneshot::channel();
-    let supervisor = Supervisor::new(wiring, known, death).start();
+    let supervisor = Supervisor::new(wiring, opened.cameras, opened.refusals, death).start();
 
     let api = Api {
         supervisor: supervisor.clone(),

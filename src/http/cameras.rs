@@ -9,7 +9,7 @@ use super::Api;
 use super::dto::CameraDto;
 use super::problem::Problem;
 use super::spec::read_spec;
-use crate::actors::{CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera};
+use crate::actors::{CameraView, DeleteCamera, GetCamera, ListCameras, Precondition, PutCamera};
 use crate::model::CameraId;
 
 /// Reads a camera id from the path.
@@ -46,13 +46,13 @@ pub async fn put(
 ) -> Result<HttpResponse, Problem> {
     let camera = read_id(&id)?;
     let spec = read_spec(&request, &body.map_err(|error| too_large(&error))?)?;
-    let put = api.supervisor.send(PutCamera { camera, spec }).await??;
+    let put = api.supervisor.send(PutCamera { camera, spec, when: Precondition::None }).await??;
     Ok(answer(if put.created { StatusCode::CREATED } else { StatusCode::OK }, put.camera))
 }
 
 /// `DELETE /cameras/{id}`
 pub async fn delete(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    api.supervisor.send(DeleteCamera(read_id(&id)?)).await??;
+    api.supervisor.send(DeleteCamera(read_id(&id)?, Precondition::None)).await??;
     Ok(HttpResponse::NoContent().finish())
 }
 

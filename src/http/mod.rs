@@ -7,6 +7,7 @@ mod dto;
 mod frames;
 mod health;
 mod problem;
+mod routes;
 mod spec;
 mod token;
 
@@ -18,6 +19,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
+pub use routes::{Access, Endpoint, ROUTES};
 pub use token::Token;
 
 use crate::actors::{Hub, Supervisor};
@@ -71,39 +73,7 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
                     .add(("x-content-type-options", "nosniff"))
                     .add(("cache-control", "no-store")),
             )
-            // Scopes that have no answer of their own ask this one, not the scope around them.
-            .default_service(problem::no_such_route())
-            .service(web::resource("/livez").get(health::livez).default_service(problem::no_such_method()))
-            .service(
-                web::scope("")
-                    .wrap(middleware::from_fn(auth::require_token))
-                    .service(web::resource("/readyz").get(health::readyz).default_service(problem::no_such_method()))
-                    .service(web::resource("/metrics").get(health::metrics).default_service(problem::no_such_method()))
-                    .service(
-                        web::scope("/api/v1")
-                            .service(
-                                web::resource("/cameras").get(cameras::list).default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/cameras/{id}")
-                                    .put(cameras::put)
-                                    .get(cameras::get)
-                                    .delete(cameras::delete)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/cameras/{id}/frames")
-                                    .get(frames::page)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/debug/panic")
-                                    .post(debug::panic)
-                                    .default_service(problem::no_such_method()),
-                            ),
-                    )
-                    .default_service(problem::no_such_route()),
-            )
+            .configure(routes::configure)
     })
     // Signals belong to the daemon, and the server is stopped last.
     .disable_signals()

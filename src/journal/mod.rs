@@ -4,6 +4,7 @@
 //! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts are
 //! mirrored in memory (`Ledger`), which the writer updates right after the commit.
 
+mod catalog;
 mod ledger;
 mod ledgers;
 mod reader;
@@ -12,6 +13,7 @@ mod schema;
 mod secrets;
 mod writer;
 
+pub use catalog::CatalogChange;
 pub use ledger::{Ledger, Totals};
 pub use ledgers::Ledgers;
 pub use reader::{Entry, Page, Reader};

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -13,9 +14,10 @@ use tracing::{error, info};
 
 use super::secrets::SecretsFile;
 use super::writer::{Paths, insert_outcome};
-use super::{Journal, JournalError, Ledger, Reader, schema};
+use super::{Journal, JournalError, Ledger, Reader, catalog, schema};
 use crate::model::{
-    CameraId, CameraSpec, LostReason, Origin, Outcome, RawCameraSpec, Seq, SeqRange, SessionNo, Settled,
+    CameraId, CameraSpec, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec, Refusal, Seq,
+    SeqRange, SessionNo, Settled, UnixMicros,
 };
 
 /// A state directory that is ready for work.
@@ -31,6 +33,8 @@ pub struct Opened {
     pub origin: Origin,
     /// Every camera id ever used here.
     pub cameras: Vec<KnownCamera>,
+    /// Camera logins that were refused lately.
+    pub refusals: Vec<Refusal>,
     /// Keeps other daemons out for as long as it is open.
     pub lock: File,
 }
@@ -38,10 +42,16 @@ pub struct Opened {
 /// A camera as the journal knows it.
 #[derive(Debug)]
 pub struct KnownCamera {
-    /// What is asked of it, with its revision; `None` for a deleted camera.
-    pub spec: Option<(CameraSpec, u64)>,
+    /// What is asked of it; `None` for a deleted camera.
+    pub spec: Option<CameraSpec>,
+    /// Counts the changes of its spec.
+    pub revision: u64,
+    /// Who may change it.
+    pub managed_by: ManagedBy,
+    /// Whether a person has paused it.
+    pub paused: bool,
     /// Its accounts.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
 }
 
 /// Opens a state directory, making it where there is none: takes its lock, settles as `lost(crash)` whatever has no
@@ -87,20 +97,27 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
         if stored + lost != row.reserved_until - 1 {
             error!(camera = %id, stored, lost, captured = next_seq - 1, "the journal's accounts do not add up");
         }
-        let spec = row.spec.as_deref().map(|json| read_spec(json, &id, &secrets)).transpose().map_err(|detail| {
-            JournalError::Corrupt { path: paths.database.clone(), detail: format!("camera `{id}`: {detail}") }
-        })?;
+        let corrupt = |detail: String| JournalError::Corrupt {
+            path: paths.database.clone(),
+            detail: format!("camera `{id}`: {detail}"),
+        };
+        let revision = row.revision as u64;
+        let spec = row.spec.as_deref().map(|json| read_spec(json, &id, revision, &secrets));
+        let spec = spec.transpose().map_err(corrupt)?;
+        let managed_by = ManagedBy::parse(&row.managed_by).ok_or_else(|| corrupt("has no known manager".to_owned()))?;
         nums.insert(id.clone(), row.num);
-        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64);
-        cameras.push(KnownCamera { spec: spec.map(|spec| (spec, row.revision as u64)), ledger });
+        let ledger = Arc::new(Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64));
+        cameras.push(KnownCamera { spec, revision, managed_by, paused: row.paused, ledger });
     }
+    let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
     transaction.commit()?;
     let wanted = cameras.iter().filter(|camera| camera.spec.is_some());
-    secrets.keep_only(&wanted.map(|camera| camera.ledger.camera().to_string()).collect())?;
+    let wanted: Vec<_> = wanted.map(|camera| (camera.ledger.camera().clone(), camera.revision)).collect();
+    secrets.keep_only(&wanted)?;
 
     let reader = Reader::open(&paths.database)?;
     let (journal, writer) = Journal::start(connection, nums, secrets, listener);
-    Ok(Opened { journal, writer, reader, origin, cameras, lock })
+    Ok(Opened { journal, writer, reader, origin, cameras, refusals, lock })
 }
 
 fn take_lock(dir: &Path, path: &Path) -> Result<File, JournalError> {
@@ -146,11 +163,15 @@ struct CameraRow {
     reserved_until: i64,
     next_session: SessionNo,
     watermark: i64,
+    managed_by: String,
+    paused: bool,
 }
 
 fn read_cameras(transaction: &Transaction<'_>) -> Result<Vec<CameraRow>, JournalError> {
-    let mut statement = transaction
-        .prepare("SELECT num, id, spec, revision, reserved_until, next_session, watermark FROM camera ORDER BY id")?;
+    let mut statement = transaction.prepare(
+        "SELECT num, id, spec, revision, reserved_until, next_session, watermark, managed_by, paused
+             FROM camera ORDER BY id",
+    )?;
     let rows = statement.query_map([], |row| {
         Ok(CameraRow {
             num: row.get(0)?,
@@ -160,17 +181,19 @@ fn read_cameras(transaction: &Transaction<'_>) -> Result<Vec<CameraRow>, Journal
             reserved_until: row.get(4)?,
             next_session: row.get(5)?,
             watermark: row.get(6)?,
+            managed_by: row.get(7)?,
+            paused: row.get(8)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn read_spec(json: &str, camera: &CameraId, secrets: &SecretsFile) -> Result<CameraSpec, String> {
+fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile) -> Result<CameraSpec, String> {
     let raw: RawCameraSpec = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let mut spec = raw.validate(None).map_err(|problems| {
         problems.iter().map(|p| format!("{} {}", p.field, p.detail)).collect::<Vec<_>>().join("; ")
     })?;
-    spec.password = secrets.get(camera).cloned();
+    spec.password = secrets.get(camera, revision).cloned();
     Ok(spec)
 }
 

@@ -1,7 +1,7 @@
 //! What the tests are written in.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -141,7 +141,15 @@ impl<'a> Request<'a> {
         self.talk(daemon).with_context(|| what)
     }
 
-    fn talk(self, daemon: &Daemon) -> anyhow::Result<Answer> {
+    /// The status alone: some answers never end.
+    pub fn status(self, daemon: &Daemon) -> anyhow::Result<u16> {
+        let what = format!("{} {}", self.method, self.path);
+        let mut line = String::new();
+        BufReader::new(self.write(daemon)?).read_line(&mut line)?;
+        status_in(&line).with_context(|| what)
+    }
+
+    fn write(self, daemon: &Daemon) -> anyhow::Result<TcpStream> {
         let address = daemon.address().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -153,6 +161,11 @@ impl<'a> Request<'a> {
         stream.write_all(request.as_bytes())?;
         // A body that is too long may be refused before it is read.
         let _ = stream.write_all(&self.body);
+        Ok(stream)
+    }
+
+    fn talk(self, daemon: &Daemon) -> anyhow::Result<Answer> {
+        let mut stream = self.write(daemon)?;
         let mut answer = Vec::new();
         if let Err(error) = stream.read_to_end(&mut answer) {
             ensure!(!answer.is_empty(), "no answer: {error}");
@@ -160,12 +173,16 @@ impl<'a> Request<'a> {
         let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status line")?.parse()?;
+        let status = status_in(lines.next().unwrap_or_default())?;
         let mut headers = lines.filter_map(|line| line.split_once(": "));
         let content_type = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let content_type = content_type.map(|(_, value)| value.to_owned()).unwrap_or_default();
         Ok(Answer { status, content_type, body: body.to_owned() })
     }
+}
+
+fn status_in(line: &str) -> anyhow::Result<u16> {
+    line.split(' ').nth(1).context("no status line")?.parse().context("no status")
 }
 
 pub fn get(daemon: &Daemon, path: &str) -> anyhow::Result<Answer> {
