@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::actors::{Hub, Sequencers, Supervisor, UploadRecipe, Wiring};
-use crate::capture::{Deadlines, Launcher, Reach};
+use crate::actors::{Changed, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring};
+use crate::capture::{Deadlines, Launcher};
 use crate::config::Settings;
 use crate::delivery::Budget;
 use crate::http::{self, Api, Token};
@@ -71,6 +71,12 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+
+    let file_cameras = settings.file_cameras().map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the file of cameras cannot be used: {}", problems.join("; "))
+    })?;
     let sequencers = Sequencers::default();
     let told = sequencers.clone();
     let opened = journal::open(&settings.state_dir, move |settled| told.tell(&settled))?;
@@ -111,12 +117,16 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
                 read: settings.capture.read_timeout,
                 stall: settings.capture.stall_after,
             },
-            reach: Reach { files: settings.capture.files.clone(), loopback: settings.capture.loopback },
+            reach: settings.capture.reach(),
         },
         metrics: metrics.clone(),
     };
     let (death, died) = oneshot::channel();
     let supervisor = Supervisor::new(wiring, opened.cameras, opened.refusals, death).start();
+    let changed = supervisor.send(SetFileCameras(file_cameras)).await.context("the supervisor")??;
+    if changed != Changed::default() {
+        info!(put = changed.put, deleted = changed.deleted, "the file of cameras has changed since the last run");
+    }
 
     let api = Api {
         supervisor: supervisor.clone(),
@@ -140,14 +150,18 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
     info!(%address, destination = bucket.label(), "framehaul is ready");
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = died => {
-            // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from the
-            // catalog is what a service manager does best.
-            error!("the supervisor panicked: the process ends, to be started again");
-            return Ok(ExitCode::from(EXIT_SOFTWARE));
+    tokio::pin!(died);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&settings, &supervisor).await,
+            _ = &mut died => {
+                // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from the
+                // catalog is what a service manager does best.
+                error!("the supervisor panicked: the process ends, to be started again");
+                return Ok(ExitCode::from(EXIT_SOFTWARE));
+            }
         }
     }
     info!("signal received: a second one ends at once");
@@ -164,4 +178,23 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let _ = std::fs::remove_file(&address_file);
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the file of cameras again. A file that cannot be used changes nothing.
+async fn reload(settings: &Settings, supervisor: &Addr<Supervisor>) {
+    let cameras = match settings.file_cameras() {
+        Ok(cameras) => cameras,
+        Err(problems) => {
+            for problem in problems {
+                error!(%problem, "the file of cameras cannot be used; nothing is changed");
+            }
+            return;
+        }
+    };
+    let count = cameras.len();
+    match supervisor.send(SetFileCameras(cameras)).await {
+        Ok(Ok(Changed { put, deleted })) => info!(count, put, deleted, "the file of cameras was read again"),
+        Ok(Err(error)) => error!(%error, "the file of cameras cannot be used; nothing is changed"),
+        Err(_) => error!("the supervisor does not answer; nothing is changed"),
+    }
 }

@@ -11,7 +11,7 @@ use super::messages::*;
 use super::record::Record;
 use crate::capture::Outage;
 use crate::journal::CatalogChange;
-use crate::model::{CameraId, CameraSpec, FieldProblem, ManagedBy, RawCameraSpec};
+use crate::model::{CameraId, CameraSpec, FieldProblem, Login, ManagedBy, RawCameraSpec};
 
 /// Ids that are tried for one name before giving up.
 const MOST_OF_A_NAME: usize = 1_000;
@@ -27,10 +27,11 @@ fn answer<T: 'static>(result: Result<T, ControlError>) -> Atomic<T> {
 impl Supervisor {
     /// Checks a camera's spec: its fields, and whether the configuration lets a camera be there.
     fn check(&self, raw: RawCameraSpec, before: Option<&CameraSpec>) -> Result<CameraSpec, Vec<FieldProblem>> {
+        let written = raw.url().to_owned();
         let spec = raw.validate(before)?;
         match self.wiring.launcher.reach.check(&spec.url) {
             Ok(()) => Ok(spec),
-            Err(why) => Err(vec![FieldProblem::new("url", Some(spec.url.as_str()), why)]),
+            Err(why) => Err(vec![FieldProblem::new("url", Some(&written), why)]),
         }
     }
 
@@ -71,16 +72,19 @@ impl Supervisor {
     fn commit<T: 'static>(
         &mut self,
         change: CatalogChange,
-        then: impl FnOnce(&mut Self) -> Result<T, ControlError> + 'static,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) -> Result<T, ControlError> + 'static,
     ) -> Atomic<T> {
         if self.stopping {
             return answer(Err(ControlError::Stopping));
         }
-        if change.puts.is_empty() && change.deletes.is_empty() {
-            return answer(then(self));
-        }
         let (journal, committing) = (self.wiring.journal.clone(), change.clone());
-        let committed = async move { journal.change_catalog(committing).await }.into_actor(self);
+        let committed = async move {
+            if committing.puts.is_empty() && committing.deletes.is_empty() {
+                return Ok(Vec::new());
+            }
+            journal.change_catalog(committing).await
+        };
+        let committed = committed.into_actor(self);
         AtomicResponse::new(Box::pin(committed.map(move |revisions, actor: &mut Self, ctx| {
             let revisions = revisions.map_err(|error| ControlError::Internal(error.to_string()))?;
             for ((id, spec, managed_by), revision) in change.puts.into_iter().zip(revisions) {
@@ -90,7 +94,7 @@ impl Supervisor {
                 actor.remove(id, ctx);
             }
             actor.count_states();
-            then(actor)
+            then(actor, ctx)
         })))
     }
 
@@ -125,6 +129,7 @@ impl Supervisor {
         info!(camera = %id, "camera deleted");
         self.cancel_next_try(id, ctx);
         self.wiring.hub.forget_newest(id);
+        let login = self.spec_of(id).and_then(|spec| self.login_of(spec));
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.spec = None;
         record.paused = false;
@@ -134,6 +139,11 @@ impl Supervisor {
         record.upload_error = None;
         if !record.stop("removed") {
             record.enter(CameraState::Deleted);
+        }
+        if let Some((login, _)) = login
+            && !self.cameras.values().any(|other| other.spec.as_ref().and_then(Login::of).as_ref() == Some(&login))
+        {
+            self.logins.forget(&login);
         }
     }
 
@@ -190,7 +200,7 @@ impl Handler<PutCamera> for Supervisor {
         };
         let same = before.is_some_and(|before| before.same_as(&spec));
         let puts = if same { Vec::new() } else { vec![(id.clone(), spec, ManagedBy::Api)] };
-        self.commit(CatalogChange { puts, deletes: Vec::new() }, move |actor| {
+        self.commit(CatalogChange { puts, deletes: Vec::new() }, move |actor, _| {
             actor.view(&id).map(|camera| PutAnswer { created, camera })
         })
     }
@@ -215,7 +225,7 @@ impl Handler<CreateCamera> for Supervisor {
             Err(problems) => return answer(Err(ControlError::Invalid(problems))),
         };
         let change = CatalogChange { puts: vec![(id.clone(), spec, ManagedBy::Api)], deletes: Vec::new() };
-        self.commit(change, move |actor| actor.view(&id).map(|camera| PutAnswer { created: true, camera }))
+        self.commit(change, move |actor, _| actor.view(&id).map(|camera| PutAnswer { created: true, camera }))
     }
 }
 
@@ -229,7 +239,7 @@ impl Handler<PutCameras> for Supervisor {
             return answer(Err(ControlError::Stale(message)));
         }
         match self.plan_set(put.cameras, ManagedBy::Api) {
-            Ok(change) => self.commit(change, |actor| Ok(actor.views(false))),
+            Ok(change) => self.commit(change, |actor, _| Ok(actor.views(false))),
             Err(error) => answer(Err(error)),
         }
     }
@@ -249,7 +259,15 @@ impl Handler<SetFileCameras> for Supervisor {
             }
         }
         let changed = Changed { put: change.puts.len(), deleted: change.deletes.len() };
-        self.commit(change, move |_| Ok(changed))
+        self.commit(change, move |actor, ctx| {
+            // At the start of the daemon none of them runs yet.
+            let files = actor.cameras.iter().filter(|(_, record)| record.managed_by == ManagedBy::File);
+            let idle = files.filter(|(_, record)| record.generation == 0).map(|(id, _)| id.clone());
+            for id in idle.collect::<Vec<_>>() {
+                actor.start_camera(&id, ctx);
+            }
+            Ok(changed)
+        })
     }
 }
 
@@ -261,7 +279,7 @@ impl Handler<DeleteCamera> for Supervisor {
         if let Err(error) = checked.and_then(|()| self.check_precondition(&id, &when)) {
             return answer(Err(error));
         }
-        self.commit(CatalogChange { puts: Vec::new(), deletes: vec![id] }, |_| Ok(()))
+        self.commit(CatalogChange { puts: Vec::new(), deletes: vec![id] }, |_, _| Ok(()))
     }
 }
 

@@ -120,7 +120,7 @@ impl Handler<CameraExited> for Supervisor {
                     }
                     next_login = Some(self.next_login(&id, login, credentials));
                 }
-                _ if opened => self.logins.lost(login),
+                _ if opened => self.logins.lost(login, credentials),
                 _ => self.logins.ended(login, &id),
             }
         }

@@ -20,7 +20,7 @@ use super::upload::{UploadActor, UploadRecipe};
 use crate::capture::{ErrorKind, Launcher, Logins, Permit, TRIAL};
 use crate::journal::{Journal, KnownCamera, Ledgers, Reader};
 use crate::metrics::Metrics;
-use crate::model::{CameraId, CameraSpec, Login, Refusal, UnixMicros, fingerprint};
+use crate::model::{CameraId, CameraSpec, Login, ManagedBy, Refusal, UnixMicros, fingerprint};
 
 /// What the Supervisor is given to work with.
 #[derive(Clone)]
@@ -226,7 +226,10 @@ impl Actor for Supervisor {
         let known: Vec<CameraId> = self.cameras.keys().cloned().collect();
         for id in &known {
             self.start_sequencer(id, ctx);
-            self.start_camera(id, ctx);
+            // What the file of cameras says now is not known yet: see `SetFileCameras`.
+            if self.cameras.get(id).is_some_and(|record| record.managed_by == ManagedBy::Api) {
+                self.start_camera(id, ctx);
+            }
         }
         let workers = self.wiring.upload.settings.workers.get();
         self.uploads = (0..workers).map(|place| self.start_upload(place, ctx)).collect();

@@ -2,12 +2,15 @@
 
 mod auth;
 mod cameras;
+mod condition;
 mod debug;
 mod dto;
 mod frames;
 mod health;
+mod probe;
 mod problem;
 mod routes;
+mod snapshot;
 mod spec;
 mod token;
 

@@ -59,7 +59,7 @@ pub enum Sampling {
 }
 
 /// A camera as it is written in a request: any text, nothing checked but the shape. Unknown fields are refused.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCameraSpec {
     #[serde(default)]
@@ -259,6 +259,11 @@ impl RawCameraSpec {
             }),
             _ => Err(problems),
         }
+    }
+
+    /// The URL as it is written.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// What people call the camera.
