@@ -14,7 +14,7 @@ use crate::actors::{Hub, Sequencers, Supervisor, UploadRecipe, Wiring};
 use crate::capture::Deadlines;
 use crate::config::Settings;
 use crate::delivery::Budget;
-use crate::http::{self, Api, Token};
+use crate::http::{self, Api, Door, Token};
 use crate::journal::{self, Ledgers};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Ending};
@@ -79,6 +79,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     if made {
         info!(file = %settings.token_file.display(), "made a bearer token for the API");
     }
+    let door = Arc::new(Door::new(&token, &settings.state_dir, settings.hosts.clone())?);
 
     let mut known = Vec::new();
     let mut ledgers = Vec::new();
@@ -130,7 +131,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         bucket: bucket.clone(),
         origin: opened.origin,
         metrics,
-        token: Arc::new(token),
+        door,
         fault_injection: settings.fault_injection,
     };
     let (server, handle, address) = http::start(api, settings.listen)?;

@@ -1,15 +1,18 @@
 //! The API: JSON over HTTP. It talks to the Supervisor and reads the journal, nothing else.
 
+mod audit;
 mod auth;
 mod cameras;
 mod debug;
 mod dto;
 mod frames;
 mod health;
+mod host;
 mod problem;
 mod routes;
 mod spec;
 mod token;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
+pub use auth::Door;
 pub use routes::{Access, Endpoint, ROUTES};
 pub use token::Token;
 
@@ -49,8 +53,8 @@ pub struct Api {
     pub origin: crate::model::Origin,
     /// The daemon's metrics.
     pub metrics: Metrics,
-    /// What a request must carry.
-    pub token: Arc<Token>,
+    /// Whom it answers.
+    pub door: Arc<Door>,
     /// Whether requests may make actors panic.
     pub fault_injection: bool,
 }
@@ -68,6 +72,7 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
             .app_data(web::QueryConfig::default().error_handler(problem::bad_query))
             .app_data(web::PathConfig::default().error_handler(problem::bad_path))
             .app_data(web::Data::new(api.clone()))
+            .wrap(middleware::from_fn(auth::check_host))
             .wrap(
                 middleware::DefaultHeaders::new()
                     .add(("x-content-type-options", "nosniff"))
