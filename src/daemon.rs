@@ -14,7 +14,7 @@ use crate::actors::{Changed, Hub, Sequencers, SetFileCameras, Supervisor, Upload
 use crate::capture::{Deadlines, Launcher};
 use crate::config::Settings;
 use crate::delivery::Budget;
-use crate::http::{self, Api, Streams, Token};
+use crate::http::{self, Api, Door, Streams, Token};
 use crate::journal::{self, Ledgers};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Ending};
@@ -85,6 +85,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     if made {
         info!(file = %settings.token_file.display(), "made a bearer token for the API");
     }
+    let door = Arc::new(Door::new(&token, &settings.state_dir, settings.hosts.clone())?);
 
     let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
     let metrics = Metrics::new(ledgers.clone()).context("cannot declare metrics")?;
@@ -142,7 +143,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         bucket: bucket.clone(),
         origin: opened.origin,
         metrics,
-        token: Arc::new(token),
+        door,
         fault_injection: settings.fault_injection,
     };
     let (server, handle, address) = http::start(api, settings.listen)?;

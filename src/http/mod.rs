@@ -1,5 +1,6 @@
 //! The API: JSON over HTTP. It talks to the Supervisor and reads the journal, nothing else.
 
+mod audit;
 mod auth;
 mod cameras;
 mod condition;
@@ -7,6 +8,7 @@ mod debug;
 mod dto;
 mod frames;
 mod health;
+mod host;
 mod listen;
 mod probe;
 mod problem;
@@ -15,6 +17,7 @@ mod snapshot;
 mod spec;
 mod stream;
 mod token;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
+pub use auth::Door;
 pub use routes::{Access, Endpoint, ROUTES};
 pub use stream::Streams;
 pub use token::Token;
@@ -57,8 +61,8 @@ pub struct Api {
     pub origin: crate::model::Origin,
     /// The daemon's metrics.
     pub metrics: Metrics,
-    /// What a request must carry.
-    pub token: Arc<Token>,
+    /// Whom it answers.
+    pub door: Arc<Door>,
     /// Whether requests may make actors panic.
     pub fault_injection: bool,
 }
@@ -78,6 +82,7 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
             .app_data(web::QueryConfig::default().error_handler(problem::bad_query))
             .app_data(web::PathConfig::default().error_handler(problem::bad_path))
             .app_data(web::Data::new(api.clone()))
+            .wrap(middleware::from_fn(auth::check_host))
             .wrap(
                 middleware::DefaultHeaders::new()
                     .add(("x-content-type-options", "nosniff"))
