@@ -73,7 +73,13 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
 
     let sequencers = Sequencers::default();
     let told = sequencers.clone();
-    let opened = journal::open(&settings.state_dir, move |settled| told.tell(&settled))?;
+    let metrics = Metrics::new().context("cannot declare metrics")?;
+    let timed = metrics.clone();
+    let opened = journal::open(
+        &settings.state_dir,
+        move |settled| told.tell(&settled),
+        move |took| timed.journal_committed(took),
+    )?;
     let _lock = opened.lock;
     let (token, made) = Token::open(&settings.token_file)?;
     if made {
@@ -87,11 +93,11 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         ledgers.push(camera.ledger);
     }
     let ledgers = Ledgers::new(ledgers);
-    let metrics = Metrics::new(ledgers.clone()).context("cannot declare metrics")?;
     let (destination, origin) = (settings.destination.clone(), opened.origin.clone());
     let bucket =
         uploads.spawn(async move { storage::open(&destination, &origin).await }).await.context("the bucket")??;
     metrics.expect_destination(bucket.label());
+    metrics.set_memory_budget(settings.memory.frames, settings.memory.bytes);
 
     let budget = Budget { bytes: settings.memory.bytes, frames: settings.memory.frames };
     let hub = Hub::new(budget, opened.journal.clone(), ledgers.clone());

@@ -19,7 +19,7 @@ use super::sequencer::{SequencerActor, Sequencers};
 use super::upload::{UploadActor, UploadRecipe};
 use crate::capture::{Deadlines, ErrorKind, Exit, Outage, Verdict};
 use crate::journal::{Journal, Ledger, Ledgers, Reader};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ShownCamera};
 use crate::model::{CameraId, CameraSpec, SessionNo, UnixMicros};
 
 /// An UploadActor that died is replaced after this.
@@ -112,6 +112,15 @@ impl Camera {
         }
         if state != CameraState::Streaming {
             self.fps = 0.0;
+        }
+    }
+
+    fn shown(&self) -> ShownCamera {
+        ShownCamera {
+            ledger: self.ledger.clone(),
+            up: self.state == CameraState::Streaming,
+            wanted: !matches!(self.state, CameraState::Paused | CameraState::Ended),
+            auth_failed: self.capture_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Auth.as_str()),
         }
     }
 
@@ -209,6 +218,8 @@ impl Supervisor {
             let count = self.cameras.values().filter(|camera| camera.state == state).count();
             self.wiring.metrics.set_cameras(state.as_str(), count);
         }
+        let live = self.cameras.values().filter(|camera| camera.spec.is_some());
+        self.wiring.metrics.show_cameras(live.map(Camera::shown));
     }
 
     fn view(&self, id: &CameraId) -> Result<CameraView, ControlError> {
@@ -471,7 +482,7 @@ impl Handler<CameraExited> for Supervisor {
             });
             let at = UnixMicros(UnixMicros::now().0 + i64::try_from(wait.as_micros()).unwrap_or(i64::MAX));
             camera.capture_error = Some(LastError::capture(UnixMicros::now(), kind, &message));
-            self.wiring.metrics.reconnect(id.as_str(), kind.as_str());
+            self.wiring.metrics.reconnect(&id, kind.as_str());
             let next = id.clone();
             let timer = ctx.run_later(wait, move |actor, ctx| {
                 if let Some(camera) = actor.cameras.get_mut(&next) {

@@ -9,6 +9,7 @@ use actix_web::{Error, web};
 
 use super::Api;
 use super::problem::Problem;
+use crate::metrics::AuthFailure;
 
 /// Lets a request pass that carries the token (RFC 6750, section 2.1).
 pub async fn require_token<B: MessageBody>(
@@ -28,6 +29,9 @@ pub async fn require_token<B: MessageBody>(
         None => "send `Authorization: Bearer TOKEN`; the token is in the file that `http.token_file` names",
         Some(_) => "the token is not the one in the file that `http.token_file` names",
     };
+    if let Some(api) = api {
+        api.metrics.auth_failed(if given.is_none() { AuthFailure::Missing } else { AuthFailure::Wrong });
+    }
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Ok(request.into_response(response).map_into_right_body())

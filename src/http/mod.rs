@@ -6,6 +6,7 @@ mod debug;
 mod dto;
 mod frames;
 mod health;
+mod measure;
 mod problem;
 mod spec;
 mod token;
@@ -71,6 +72,7 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
                     .add(("x-content-type-options", "nosniff"))
                     .add(("cache-control", "no-store")),
             )
+            .wrap(middleware::from_fn(measure::measure))
             // Scopes that have no answer of their own ask this one, not the scope around them.
             .default_service(problem::no_such_route())
             .service(web::resource("/livez").get(health::livez).default_service(problem::no_such_method()))

@@ -12,7 +12,7 @@ mod schema;
 mod secrets;
 mod writer;
 
-pub use ledger::{Ledger, Totals};
+pub use ledger::{Accounts, Ledger, LostBy, Totals};
 pub use ledgers::Ledgers;
 pub use reader::{Entry, Page, Reader};
 pub use recovery::{KnownCamera, Opened, open};

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use rustix::fs::{FlockOperation, flock};
@@ -13,7 +14,7 @@ use tracing::{error, info};
 
 use super::secrets::SecretsFile;
 use super::writer::{Paths, insert_outcome};
-use super::{Journal, JournalError, Ledger, Reader, schema};
+use super::{Journal, JournalError, Ledger, LostBy, Reader, schema};
 use crate::model::{
     CameraId, CameraSpec, LostReason, Origin, Outcome, RawCameraSpec, Seq, SeqRange, SessionNo, Settled,
 };
@@ -45,12 +46,16 @@ pub struct KnownCamera {
 }
 
 /// Opens a state directory, making it where there is none: takes its lock, settles as `lost(crash)` whatever has no
-/// outcome, and starts the writer.
+/// outcome, and starts the writer, which tells `listener` of committed outcomes and `timer` how long each commit took.
 ///
 /// # Errors
 ///
 /// When another daemon holds the directory, a file cannot be read or written, or the journal is damaged.
-pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<Opened, JournalError> {
+pub fn open(
+    dir: &Path,
+    listener: impl Fn(Settled) + Send + 'static,
+    timer: impl Fn(Duration) + Send + 'static,
+) -> Result<Opened, JournalError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| JournalError::File {
         what: "cannot make state directory",
         path: dir.to_owned(),
@@ -84,14 +89,15 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
                 Ok((r.get(0)?, r.get(1)?))
             })?;
         let next_seq = row.reserved_until as Seq;
-        if stored + lost != row.reserved_until - 1 {
+        let lost_by = read_lost(&transaction, row.num)?;
+        if stored + lost != row.reserved_until - 1 || lost_by.iter().sum::<u64>() != lost as u64 {
             error!(camera = %id, stored, lost, captured = next_seq - 1, "the journal's accounts do not add up");
         }
         let spec = row.spec.as_deref().map(|json| read_spec(json, &id, &secrets)).transpose().map_err(|detail| {
             JournalError::Corrupt { path: paths.database.clone(), detail: format!("camera `{id}`: {detail}") }
         })?;
         nums.insert(id.clone(), row.num);
-        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64);
+        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64).with_lost_by(lost_by);
         cameras.push(KnownCamera { spec: spec.map(|spec| (spec, row.revision as u64)), ledger });
     }
     transaction.commit()?;
@@ -99,7 +105,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
     secrets.keep_only(&wanted.map(|camera| camera.ledger.camera().to_string()).collect())?;
 
     let reader = Reader::open(&paths.database)?;
-    let (journal, writer) = Journal::start(connection, nums, secrets, listener);
+    let (journal, writer) = Journal::start(connection, nums, secrets, listener, timer);
     Ok(Opened { journal, writer, reader, origin, cameras, lock })
 }
 
@@ -163,6 +169,20 @@ fn read_cameras(transaction: &Transaction<'_>) -> Result<Vec<CameraRow>, Journal
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A camera's lost frames by reason.
+fn read_lost(transaction: &Transaction<'_>, num: i64) -> Result<LostBy, JournalError> {
+    let mut statement = transaction.prepare_cached("SELECT reason, frames FROM lost WHERE camera = ?1")?;
+    let mut rows = statement.query([num])?;
+    let mut lost_by = LostBy::default();
+    while let Some(row) = rows.next()? {
+        // A word that is not known is an account that does not add up, which is for the caller to see.
+        if let Some(reason) = LostReason::parse(&row.get::<_, String>(0)?) {
+            lost_by[reason as usize] = row.get::<_, i64>(1)? as u64;
+        }
+    }
+    Ok(lost_by)
 }
 
 fn read_spec(json: &str, camera: &CameraId, secrets: &SecretsFile) -> Result<CameraSpec, String> {

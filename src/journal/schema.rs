@@ -15,6 +15,8 @@ const VERSION: i64 = 2;
 ///
 /// `commit_no` counts outcomes over all cameras in the order of their commits, from 1.
 ///
+/// `lost` parts `camera.lost` by reason, for good: retention removes the rows of `frame` that could tell.
+///
 /// `login` holds the camera logins that were refused and not accepted since, so that a restart does not forget them.
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -35,6 +37,12 @@ CREATE TABLE camera (
     paused          INTEGER NOT NULL DEFAULT 0,
     pruned_to       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE lost (
+    camera          INTEGER NOT NULL,
+    reason          TEXT NOT NULL,
+    frames          INTEGER NOT NULL,
+    PRIMARY KEY (camera, reason)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE session (
     camera      INTEGER NOT NULL,
     session     INTEGER NOT NULL,
@@ -87,6 +95,13 @@ UPDATE frame SET commit_no = numbered.number FROM (
     SELECT camera, seq, row_number() OVER (ORDER BY coalesce(stored_at, 0), camera, seq) AS number FROM frame
 ) AS numbered WHERE numbered.camera = frame.camera AND numbered.seq = frame.seq;
 CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
+CREATE TABLE lost (
+    camera          INTEGER NOT NULL,
+    reason          TEXT NOT NULL,
+    frames          INTEGER NOT NULL,
+    PRIMARY KEY (camera, reason)
+) STRICT, WITHOUT ROWID;
+INSERT INTO lost SELECT camera, lost, sum(last - seq + 1) FROM frame WHERE lost IS NOT NULL GROUP BY camera, lost;
 CREATE TABLE login (
     host            TEXT NOT NULL,
     port            INTEGER NOT NULL,

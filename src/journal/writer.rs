@@ -55,6 +55,7 @@ enum Command {
     Watermark { camera: CameraId, seq: Seq },
     ReturnUnused { camera: CameraId, next_seq: Seq },
     Barrier { done: oneshot::Sender<()> },
+    Hang(Duration),
     Close,
 }
 
@@ -87,15 +88,17 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Starts the writer. `listener` is told of outcomes right after they are committed, on the writer's thread.
+    /// Starts the writer. `listener` is told of outcomes right after they are committed, `timer` how long each commit
+    /// took, both on the writer's thread.
     pub(super) fn start(
         connection: Connection,
         cameras: HashMap<CameraId, i64>,
         secrets: SecretsFile,
         listener: impl Fn(Settled) + Send + 'static,
+        timer: impl Fn(Duration) + Send + 'static,
     ) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = channel();
-        let writer = Writer { connection, cameras, secrets, listener: Box::new(listener) };
+        let writer = Writer { connection, cameras, secrets, listener: Box::new(listener), timer: Box::new(timer) };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -172,6 +175,11 @@ impl Journal {
         let _ = answer.await;
     }
 
+    /// Stops the writer's thread for a while, to prove that it is noticed.
+    pub fn hang(&self, time: Duration) {
+        self.send(Command::Hang(time));
+    }
+
     /// Ends the writer after what was given before.
     pub fn close(&self) {
         self.send(Command::Close);
@@ -195,14 +203,17 @@ struct Writer {
     cameras: HashMap<CameraId, i64>,
     secrets: SecretsFile,
     listener: Box<dyn Fn(Settled) + Send>,
+    timer: Box<dyn Fn(Duration) + Send>,
 }
 
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>) {
         while let Ok(first) = commands.recv() {
             let (batch, closing) = gather(first, commands);
+            let begun = Instant::now();
             match self.commit(batch) {
                 Ok(effects) => {
+                    (self.timer)(begun.elapsed());
                     for effect in effects {
                         self.take_effect(effect);
                     }
@@ -337,6 +348,10 @@ impl Step<'_> {
                 None
             }
             Command::Barrier { done } => Some(Effect::Told(done)),
+            Command::Hang(time) => {
+                std::thread::sleep(time);
+                None
+            }
             Command::Close => None,
         })
     }
@@ -409,6 +424,14 @@ pub(super) fn insert_outcome(transaction: &Transaction<'_>, num: i64, settled: &
     transaction
         .prepare_cached("UPDATE camera SET stored = stored + ?2, lost = lost + ?3 WHERE num = ?1")?
         .execute(params![num, stored, lost])?;
+    if let Outcome::Lost { reason, .. } = &settled.outcome {
+        transaction
+            .prepare_cached(
+                "INSERT INTO lost (camera, reason, frames) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (camera, reason) DO UPDATE SET frames = frames + excluded.frames",
+            )?
+            .execute(params![num, reason.as_str(), lost])?;
+    }
     Ok(true)
 }
 
