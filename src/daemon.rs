@@ -17,6 +17,8 @@ use crate::delivery::Budget;
 use crate::http::{self, Api, Token};
 use crate::journal::{self, Ledgers};
 use crate::metrics::Metrics;
+use crate::pulse::{Pulse, Watchdog};
+use crate::service;
 use crate::shutdown::{self, Ending};
 use crate::storage;
 
@@ -71,6 +73,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    service::status("recovering the journal");
     let sequencers = Sequencers::default();
     let told = sequencers.clone();
     let metrics = Metrics::new().context("cannot declare metrics")?;
@@ -110,7 +113,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         upload: UploadRecipe {
             hub: hub.clone(),
             bucket: bucket.clone(),
-            runtime: uploads,
+            runtime: uploads.clone(),
             settings: settings.upload.clone(),
             template: settings.key_template.clone(),
             origin: opened.origin.clone(),
@@ -127,8 +130,10 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let (death, died) = oneshot::channel();
     let supervisor = Supervisor::new(wiring, known, death).start();
 
+    let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), uploads, http::WORKERS);
     let api = Api {
         supervisor: supervisor.clone(),
+        pulse: pulse.clone(),
         journal: opened.journal.clone(),
         reader: opened.reader,
         ledgers: ledgers.clone(),
@@ -148,6 +153,11 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         warn!("fault injection is on: whoever has the token can make actors panic");
     }
     info!(%address, destination = bucket.label(), "framehaul is ready");
+    let watchdog = service::watchdog()
+        .map(|period| Watchdog::start(pulse, period, service::serving(address)))
+        .transpose()
+        .context("cannot start the watchdog")?;
+    service::ready(address);
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -160,6 +170,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         }
     }
     info!("signal received: a second one ends at once");
+    service::stopping();
     actix_rt::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -168,7 +179,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         warn!("second signal: ending at once; what is not stored will stand as lost(crash)");
         std::process::exit(EXIT_INTERRUPTED);
     });
-    let ending = Ending { supervisor, hub, journal: opened.journal, ledgers, server: handle, writer: opened.writer };
+    let ending =
+        Ending { supervisor, hub, journal: opened.journal, ledgers, server: handle, writer: opened.writer, watchdog };
     shutdown::run(ending, settings.shutdown_deadline).await;
     let _ = std::fs::remove_file(&address_file);
     info!("stopped");

@@ -413,6 +413,15 @@ impl Handler<InjectPanic> for Supervisor {
     }
 }
 
+impl Handler<Hang> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Hang(time): Hang, _: &mut Self::Context) {
+        warn!(?time, "a hang is injected");
+        std::thread::sleep(time);
+    }
+}
+
 // ---- notices ----
 
 impl Handler<CameraNotice> for Supervisor {

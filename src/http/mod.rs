@@ -13,6 +13,7 @@ mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 use actix_web::dev::{Server, ServerHandle};
@@ -24,18 +25,25 @@ pub use token::Token;
 use crate::actors::{Hub, Supervisor};
 use crate::journal::{Journal, Ledgers, Reader};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::storage::Bucket;
 
 /// The longest body of a request, bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Threads that serve requests.
+pub const WORKERS: usize = 2;
+/// Time that requests get to end when the server stops.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the API answers from.
 #[derive(Clone)]
 pub struct Api {
     /// The actors.
     pub supervisor: Addr<Supervisor>,
-    /// Asked whether it makes progress, never written to.
+    /// Never written to.
     pub journal: Journal,
+    /// Whether every part makes progress.
+    pub pulse: Pulse,
     /// The lists.
     pub reader: Reader,
     /// The accounts.
@@ -62,6 +70,7 @@ pub struct Api {
 pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHandle, SocketAddr)> {
     let server = HttpServer::new(move || {
         let api = api.clone();
+        api.pulse.beat_here();
         App::new()
             .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
             .app_data(web::QueryConfig::default().error_handler(problem::bad_query))
@@ -102,6 +111,11 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
                                 web::resource("/debug/panic")
                                     .post(debug::panic)
                                     .default_service(problem::no_such_method()),
+                            )
+                            .service(
+                                web::resource("/debug/hang")
+                                    .post(debug::hang)
+                                    .default_service(problem::no_such_method()),
                             ),
                     )
                     .default_service(problem::no_such_route()),
@@ -109,9 +123,9 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
     })
     // Signals belong to the daemon, and the server is stopped last.
     .disable_signals()
-    .workers(2)
+    .workers(WORKERS)
     .max_connections(1_024)
-    .shutdown_timeout(2)
+    .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
     .bind(listen)
     .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
     let address = *server.addrs().first().context("the server listens nowhere")?;
