@@ -410,3 +410,12 @@ impl Handler<InjectPanic> for Supervisor {
         Ok(())
     }
 }
+
+impl Handler<Hang> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Hang(time): Hang, _: &mut Self::Context) {
+        warn!(?time, "a hang is injected");
+        std::thread::sleep(time);
+    }
+}

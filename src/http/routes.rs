@@ -40,6 +40,7 @@ pub static ROUTES: &[Endpoint] = &[
     get("/api/v1/cameras/{id}/frames/stream", Read, || web::to(stream::camera)),
     get("/api/v1/frames/stream", Read, || web::to(stream::all)),
     post("/api/v1/debug/panic", Operate, || web::to(debug::panic)),
+    post("/api/v1/debug/hang", Operate, || web::to(debug::hang)),
 ];
 
 /// One line of the table.

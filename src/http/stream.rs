@@ -23,6 +23,7 @@ use super::dto::{CommitDto, EntryDto};
 use super::problem::Problem;
 use crate::actors::ControlError;
 use crate::journal::{Entry, JournalError, ReadError, Reader};
+use crate::metrics::Counted;
 use crate::model::{CameraId, CommitNo, Cursor};
 use crate::storage::Bucket;
 
@@ -63,7 +64,8 @@ impl Streams {
     }
 
     fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let full = || Problem::unavailable(format!("{MOST} streams are open, which is the limit: close some, or try later"));
+        let full =
+            || Problem::unavailable(format!("{MOST} streams are open, which is the limit: close some, or try later"));
         self.places.clone().try_acquire_owned().map_err(|_| full())
     }
 }
@@ -83,8 +85,7 @@ enum Begin<C> {
 /// Reads it from `Last-Event-ID`, which a browser sends when it comes back, or from `after`; without either it is the
 /// beginning.
 fn read_begin<C: FromStr + Default>(request: &HttpRequest) -> Result<Begin<C>, Problem> {
-    const WAY_OUT: &str =
-        "send an event's `id` as it came, in `Last-Event-ID` or `after`, or after=0 for the beginning, after=latest for now";
+    const WAY_OUT: &str = "send an event's `id` as it came, in `Last-Event-ID` or `after`, or after=0 for the beginning, after=latest for now";
     let query = web::Query::<StreamQuery>::from_query(request.query_string())
         .map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}: {WAY_OUT}")))?;
     let refused = |name: &str, text: &[u8]| {
@@ -159,6 +160,7 @@ async fn answer(api: &Api, place: Place, moves: watch::Receiver<u64>) -> Result<
         reader: api.reader.clone(),
         bucket: api.bucket.clone(),
         _permit: permit,
+        _counted: api.metrics.streaming(),
     };
     // Now it can still be answered with a status that the place is gone.
     consumer.read(0).await?;
@@ -198,6 +200,7 @@ struct Consumer {
     reader: Reader,
     bucket: Arc<dyn Bucket>,
     _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl Consumer {

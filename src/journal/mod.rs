@@ -17,7 +17,7 @@ mod tests;
 mod writer;
 
 pub use catalog::CatalogChange;
-pub use ledger::{Ledger, Totals};
+pub use ledger::{Accounts, Ledger, LostBy, Totals};
 pub use ledgers::Ledgers;
 pub use reader::{Commits, Entry, Page, ReadError, Reader};
 pub use recovery::{KnownCamera, Opened, open};

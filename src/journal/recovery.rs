@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use rustix::fs::{FlockOperation, flock};
@@ -14,10 +15,10 @@ use tracing::{error, info};
 
 use super::secrets::SecretsFile;
 use super::writer::{Paths, insert_outcome};
-use super::{Journal, JournalError, Ledger, Reader, catalog, retention, schema};
+use super::{Journal, JournalError, Ledger, LostBy, Reader, catalog, retention, schema};
 use crate::model::{
-    CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec, Refusal,
-    Seq, SeqRange, SessionNo, Settled, UnixMicros,
+    CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec,
+    Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros,
 };
 
 /// A state directory that is ready for work.
@@ -55,12 +56,16 @@ pub struct KnownCamera {
 }
 
 /// Opens a state directory, making it where there is none: takes its lock, settles as `lost(crash)` whatever has no
-/// outcome, and starts the writer.
+/// outcome, and starts the writer, which tells `listener` of committed outcomes and `timer` how long each commit took.
 ///
 /// # Errors
 ///
 /// When another daemon holds the directory, a file cannot be read or written, or the journal is damaged.
-pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<Opened, JournalError> {
+pub fn open(
+    dir: &Path,
+    listener: impl Fn(Settled) + Send + 'static,
+    timer: impl Fn(Duration) + Send + 'static,
+) -> Result<Opened, JournalError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| JournalError::File {
         what: "cannot make state directory",
         path: dir.to_owned(),
@@ -95,7 +100,8 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
                 Ok((r.get(0)?, r.get(1)?))
             })?;
         let next_seq = row.reserved_until as Seq;
-        if stored + lost != row.reserved_until - 1 {
+        let lost_by = read_lost(&transaction, row.num)?;
+        if stored + lost != row.reserved_until - 1 || lost_by.iter().sum::<u64>() != lost as u64 {
             error!(camera = %id, stored, lost, captured = next_seq - 1, "the journal's accounts do not add up");
         }
         let corrupt = |detail: String| JournalError::Corrupt {
@@ -107,8 +113,8 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
         let spec = spec.transpose().map_err(corrupt)?;
         let managed_by = ManagedBy::parse(&row.managed_by).ok_or_else(|| corrupt("has no known manager".to_owned()))?;
         nums.insert(id.clone(), row.num);
-        let ledger = Arc::new(Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64));
-        cameras.push(KnownCamera { spec, revision, managed_by, paused: row.paused, ledger });
+        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64).with_lost_by(lost_by);
+        cameras.push(KnownCamera { spec, revision, managed_by, paused: row.paused, ledger: Arc::new(ledger) });
     }
     let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
     transaction.commit()?;
@@ -117,7 +123,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
     secrets.keep_only(&wanted)?;
 
     let reader = Reader::open(&paths.database)?;
-    let (journal, writer) = Journal::start(connection, nums, secrets, next_commit, listener);
+    let (journal, writer) = Journal::start(connection, nums, secrets, next_commit, listener, timer);
     Ok(Opened { journal, writer, reader, origin, cameras, refusals, lock })
 }
 
@@ -158,8 +164,7 @@ fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, Journ
 
 /// The number after the last that was given. Retention may have taken the row that had it.
 fn read_next_commit(transaction: &Transaction<'_>) -> Result<CommitNo, JournalError> {
-    let newest: i64 =
-        transaction.query_row("SELECT coalesce(max(commit_no), 0) FROM frame", [], |row| row.get(0))?;
+    let newest: i64 = transaction.query_row("SELECT coalesce(max(commit_no), 0) FROM frame", [], |row| row.get(0))?;
     Ok(retention::pruned_commit(transaction)?.max(newest as CommitNo) + 1)
 }
 
@@ -194,6 +199,20 @@ fn read_cameras(transaction: &Transaction<'_>) -> Result<Vec<CameraRow>, Journal
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A camera's lost frames by reason.
+fn read_lost(transaction: &Transaction<'_>, num: i64) -> Result<LostBy, JournalError> {
+    let mut statement = transaction.prepare_cached("SELECT reason, frames FROM lost WHERE camera = ?1")?;
+    let mut rows = statement.query([num])?;
+    let mut lost_by = LostBy::default();
+    while let Some(row) = rows.next()? {
+        // A word that is not known is an account that does not add up, which is for the caller to see.
+        if let Some(reason) = LostReason::parse(&row.get::<_, String>(0)?) {
+            lost_by[reason as usize] = row.get::<_, i64>(1)? as u64;
+        }
+    }
+    Ok(lost_by)
 }
 
 fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile) -> Result<CameraSpec, String> {

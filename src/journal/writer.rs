@@ -64,6 +64,7 @@ enum Command {
     ReturnUnused { camera: CameraId, next_seq: Seq },
     Prune { ledger: Arc<Ledger>, before: UnixMicros, done: oneshot::Sender<Pruned> },
     Barrier { done: oneshot::Sender<()> },
+    Hang(Duration),
     Close,
 }
 
@@ -104,17 +105,20 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Starts the writer. `listener` is told of outcomes right after they are committed, on the writer's thread.
+    /// Starts the writer. `listener` is told of outcomes right after they are committed, `timer` how long each commit
+    /// took, both on the writer's thread.
     pub(super) fn start(
         connection: Connection,
         cameras: HashMap<CameraId, i64>,
         secrets: SecretsFile,
         next_commit: CommitNo,
         listener: impl Fn(Settled) + Send + 'static,
+        timer: impl Fn(Duration) + Send + 'static,
     ) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = channel();
         let (newest, committed) = watch::channel(next_commit - 1);
-        let writer = Writer { connection, cameras, secrets, next_commit, newest, listener: Box::new(listener) };
+        let (listener, timer) = (Box::new(listener), Box::new(timer));
+        let writer = Writer { connection, cameras, secrets, next_commit, newest, listener, timer };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -211,6 +215,11 @@ impl Journal {
         let _ = answer.await;
     }
 
+    /// Stops the writer's thread for a while, to prove that it is noticed.
+    pub fn hang(&self, time: Duration) {
+        self.send(Command::Hang(time));
+    }
+
     /// Ends the writer after what was given before.
     pub fn close(&self) {
         self.send(Command::Close);
@@ -236,14 +245,17 @@ struct Writer {
     next_commit: CommitNo,
     newest: watch::Sender<CommitNo>,
     listener: Box<dyn Fn(Settled) + Send>,
+    timer: Box<dyn Fn(Duration) + Send>,
 }
 
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>) {
         while let Ok(first) = commands.recv() {
             let (batch, closing) = gather(first, commands);
+            let begun = Instant::now();
             match self.commit(batch) {
                 Ok(effects) => {
+                    (self.timer)(begun.elapsed());
                     for effect in effects {
                         self.take_effect(effect);
                     }
@@ -393,8 +405,10 @@ impl Step<'_> {
             }
             Command::Watermark { camera, seq } => {
                 let num = self.num(&camera)?;
-                self.transaction
-                    .execute("UPDATE camera SET watermark = max(watermark, ?2) WHERE num = ?1", params![num, seq as i64])?;
+                self.transaction.execute(
+                    "UPDATE camera SET watermark = max(watermark, ?2) WHERE num = ?1",
+                    params![num, seq as i64],
+                )?;
                 None
             }
             Command::ReturnUnused { camera, next_seq } => {
@@ -409,6 +423,10 @@ impl Step<'_> {
                 Some(Effect::Pruned(done, prune(self.transaction, ledger.camera(), ledger.watermark(), before)?))
             }
             Command::Barrier { done } => Some(Effect::Told(done)),
+            Command::Hang(time) => {
+                std::thread::sleep(time);
+                None
+            }
             Command::Close => None,
         })
     }
@@ -479,6 +497,14 @@ pub(super) fn insert_outcome(
     transaction
         .prepare_cached("UPDATE camera SET stored = stored + ?2, lost = lost + ?3 WHERE num = ?1")?
         .execute(params![num, stored, lost])?;
+    if let Outcome::Lost { reason, .. } = &settled.outcome {
+        transaction
+            .prepare_cached(
+                "INSERT INTO lost (camera, reason, frames) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (camera, reason) DO UPDATE SET frames = frames + excluded.frames",
+            )?
+            .execute(params![num, reason.as_str(), lost])?;
+    }
     Ok(true)
 }
 

@@ -97,7 +97,8 @@ pub fn stream(stage: &Stage, plan: &Stream) -> anyhow::Result<Outcome> {
     for (id, followed) in ids.iter().zip(&followed) {
         let list = raw_list(&daemon, id)?;
         let count = |kind: &str| list.iter().filter(|entry| entry["type"] == kind).count();
-        (sessions, tombstones, entries) = (sessions + count("session"), tombstones + count("tombstone"), entries + list.len());
+        (sessions, tombstones, entries) =
+            (sessions + count("session"), tombstones + count("tombstone"), entries + list.len());
         compare(id, &list, &followed.told, &mut problems);
         lists.insert(id.clone(), list);
     }
@@ -196,12 +197,7 @@ fn upset(
 }
 
 /// Waits until all cameras have captured a second of frames in another session than `before`.
-fn streams_anew(
-    daemon: &Daemon,
-    ids: &[String],
-    before: &[crate::daemon::Status],
-    fps: u32,
-) -> anyhow::Result<()> {
+fn streams_anew(daemon: &Daemon, ids: &[String], before: &[crate::daemon::Status], fps: u32) -> anyhow::Result<()> {
     for (id, before) in ids.iter().zip(before) {
         let again = daemon.wait_for(id, PATIENCE, |status| {
             status.state == "streaming" && status.session.is_some() && status.session != before.session
@@ -417,7 +413,8 @@ fn compare(id: &str, list: &[Value], told: &[(String, String, Value)], problems:
         };
         seq = entry["last"].as_u64().or(entry["seq"].as_u64()).unwrap_or(seq);
         let same = lasting(entry) == lasting(data) && entry["type"] == **kind && expected_id == *event_id;
-        problems.check(same, || format!("camera {id}: entry {number} is {entry}, event {event_id} ({kind}) was {data}"));
+        problems
+            .check(same, || format!("camera {id}: entry {number} is {entry}, event {event_id} ({kind}) was {data}"));
         if !same {
             return;
         }
