@@ -11,7 +11,7 @@ use super::messages::*;
 use super::record::Record;
 use crate::capture::Outage;
 use crate::journal::CatalogChange;
-use crate::model::{CameraId, CameraSpec, FieldProblem, ManagedBy, RawCameraSpec};
+use crate::model::{CameraId, CameraSpec, FieldProblem, Login, ManagedBy, RawCameraSpec};
 
 /// Ids that are tried for one name before giving up.
 const MOST_OF_A_NAME: usize = 1_000;
@@ -27,10 +27,11 @@ fn answer<T: 'static>(result: Result<T, ControlError>) -> Atomic<T> {
 impl Supervisor {
     /// Checks a camera's spec: its fields, and whether the configuration lets a camera be there.
     fn check(&self, raw: RawCameraSpec, before: Option<&CameraSpec>) -> Result<CameraSpec, Vec<FieldProblem>> {
+        let written = raw.url().to_owned();
         let spec = raw.validate(before)?;
         match self.wiring.launcher.reach.check(&spec.url) {
             Ok(()) => Ok(spec),
-            Err(why) => Err(vec![FieldProblem::new("url", Some(spec.url.as_str()), why)]),
+            Err(why) => Err(vec![FieldProblem::new("url", Some(&written), why)]),
         }
     }
 
@@ -128,6 +129,7 @@ impl Supervisor {
         info!(camera = %id, "camera deleted");
         self.cancel_next_try(id, ctx);
         self.wiring.hub.forget_newest(id);
+        let login = self.spec_of(id).and_then(|spec| self.login_of(spec));
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.spec = None;
         record.paused = false;
@@ -137,6 +139,11 @@ impl Supervisor {
         record.upload_error = None;
         if !record.stop("removed") {
             record.enter(CameraState::Deleted);
+        }
+        if let Some((login, _)) = login
+            && !self.cameras.values().any(|other| other.spec.as_ref().and_then(Login::of).as_ref() == Some(&login))
+        {
+            self.logins.forget(&login);
         }
     }
 
@@ -401,5 +408,14 @@ impl Handler<InjectPanic> for Supervisor {
                 .do_send(Panic),
         }
         Ok(())
+    }
+}
+
+impl Handler<Hang> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Hang(time): Hang, _: &mut Self::Context) {
+        warn!(?time, "a hang is injected");
+        std::thread::sleep(time);
     }
 }

@@ -163,7 +163,7 @@ impl Intake {
             None => {
                 let anchor = ClockAnchor::new(now.0, now.1);
                 let opened = anchor.date(picture.monotonic_ns);
-                let new = self.ledger.next_session(opened);
+                let new = self.ledger.next_session(opened, self.codec.clone(), size);
                 let (number, first_seq) = (new.session, new.first_seq);
                 let opening = Some(self.journal.open_session(new));
                 self.session.insert(Session { number, first_seq, anchor, size, last_captured_at: opened, opening })

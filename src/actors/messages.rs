@@ -168,6 +168,11 @@ pub enum InjectPanic {
     Upload(usize),
 }
 
+/// Stops the Supervisor's thread for so long, to prove that it is noticed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Hang(pub Duration);
+
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {

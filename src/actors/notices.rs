@@ -120,7 +120,7 @@ impl Handler<CameraExited> for Supervisor {
                     }
                     next_login = Some(self.next_login(&id, login, credentials));
                 }
-                _ if opened => self.logins.lost(login),
+                _ if opened => self.logins.lost(login, credentials),
                 _ => self.logins.ended(login, &id),
             }
         }
@@ -149,7 +149,7 @@ impl Handler<CameraExited> for Supervisor {
             }
             record.enter(state);
             record.capture_error = Some(LastError::capture(UnixMicros::now(), kind, &message));
-            self.wiring.metrics.reconnect(id.as_str(), kind.as_str());
+            self.wiring.metrics.reconnect(&id, kind.as_str());
             self.start_later(&id, wait, ctx);
         } else if exited.exit == Exit::Finished && !outdated {
             record.enter(CameraState::Ended);

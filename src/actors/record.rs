@@ -7,9 +7,10 @@ use actix::{Addr, SpawnHandle};
 
 use super::camera::CameraActor;
 use super::messages::{CameraState, CameraView, LastError, Stop};
-use crate::capture::Outage;
 use crate::capture::wire::StreamInfo;
+use crate::capture::{ErrorKind, Outage};
 use crate::journal::{KnownCamera, Ledger};
+use crate::metrics::ShownCamera;
 use crate::model::{CameraSpec, Login, ManagedBy, SessionNo, UnixMicros};
 
 /// One camera id.
@@ -105,6 +106,16 @@ impl Record {
             running.addr.do_send(Stop { why });
         }
         self.running.is_some()
+    }
+
+    /// What metrics show of it.
+    pub fn shown(&self) -> ShownCamera {
+        ShownCamera {
+            ledger: self.ledger.clone(),
+            up: self.state == CameraState::Streaming,
+            wanted: !matches!(self.state, CameraState::Paused | CameraState::Ended),
+            auth_failed: self.capture_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Auth.as_str()),
+        }
     }
 
     /// What an observer sees.

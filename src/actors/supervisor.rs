@@ -203,6 +203,8 @@ impl Supervisor {
             let count = self.cameras.values().filter(|record| record.state == state).count();
             self.wiring.metrics.set_cameras(state.as_str(), count);
         }
+        let live = self.cameras.values().filter(|record| record.spec.is_some());
+        self.wiring.metrics.show_cameras(live.map(Record::shown));
     }
 
     pub(super) fn view(&self, id: &CameraId) -> Result<CameraView, ControlError> {

@@ -61,9 +61,10 @@ impl ErrorKind {
     }
 
     /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a camera
-    /// that hangs up while it boots looks the same. When `Auth` is tried again is for [`Logins`](super::Logins) to say.
+    /// that hangs up while it boots looks the same. Where `Auth` is about a
+    /// user and a password, [`Logins`](super::Logins) says when they may be tried again.
     pub fn needs_a_person(self) -> bool {
-        matches!(self, Self::Certificate | Self::Forbidden | Self::NotFound | Self::CaptureMissing)
+        matches!(self, Self::Auth | Self::Certificate | Self::Forbidden | Self::NotFound | Self::CaptureMissing)
     }
 }
 

@@ -31,27 +31,38 @@ pub enum Permit {
     NotBefore(UnixMicros),
 }
 
-/// What is known of one login.
+/// What is known of one login, whatever the password.
 #[derive(Debug, Default)]
 struct Known {
-    credentials: String,
-    /// Refusals since the credentials were last accepted or changed.
-    refused: Vec<UnixMicros>,
-    /// Whether the first of them looked as if the camera was only busy.
-    busy: bool,
-    accepted_at: Option<UnixMicros>,
-    /// Whether somebody streams with them, as far as we know: nobody needs to find out first.
-    good: bool,
+    /// Refusals whose credentials were not accepted since, oldest first.
+    refused: Vec<(UnixMicros, String)>,
+    /// What was accepted, by the credentials' fingerprint.
+    accepted: HashMap<String, Accepted>,
     /// Who is trying, and since when.
     trial: Option<(CameraId, UnixMicros)>,
 }
 
+/// Credentials that were accepted.
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    /// When that was last known to hold.
+    at: UnixMicros,
+    /// Whether a stream runs with them, as far as we know: nobody needs to find out first.
+    streams: bool,
+}
+
 impl Known {
-    fn next_try(&self) -> Option<UnixMicros> {
-        let last = self.refused.last()?;
-        let wait = match (self.refused.len(), self.busy) {
-            (1, true) => FIRST_WAIT_BUSY,
-            (1, false) => FIRST_WAIT,
+    fn is_good(&self, credentials: &str) -> bool {
+        self.accepted.get(credentials).is_some_and(|accepted| accepted.streams)
+    }
+
+    /// When these credentials may be tried. Those that were never refused may at once; for the others, all refusals of
+    /// this login count, since the camera counts them all.
+    fn next_try(&self, credentials: &str) -> Option<UnixMicros> {
+        let (last, _) = self.refused.last().filter(|_| self.refused.iter().any(|(_, of)| of == credentials))?;
+        let wait = match self.refused.len() {
+            1 if self.accepted.contains_key(credentials) => FIRST_WAIT_BUSY,
+            1 => FIRST_WAIT,
             _ => NEXT_WAIT,
         };
         Some(last.after(wait))
@@ -69,27 +80,21 @@ impl Logins {
     pub fn new(refusals: impl IntoIterator<Item = Refusal>) -> Self {
         let mut logins = Self::default();
         for refusal in refusals {
-            let known = logins.known.entry(refusal.login).or_default();
-            if known.credentials != refusal.credentials {
-                *known = Known { credentials: refusal.credentials, ..Known::default() };
-            }
-            known.refused.push(refusal.at);
+            logins.known.entry(refusal.login).or_default().refused.push((refusal.at, refusal.credentials));
         }
         logins
     }
 
     /// Asks for `camera`, or a probe under that name, to log in. A `Go` has to be followed by [`accepted`](Self::accepted),
-    /// [`refused`](Self::refused) or [`ended`](Self::ended).
+    /// [`refused`](Self::refused), [`lost`](Self::lost) or [`ended`](Self::ended).
     pub fn ask(&mut self, login: &Login, credentials: &str, camera: &CameraId, now: UnixMicros) -> Permit {
         let known = self.known.entry(login.clone()).or_default();
-        if known.credentials != credentials {
-            *known = Known { credentials: credentials.to_owned(), ..Known::default() };
-        }
         // A clock that was set back must not stretch the wait.
-        for refused in &mut known.refused {
-            *refused = (*refused).min(now);
+        for (at, _) in &mut known.refused {
+            *at = (*at).min(now);
         }
-        if known.good {
+        known.refused.retain(|(at, _)| now < at.after(FORGET_REFUSAL_AFTER));
+        if known.is_good(credentials) {
             return Permit::Go;
         }
         if let Some((who, since)) = &known.trial
@@ -98,7 +103,7 @@ impl Logins {
         {
             return Permit::AfterTrial;
         }
-        if let Some(at) = known.next_try().filter(|at| *at > now) {
+        if let Some(at) = known.next_try(credentials).filter(|at| *at > now) {
             return Permit::NotBefore(at);
         }
         known.trial = Some((camera.clone(), now));
@@ -108,46 +113,44 @@ impl Logins {
     /// The stream opened: whoever waited may go. Answers whether there are refusals to be forgotten.
     pub fn accepted(&mut self, login: &Login, credentials: &str, now: UnixMicros) -> bool {
         let known = self.known.entry(login.clone()).or_default();
-        if known.credentials != credentials {
-            // An attempt with credentials that were changed since proves nothing of the new ones.
-            return false;
-        }
-        let had_refusals = !known.refused.is_empty();
-        known.refused.clear();
+        let before = known.refused.len();
+        known.refused.retain(|(_, of)| of != credentials);
         known.trial = None;
-        known.accepted_at = Some(now);
-        known.good = true;
-        had_refusals
+        known.accepted.insert(credentials.to_owned(), Accepted { at: now, streams: true });
+        known.refused.len() < before
     }
 
     /// The camera refused. Answers whether it is probably only busy.
     pub fn refused(&mut self, login: &Login, credentials: &str, now: UnixMicros) -> bool {
         let known = self.known.entry(login.clone()).or_default();
-        if known.credentials != credentials {
-            return false;
-        }
         known.trial = None;
-        known.good = false;
-        if known.refused.is_empty() {
-            known.busy = known.accepted_at.is_some_and(|at| now < at.after(SOON));
+        let first = !known.refused.iter().any(|(_, of)| of == credentials);
+        known.refused.push((now, credentials.to_owned()));
+        let busy = first && known.accepted.get(credentials).is_some_and(|accepted| now < accepted.at.after(SOON));
+        match known.accepted.get_mut(credentials) {
+            Some(accepted) if busy => accepted.streams = false,
+            _ => drop(known.accepted.remove(credentials)),
         }
-        known.refused.push(now);
-        known.busy && known.refused.len() == 1
+        busy
     }
 
-    /// A stream that had opened goes on until now: its credentials are good.
+    /// A stream that had opened goes on until now: its credentials are good, unless the camera has refused them since.
     pub fn streaming(&mut self, login: &Login, credentials: &str, now: UnixMicros) {
-        if let Some(known) = self.known.get_mut(login).filter(|known| known.credentials == credentials) {
-            known.accepted_at = known.accepted_at.max(Some(now));
-            known.good = known.refused.is_empty();
+        if let Some(known) = self.known.get_mut(login)
+            && let Some(accepted) = known.accepted.get_mut(credentials)
+        {
+            accepted.at = now;
+            accepted.streams = !known.refused.iter().any(|(_, of)| of == credentials);
         }
     }
 
     /// A stream of these credentials is over. Should they have been changed, all cameras of that host come back at once,
     /// and one has to find out for all of them. Any other stream that still runs says within a second that all is well.
-    pub fn lost(&mut self, login: &Login) {
-        if let Some(known) = self.known.get_mut(login) {
-            known.good = false;
+    pub fn lost(&mut self, login: &Login, credentials: &str) {
+        if let Some(known) = self.known.get_mut(login)
+            && let Some(accepted) = known.accepted.get_mut(credentials)
+        {
+            accepted.streams = false;
         }
     }
 
@@ -160,11 +163,11 @@ impl Logins {
         }
     }
 
-    /// Forgets what no longer matters: logins that nobody uses any more and that were not refused lately.
-    pub fn forget(&mut self, used: impl Fn(&Login) -> bool, now: UnixMicros) {
-        self.known.retain(|login, known| {
-            used(login) || known.refused.last().is_some_and(|last| now < last.after(FORGET_REFUSAL_AFTER))
-        });
+    /// Forgets a login that no camera uses any more, unless it was refused lately.
+    pub fn forget(&mut self, login: &Login) {
+        if self.known.get(login).is_some_and(|known| known.refused.is_empty()) {
+            self.known.remove(login);
+        }
     }
 }
 
@@ -215,6 +218,16 @@ mod tests {
         let mut logins = Logins::default();
         assert_eq!(attempts(&mut logins, "wrong", 0..50), [0]);
         assert_eq!(attempts(&mut logins, "other", 50..51), [50]);
+        // Two passwords that take turns have no more attempts than one.
+        let mut made = vec![0, 50];
+        for second in 51..3_000 {
+            made.extend(attempts(&mut logins, "wrong", second..second + 1));
+            made.extend(attempts(&mut logins, "other", second..second + 1));
+        }
+        for window in 60..2_400 {
+            let count = made.iter().filter(|second| (window..window + 600).contains(*second)).count();
+            assert!(count <= 3, "{count} from second {window} on: {made:?}");
+        }
     }
 
     #[test]
@@ -239,7 +252,7 @@ mod tests {
             assert_eq!(logins.ask(&login(), "right", &camera(number), at(183)), Permit::Go);
         }
         // All streams are cut: one finds out for all whether the password still holds.
-        logins.lost(&login());
+        logins.lost(&login(), "right");
         assert_eq!(logins.ask(&login(), "right", &camera(3), at(184)), Permit::Go);
         assert_eq!(logins.ask(&login(), "right", &camera(4), at(184)), Permit::AfterTrial);
         logins.streaming(&login(), "right", at(185));

@@ -170,14 +170,41 @@ pub enum EntryDto {
         closed: Option<UnixMicros>,
         /// What ended it.
         why: Option<String>,
+        /// The stream's codec, where it is known.
+        codec: Option<String>,
+        /// Its pictures' width, pixels, where it is known.
+        width: Option<u32>,
+        /// Their height.
+        height: Option<u32>,
     },
 }
 
+/// One entry of the order of commits.
+#[derive(Debug, Serialize)]
+pub struct CommitDto {
+    /// Whose entry.
+    pub camera: CameraId,
+    /// The entry, as the camera's own list has it.
+    #[serde(flatten)]
+    pub entry: EntryDto,
+}
+
 impl EntryDto {
+    /// What kind of entry it is, in the word that stands in its `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Frame { .. } => "frame",
+            Self::Tombstone { .. } => "tombstone",
+            Self::Session { .. } => "session",
+        }
+    }
+
     /// An entry with its object's URL.
     pub fn new(entry: Entry, bucket: &dyn Bucket) -> Self {
         match entry {
-            Entry::Session { session, opened, closed, why } => Self::Session { session, opened, closed, why },
+            Entry::Session { session, opened, closed, why, codec, width, height } => {
+                Self::Session { session, opened, closed, why, codec, width, height }
+            }
             Entry::Frames { seqs, session, outcome: Outcome::Stored(stored) } => Self::Frame {
                 session,
                 seq: seqs.first,

@@ -8,6 +8,7 @@ use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, Route, web};
 
 use crate::actors::ControlError;
+use crate::journal::ReadError;
 use crate::model::FieldProblem;
 
 /// A problem as it is answered.
@@ -21,13 +22,23 @@ pub struct Problem {
     /// Seconds, rounded up.
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// The first cursor from which a list is complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<u64>,
 }
 
 impl Problem {
     /// A problem with a sentence on its cause and the way out.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
-        Self { title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), retry_after: None }
+        Self {
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            oldest: None,
+        }
     }
 
     /// A request that cannot be understood or used.
@@ -85,6 +96,21 @@ impl From<ControlError> for Problem {
             }
             ControlError::Stopping => Self::unavailable(detail),
             ControlError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone { oldest } => {
+                let detail = format!("{error}: go on after {oldest}, from where on all is there");
+                Self { oldest: Some(oldest), ..Self::new(StatusCode::GONE, detail) }
+            }
+            ReadError::NoSuchPlace(_) => {
+                Self::bad_request(format!("{error}: send an event's id as it came, or 0 for the beginning"))
+            }
+            ReadError::Journal(error) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::auth::guard;
-use super::{cameras, debug, frames, health, probe, problem, snapshot};
+use super::{cameras, debug, frames, health, probe, problem, snapshot, stream};
 
 /// What a route asks of whoever takes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +37,10 @@ pub static ROUTES: &[Endpoint] = &[
     post("/api/v1/cameras/{id}/restart", Operate, || web::to(cameras::restart)),
     get("/api/v1/cameras/{id}/snapshot.jpg", Read, || web::to(snapshot::snapshot)),
     get("/api/v1/cameras/{id}/frames", Read, || web::to(frames::page)),
+    get("/api/v1/cameras/{id}/frames/stream", Read, || web::to(stream::camera)),
+    get("/api/v1/frames/stream", Read, || web::to(stream::all)),
     post("/api/v1/debug/panic", Operate, || web::to(debug::panic)),
+    post("/api/v1/debug/hang", Operate, || web::to(debug::hang)),
 ];
 
 /// One line of the table.

@@ -9,15 +9,19 @@ mod ledger;
 mod ledgers;
 mod reader;
 mod recovery;
+mod retention;
 mod schema;
 mod secrets;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use catalog::CatalogChange;
-pub use ledger::{Ledger, Totals};
+pub use ledger::{Accounts, Ledger, LostBy, Totals};
 pub use ledgers::Ledgers;
-pub use reader::{Entry, Page, Reader};
+pub use reader::{Commits, Entry, Page, ReadError, Reader};
 pub use recovery::{KnownCamera, Opened, open};
+pub use retention::retain;
 pub use secrets::write_private;
 pub use writer::{Journal, NewSession, SessionEnd};
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use rustix::fs::{FlockOperation, flock};
@@ -14,10 +15,10 @@ use tracing::{error, info};
 
 use super::secrets::SecretsFile;
 use super::writer::{Paths, insert_outcome};
-use super::{Journal, JournalError, Ledger, Reader, catalog, schema};
+use super::{Journal, JournalError, Ledger, LostBy, Reader, catalog, retention, schema};
 use crate::model::{
-    CameraId, CameraSpec, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec, Refusal, Seq,
-    SeqRange, SessionNo, Settled, UnixMicros,
+    CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec,
+    Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros,
 };
 
 /// A state directory that is ready for work.
@@ -55,12 +56,16 @@ pub struct KnownCamera {
 }
 
 /// Opens a state directory, making it where there is none: takes its lock, settles as `lost(crash)` whatever has no
-/// outcome, and starts the writer.
+/// outcome, and starts the writer, which tells `listener` of committed outcomes and `timer` how long each commit took.
 ///
 /// # Errors
 ///
 /// When another daemon holds the directory, a file cannot be read or written, or the journal is damaged.
-pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<Opened, JournalError> {
+pub fn open(
+    dir: &Path,
+    listener: impl Fn(Settled) + Send + 'static,
+    timer: impl Fn(Duration) + Send + 'static,
+) -> Result<Opened, JournalError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| JournalError::File {
         what: "cannot make state directory",
         path: dir.to_owned(),
@@ -81,6 +86,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
     let mut secrets = SecretsFile::open(paths.secrets)?;
 
     let transaction = connection.transaction()?;
+    let mut next_commit = read_next_commit(&transaction)?;
     let mut cameras = Vec::new();
     let mut nums = HashMap::new();
     for row in read_cameras(&transaction)? {
@@ -88,13 +94,14 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
             path: paths.database.clone(),
             detail: format!("camera `{}` has an impossible id", row.id.escape_debug()),
         })?;
-        settle_unknown(&transaction, &row, &id)?;
+        settle_unknown(&transaction, &row, &id, &mut next_commit)?;
         let (stored, lost): (i64, i64) =
             transaction.query_row("SELECT stored, lost FROM camera WHERE num = ?1", [row.num], |r| {
                 Ok((r.get(0)?, r.get(1)?))
             })?;
         let next_seq = row.reserved_until as Seq;
-        if stored + lost != row.reserved_until - 1 {
+        let lost_by = read_lost(&transaction, row.num)?;
+        if stored + lost != row.reserved_until - 1 || lost_by.iter().sum::<u64>() != lost as u64 {
             error!(camera = %id, stored, lost, captured = next_seq - 1, "the journal's accounts do not add up");
         }
         let corrupt = |detail: String| JournalError::Corrupt {
@@ -106,8 +113,8 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
         let spec = spec.transpose().map_err(corrupt)?;
         let managed_by = ManagedBy::parse(&row.managed_by).ok_or_else(|| corrupt("has no known manager".to_owned()))?;
         nums.insert(id.clone(), row.num);
-        let ledger = Arc::new(Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64));
-        cameras.push(KnownCamera { spec, revision, managed_by, paused: row.paused, ledger });
+        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64).with_lost_by(lost_by);
+        cameras.push(KnownCamera { spec, revision, managed_by, paused: row.paused, ledger: Arc::new(ledger) });
     }
     let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
     transaction.commit()?;
@@ -116,7 +123,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
     secrets.keep_only(&wanted)?;
 
     let reader = Reader::open(&paths.database)?;
-    let (journal, writer) = Journal::start(connection, nums, secrets, listener);
+    let (journal, writer) = Journal::start(connection, nums, secrets, next_commit, listener, timer);
     Ok(Opened { journal, writer, reader, origin, cameras, refusals, lock })
 }
 
@@ -155,6 +162,12 @@ fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, Journ
     Ok(origin)
 }
 
+/// The number after the last that was given. Retention may have taken the row that had it.
+fn read_next_commit(transaction: &Transaction<'_>) -> Result<CommitNo, JournalError> {
+    let newest: i64 = transaction.query_row("SELECT coalesce(max(commit_no), 0) FROM frame", [], |row| row.get(0))?;
+    Ok(retention::pruned_commit(transaction)?.max(newest as CommitNo) + 1)
+}
+
 struct CameraRow {
     num: i64,
     id: String,
@@ -188,6 +201,20 @@ fn read_cameras(transaction: &Transaction<'_>) -> Result<Vec<CameraRow>, Journal
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// A camera's lost frames by reason.
+fn read_lost(transaction: &Transaction<'_>, num: i64) -> Result<LostBy, JournalError> {
+    let mut statement = transaction.prepare_cached("SELECT reason, frames FROM lost WHERE camera = ?1")?;
+    let mut rows = statement.query([num])?;
+    let mut lost_by = LostBy::default();
+    while let Some(row) = rows.next()? {
+        // A word that is not known is an account that does not add up, which is for the caller to see.
+        if let Some(reason) = LostReason::parse(&row.get::<_, String>(0)?) {
+            lost_by[reason as usize] = row.get::<_, i64>(1)? as u64;
+        }
+    }
+    Ok(lost_by)
+}
+
 fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile) -> Result<CameraSpec, String> {
     let raw: RawCameraSpec = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let mut spec = raw.validate(None).map_err(|problems| {
@@ -199,7 +226,12 @@ fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile
 
 /// Gives every seq that was reserved and has no outcome the outcome `lost(crash)`: one range for each run of them,
 /// parted where a session begins. Whether they reached the bucket is not known, and the list says so.
-fn settle_unknown(transaction: &Transaction<'_>, row: &CameraRow, camera: &CameraId) -> Result<(), JournalError> {
+fn settle_unknown(
+    transaction: &Transaction<'_>,
+    row: &CameraRow,
+    camera: &CameraId,
+    next_commit: &mut CommitNo,
+) -> Result<(), JournalError> {
     let sessions: Vec<(SessionNo, Seq)> = transaction
         .prepare("SELECT session, first_seq FROM session WHERE camera = ?1 ORDER BY first_seq")?
         .query_map([row.num], |r| Ok((r.get(0)?, r.get::<_, i64>(1)? as Seq)))?
@@ -215,7 +247,8 @@ fn settle_unknown(transaction: &Transaction<'_>, row: &CameraRow, camera: &Camer
         info!(%camera, first = run.first, last = run.last, "settled as lost(crash)");
         let session = sessions.iter().rev().find(|(_, first)| *first <= run.first).map(|(session, _)| *session);
         let outcome = Outcome::Lost { reason: LostReason::Crash, maybe_stored: true };
-        insert_outcome(transaction, row.num, &Settled { camera: camera.clone(), seqs: run, session, outcome })?;
+        let settled = Settled { camera: camera.clone(), seqs: run, session, outcome };
+        insert_outcome(transaction, row.num, &settled, next_commit)?;
     }
     transaction.execute(
         "UPDATE session SET why = 'crash', closed = coalesce(

@@ -8,14 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use super::catalog::{self, Applied, CatalogChange};
 use super::ledger::BLOCK;
+use super::retention::{Pruned, prune};
 use super::secrets::SecretsFile;
 use super::{JournalError, Ledger};
-use crate::model::{CameraId, Login, Outcome, Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{CameraId, CommitNo, Login, Outcome, Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
 /// How long outcomes nobody waits for may gather before they are committed together.
 const LINGER: Duration = Duration::from_millis(5);
@@ -31,6 +32,10 @@ pub struct NewSession {
     pub first_seq: Seq,
     /// When its first frame was captured.
     pub opened: UnixMicros,
+    /// The stream's codec, if it is known.
+    pub codec: Option<String>,
+    /// Its pictures' width and height, pixels.
+    pub size: (u32, u32),
 }
 
 /// A session that is over.
@@ -57,7 +62,9 @@ enum Command {
     Settle { ledger: Arc<Ledger>, settled: Settled },
     Watermark { camera: CameraId, seq: Seq },
     ReturnUnused { camera: CameraId, next_seq: Seq },
+    Prune { ledger: Arc<Ledger>, before: UnixMicros, done: oneshot::Sender<Pruned> },
     Barrier { done: oneshot::Sender<()> },
+    Hang(Duration),
     Close,
 }
 
@@ -80,6 +87,7 @@ enum Effect {
     Catalog(oneshot::Sender<Result<Vec<u64>, JournalError>>, Result<Applied, JournalError>),
     Refill(Arc<Ledger>, SeqRange),
     Told(oneshot::Sender<()>),
+    Pruned(oneshot::Sender<Pruned>, Pruned),
     Settled(Arc<Ledger>, Settled),
 }
 
@@ -87,6 +95,7 @@ enum Effect {
 #[derive(Clone)]
 pub struct Journal {
     commands: Sender<Command>,
+    committed: watch::Receiver<CommitNo>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -96,15 +105,20 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Starts the writer. `listener` is told of outcomes right after they are committed, on the writer's thread.
+    /// Starts the writer. `listener` is told of outcomes right after they are committed, `timer` how long each commit
+    /// took, both on the writer's thread.
     pub(super) fn start(
         connection: Connection,
         cameras: HashMap<CameraId, i64>,
         secrets: SecretsFile,
+        next_commit: CommitNo,
         listener: impl Fn(Settled) + Send + 'static,
+        timer: impl Fn(Duration) + Send + 'static,
     ) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = channel();
-        let writer = Writer { connection, cameras, secrets, listener: Box::new(listener) };
+        let (newest, committed) = watch::channel(next_commit - 1);
+        let (listener, timer) = (Box::new(listener), Box::new(timer));
+        let writer = Writer { connection, cameras, secrets, next_commit, newest, listener, timer };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -112,7 +126,7 @@ impl Journal {
                 writer.run(&receiver);
             })
             .expect("the system has a thread for the journal");
-        (Self { commands: sender }, thread)
+        (Self { commands: sender, committed }, thread)
     }
 
     fn send(&self, command: Command) {
@@ -181,11 +195,29 @@ impl Journal {
         self.send(Command::ReturnUnused { camera, next_seq });
     }
 
+    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before`: a bounded
+    /// number of them. `None` where the writer has ended.
+    pub(super) async fn prune(&self, ledger: Arc<Ledger>, before: UnixMicros) -> Option<Pruned> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Prune { ledger, before, done });
+        answer.await.ok()
+    }
+
+    /// The newest commit number, and every later one. All up to it can be read.
+    pub fn committed(&self) -> watch::Receiver<CommitNo> {
+        self.committed.clone()
+    }
+
     /// Waits until everything given to this handle before is durable.
     pub async fn barrier(&self) {
         let (done, answer) = oneshot::channel();
         self.send(Command::Barrier { done });
         let _ = answer.await;
+    }
+
+    /// Stops the writer's thread for a while, to prove that it is noticed.
+    pub fn hang(&self, time: Duration) {
+        self.send(Command::Hang(time));
     }
 
     /// Ends the writer after what was given before.
@@ -210,18 +242,25 @@ struct Writer {
     connection: Connection,
     cameras: HashMap<CameraId, i64>,
     secrets: SecretsFile,
+    next_commit: CommitNo,
+    newest: watch::Sender<CommitNo>,
     listener: Box<dyn Fn(Settled) + Send>,
+    timer: Box<dyn Fn(Duration) + Send>,
 }
 
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>) {
         while let Ok(first) = commands.recv() {
             let (batch, closing) = gather(first, commands);
+            let begun = Instant::now();
             match self.commit(batch) {
                 Ok(effects) => {
+                    (self.timer)(begun.elapsed());
                     for effect in effects {
                         self.take_effect(effect);
                     }
+                    let newest = self.next_commit - 1;
+                    self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
                 }
                 Err(error) => {
                     error!(%error, "the journal cannot be written: the process ends, nothing that was shown is lost");
@@ -238,7 +277,12 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         let mut effects = Vec::with_capacity(batch.len());
         for command in batch {
-            let mut step = Step { transaction: &transaction, cameras: &mut self.cameras, secrets: &mut self.secrets };
+            let mut step = Step {
+                transaction: &transaction,
+                cameras: &mut self.cameras,
+                secrets: &mut self.secrets,
+                next_commit: &mut self.next_commit,
+            };
             effects.extend(step.apply(command)?);
         }
         transaction.commit()?;
@@ -260,6 +304,7 @@ impl Writer {
                 drop(done.send(result));
             }
             Effect::Told(done) => drop(done.send(())),
+            Effect::Pruned(done, pruned) => drop(done.send(pruned)),
             Effect::Refill(ledger, block) => ledger.refill(block),
             Effect::Settled(ledger, settled) => {
                 ledger.settle(&settled);
@@ -294,6 +339,7 @@ struct Step<'a> {
     transaction: &'a Transaction<'a>,
     cameras: &'a mut HashMap<CameraId, i64>,
     secrets: &'a mut SecretsFile,
+    next_commit: &'a mut CommitNo,
 }
 
 impl Step<'_> {
@@ -328,8 +374,17 @@ impl Step<'_> {
             Command::OpenSession { session, done } => {
                 let num = self.num(&session.camera)?;
                 self.transaction.execute(
-                    "INSERT INTO session (camera, session, first_seq, opened) VALUES (?1, ?2, ?3, ?4)",
-                    params![num, session.session, session.first_seq as i64, session.opened.0],
+                    "INSERT INTO session (camera, session, first_seq, opened, codec, width, height)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![
+                        num,
+                        session.session,
+                        session.first_seq as i64,
+                        session.opened.0,
+                        session.codec,
+                        session.size.0,
+                        session.size.1
+                    ],
                 )?;
                 self.transaction
                     .execute("UPDATE camera SET next_session = ?2 WHERE num = ?1", params![num, session.session + 1])?;
@@ -345,12 +400,15 @@ impl Step<'_> {
             }
             Command::Settle { ledger, settled } => {
                 let num = self.num(&settled.camera)?;
-                insert_outcome(self.transaction, num, &settled)?.then(|| Effect::Settled(ledger, settled))
+                insert_outcome(self.transaction, num, &settled, self.next_commit)?
+                    .then(|| Effect::Settled(ledger, settled))
             }
             Command::Watermark { camera, seq } => {
                 let num = self.num(&camera)?;
-                self.transaction
-                    .execute("UPDATE camera SET watermark = ?2 WHERE num = ?1", params![num, seq as i64])?;
+                self.transaction.execute(
+                    "UPDATE camera SET watermark = max(watermark, ?2) WHERE num = ?1",
+                    params![num, seq as i64],
+                )?;
                 None
             }
             Command::ReturnUnused { camera, next_seq } => {
@@ -361,7 +419,14 @@ impl Step<'_> {
                 )?;
                 None
             }
+            Command::Prune { ledger, before, done } => {
+                Some(Effect::Pruned(done, prune(self.transaction, ledger.camera(), ledger.watermark(), before)?))
+            }
             Command::Barrier { done } => Some(Effect::Told(done)),
+            Command::Hang(time) => {
+                std::thread::sleep(time);
+                None
+            }
             Command::Close => None,
         })
     }
@@ -380,16 +445,23 @@ impl Step<'_> {
     }
 }
 
-/// Writes an outcome and adds it to the camera's totals, unless the seq has one already.
-pub(super) fn insert_outcome(transaction: &Transaction<'_>, num: i64, settled: &Settled) -> Result<bool, JournalError> {
+/// Writes an outcome under the next commit number and adds it to the camera's totals, unless the seq has one already.
+pub(super) fn insert_outcome(
+    transaction: &Transaction<'_>,
+    num: i64,
+    settled: &Settled,
+    next_commit: &mut CommitNo,
+) -> Result<bool, JournalError> {
+    let commit = *next_commit as i64;
     let (first, last) = (settled.seqs.first as i64, settled.seqs.last as i64);
     let count = settled.seqs.len() as i64;
     let (inserted, stored, lost) = match &settled.outcome {
         Outcome::Stored(s) => {
             let mut statement = transaction.prepare_cached(
-                "INSERT OR IGNORE INTO frame
-                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT INTO frame
+                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height, commit_no)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                 ON CONFLICT (camera, seq) DO NOTHING",
             )?;
             let row = params![
                 num,
@@ -402,25 +474,37 @@ pub(super) fn insert_outcome(transaction: &Transaction<'_>, num: i64, settled: &
                 s.bytes as i64,
                 s.crc32c,
                 s.width,
-                s.height
+                s.height,
+                commit
             ];
             (statement.execute(row)?, count, 0)
         }
         Outcome::Lost { reason, maybe_stored } => {
             let mut statement = transaction.prepare_cached(
-                "INSERT OR IGNORE INTO frame (camera, seq, last, session, lost, maybe_stored)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO frame (camera, seq, last, session, lost, maybe_stored, stored_at, commit_no)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT (camera, seq) DO NOTHING",
             )?;
-            let row = params![num, first, last, settled.session, reason.as_str(), maybe_stored];
+            let now = UnixMicros::now().0;
+            let row = params![num, first, last, settled.session, reason.as_str(), maybe_stored, now, commit];
             (statement.execute(row)?, 0, count)
         }
     };
     if inserted == 0 {
         return Ok(false);
     }
+    *next_commit += 1;
     transaction
         .prepare_cached("UPDATE camera SET stored = stored + ?2, lost = lost + ?3 WHERE num = ?1")?
         .execute(params![num, stored, lost])?;
+    if let Outcome::Lost { reason, .. } = &settled.outcome {
+        transaction
+            .prepare_cached(
+                "INSERT INTO lost (camera, reason, frames) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (camera, reason) DO UPDATE SET frames = frames + excluded.frames",
+            )?
+            .execute(params![num, reason.as_str(), lost])?;
+    }
     Ok(true)
 }
 

@@ -261,6 +261,11 @@ impl RawCameraSpec {
         }
     }
 
+    /// The URL as it is written.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// What people call the camera.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()

@@ -2,6 +2,7 @@
 
 mod camera;
 mod clock;
+mod cursor;
 mod frame;
 mod ids;
 mod key;
@@ -12,7 +13,8 @@ mod timestamp;
 
 pub use camera::{CameraSpec, FieldProblem, ManagedBy, Pace, RawCameraSpec, Sampling, Tls, Transport};
 pub use clock::{ClockAnchor, MAX_CLOCK_DRIFT_MICROS};
-pub use frame::{Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
+pub use cursor::{Cursor, InvalidCursor};
+pub use frame::{CommitNo, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
 pub use ids::{CameraId, InvalidCameraId, Origin};
 pub use key::KeyTemplate;
 pub use login::{FORGET_REFUSAL_AFTER, Login, Refusal, fingerprint};

@@ -9,7 +9,7 @@ use framehaul::http::{Access, ROUTES};
 use serde_json::{Value, json};
 use testbed::daemon::{Daemon, Storage};
 
-use super::vocabulary::{Request, files_below, get, leave, put, stage};
+use super::vocabulary::{Request, files_below, get, leave, new_token, put, stage};
 
 /// URLs that must never be opened.
 fn hostile_urls() -> Vec<String> {
@@ -146,21 +146,27 @@ fn only_the_token_opens(daemon: &Daemon) -> anyhow::Result<()> {
 fn every_route_answers_as_it_is_declared() -> anyhow::Result<()> {
     let stage = stage()?;
     let daemon = stage.daemon(&Storage::Directory, "[debug]\nfault_injection = true")?;
+    let (looks, works) = (new_token(&stage, "looks", "read")?, new_token(&stage, "works", "operate")?);
+    let ask = |method: &str, path: &str, token: &str| {
+        Request::new(method, path).header("Authorization", format!("Bearer {token}")).status(&daemon)
+    };
     for endpoint in ROUTES {
         let (method, path) = (endpoint.method.as_str(), example(endpoint.path));
         let what = format!("{method} {path}");
         let bare = Request::new(method, &path).status(&daemon)?;
         assert_eq!(bare == 401, endpoint.access != Access::Open, "{what} without a token: {bare}");
-        let token = format!("Bearer {}", daemon.token());
-        let operator = Request::new(method, &path).header("Authorization", token).status(&daemon)?;
-        assert!(!matches!(operator, 401 | 403 | 405 | 421), "{what} as operator: {operator}");
+        let reader = ask(method, &path, &looks)?;
+        assert_eq!(reader == 403, endpoint.access == Access::Operate, "{what} as reader: {reader}");
+        assert!(!matches!(reader, 401 | 405 | 421), "{what} as reader: {reader}");
+        for token in [&works, daemon.token()] {
+            let operator = ask(method, &path, token)?;
+            assert!(!matches!(operator, 401 | 403 | 405 | 421), "{what} as operator: {operator}");
+        }
         // Nothing else answers here.
         for other in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
             if !ROUTES.iter().any(|e| e.path == endpoint.path && e.method.as_str() == other) {
                 assert_eq!(Request::new(other, &path).status(&daemon)?, 401, "{other} {path} without a token");
-                let token = format!("Bearer {}", daemon.token());
-                let status = Request::new(other, &path).header("Authorization", token).status(&daemon)?;
-                assert_eq!(status, 405, "{other} {path}");
+                assert_eq!(ask(other, &path, &looks)?, 405, "{other} {path}");
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ pub fn cameras(password: &str) -> anyhow::Result<CameraServer> {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    pub head: String,
     pub content_type: String,
     pub body: String,
 }
@@ -153,7 +155,10 @@ impl<'a> Request<'a> {
         let address = daemon.address().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut request = format!("{} {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n", self.method, self.path);
+        let mut request = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.path);
+        if !self.headers.iter().any(|(name, _)| *name == "Host") {
+            request += &format!("Host: {address}\r\n");
+        }
         for (name, value) in &self.headers {
             request += &format!("{name}: {value}\r\n");
         }
@@ -177,7 +182,7 @@ impl<'a> Request<'a> {
         let mut headers = lines.filter_map(|line| line.split_once(": "));
         let content_type = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let content_type = content_type.map(|(_, value)| value.to_owned()).unwrap_or_default();
-        Ok(Answer { status, content_type, body: body.to_owned() })
+        Ok(Answer { status, head: head.to_owned(), content_type, body: body.to_owned() })
     }
 }
 
@@ -191,6 +196,20 @@ pub fn get(daemon: &Daemon, path: &str) -> anyhow::Result<Answer> {
 
 pub fn put(daemon: &Daemon, id: &str, body: &Value) -> anyhow::Result<Answer> {
     Request::new("PUT", &format!("/api/v1/cameras/{id}")).body("application/json", body.to_string()).send(daemon)
+}
+
+/// Runs `framehaul token` for the state directory of a stage.
+pub fn token_command(stage: &Stage, arguments: &[&str]) -> anyhow::Result<Output> {
+    let config = stage.dir().join("framehaul.toml");
+    let output = Command::new(PROGRAM).arg("token").args(arguments).arg("--config").arg(config).output();
+    output.context("cannot start framehaul")
+}
+
+/// Makes a token.
+pub fn new_token(stage: &Stage, name: &str, scope: &str) -> anyhow::Result<String> {
+    let output = token_command(stage, &["new", name, "--scope", scope])?;
+    ensure!(output.status.success(), "no token: {output:?}");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// Waits until a camera streams; asserts that nothing was ever wrong with its list.
