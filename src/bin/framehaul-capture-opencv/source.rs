@@ -146,8 +146,8 @@ fn info(capture: &videoio::VideoCapture, kind: Kind) -> StreamInfo {
     }
 }
 
-/// A codec's name by its four characters. OpenCV has them from the container, or from the codec's name where that has four
-/// letters; it says 0 for any other.
+/// A codec's name by its four characters. OpenCV has them from the container, or else takes the first four letters of the
+/// codec's name.
 fn codec(fourcc: u32) -> String {
     let text: String = fourcc.to_le_bytes().iter().map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
     match text.as_str() {
