@@ -64,8 +64,8 @@ pub struct Api {
 ///
 /// When the address cannot be listened on.
 pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHandle, SocketAddr)> {
-    let listener = listen::listen(listen)
-        .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
+    let listener =
+        listen::listen(listen).with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
     let server = HttpServer::new(move || {
         let api = api.clone();
         App::new()
@@ -127,6 +127,10 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
     .workers(2)
     .max_connections(1_024)
     .shutdown_timeout(2)
+    // For each connection, of an answer that is longer: most that follow a list and do not read hold just this.
+    .h1_write_buffer_size(8 * 1_024)
+    // Who has closed its half does not wait for the rest of a stream: its place is free at once.
+    .h1_allow_half_closed(false)
     .listen(listener)
     .context("cannot listen")?;
     let address = *server.addrs().first().context("the server listens nowhere")?;

@@ -63,7 +63,8 @@ impl Streams {
     }
 
     fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let full = || Problem::unavailable(format!("{MOST} streams are open, which is the limit: close some, or try later"));
+        let full =
+            || Problem::unavailable(format!("{MOST} streams are open, which is the limit: close some, or try later"));
         self.places.clone().try_acquire_owned().map_err(|_| full())
     }
 }
@@ -83,8 +84,7 @@ enum Begin<C> {
 /// Reads it from `Last-Event-ID`, which a browser sends when it comes back, or from `after`; without either it is the
 /// beginning.
 fn read_begin<C: FromStr + Default>(request: &HttpRequest) -> Result<Begin<C>, Problem> {
-    const WAY_OUT: &str =
-        "send an event's `id` as it came, in `Last-Event-ID` or `after`, or after=0 for the beginning, after=latest for now";
+    const WAY_OUT: &str = "send an event's `id` as it came, in `Last-Event-ID` or `after`, or after=0 for the beginning, after=latest for now";
     let query = web::Query::<StreamQuery>::from_query(request.query_string())
         .map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}: {WAY_OUT}")))?;
     let refused = |name: &str, text: &[u8]| {

@@ -141,8 +141,7 @@ fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, Journ
 
 /// The number after the last that was given. Retention may have taken the row that had it.
 fn read_next_commit(transaction: &Transaction<'_>) -> Result<CommitNo, JournalError> {
-    let newest: i64 =
-        transaction.query_row("SELECT coalesce(max(commit_no), 0) FROM frame", [], |row| row.get(0))?;
+    let newest: i64 = transaction.query_row("SELECT coalesce(max(commit_no), 0) FROM frame", [], |row| row.get(0))?;
     Ok(retention::pruned_commit(transaction)?.max(newest as CommitNo) + 1)
 }
 

@@ -170,7 +170,8 @@ async fn from_every_place_the_list_goes_on_with_what_was_not_told() {
     bench.issue("a", 2).await;
     bench.session("a").await;
     bench.issue("a", 5).await;
-    for (first, last, outcome) in [(1, 1, stored(1)), (2, 3, LOST), (4, 4, stored(2)), (5, 7, LOST), (8, 8, stored(3))] {
+    for (first, last, outcome) in [(1, 1, stored(1)), (2, 3, LOST), (4, 4, stored(2)), (5, 7, LOST), (8, 8, stored(3))]
+    {
         bench.settle("a", SeqRange { first, last }, outcome);
     }
     bench.opened.journal.barrier().await;
@@ -310,13 +311,15 @@ async fn a_journal_of_version_1_is_numbered_and_loses_nothing() {
     assert_eq!(bench.opened.origin.as_str(), "0123abcd");
     // Numbered by the time they were stored, what was lost first; seq 6 is settled by this start, after them.
     let expected = [("a", 2), ("a", 5), ("b", 1), ("a", 1), ("a", 6)];
-    let expected: Vec<_> = (1..).zip(expected).map(|(number, (camera, seq))| (number, camera.to_owned(), seq)).collect();
+    let expected: Vec<_> =
+        (1..).zip(expected).map(|(number, (camera, seq))| (number, camera.to_owned(), seq)).collect();
     assert_eq!(bench.commits(0), expected);
     assert_eq!(*bench.opened.journal.committed().borrow(), 5);
 
     let list = bench.list("a", Cursor::default(), 9).unwrap();
     assert_eq!(seqs(&list), [(1, 1), (2, 4), (5, 5), (6, 6)]);
-    let Entry::Session { session: 1, closed: Some(UnixMicros(900)), why, codec: None, width: None, .. } = &list[0] else {
+    let Entry::Session { session: 1, closed: Some(UnixMicros(900)), why, codec: None, width: None, .. } = &list[0]
+    else {
         panic!("{list:?}")
     };
     assert_eq!(why.as_deref(), Some("stall"));

@@ -368,8 +368,10 @@ impl Step<'_> {
             }
             Command::Watermark { camera, seq } => {
                 let num = self.num(&camera)?;
-                self.transaction
-                    .execute("UPDATE camera SET watermark = max(watermark, ?2) WHERE num = ?1", params![num, seq as i64])?;
+                self.transaction.execute(
+                    "UPDATE camera SET watermark = max(watermark, ?2) WHERE num = ?1",
+                    params![num, seq as i64],
+                )?;
                 None
             }
             Command::ReturnUnused { camera, next_seq } => {

@@ -275,8 +275,10 @@ mod tests {
             for bytes in text.as_bytes().chunks(piece) {
                 parser.push(bytes).unwrap();
             }
-            let event = |kind: &str, id: &str, data: &str| {
-                Event { kind: kind.to_owned(), id: id.to_owned(), data: data.to_owned() }
+            let event = |kind: &str, id: &str, data: &str| Event {
+                kind: kind.to_owned(),
+                id: id.to_owned(),
+                data: data.to_owned(),
             };
             assert_eq!(parser.events, [event("", "7", ""), event("", "7", ""), event("frame", "8", "{}")]);
         }
