@@ -1,43 +1,61 @@
 //! The API: JSON over HTTP. It talks to the Supervisor and reads the journal, nothing else.
 
+mod audit;
 mod auth;
 mod cameras;
+mod condition;
 mod debug;
 mod dto;
 mod frames;
 mod health;
+mod host;
 mod listen;
+mod measure;
+mod probe;
 mod problem;
+mod routes;
+mod snapshot;
 mod spec;
 mod stream;
 mod token;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
+pub use auth::Door;
+pub use routes::{Access, Endpoint, ROUTES};
 pub use stream::Streams;
 pub use token::Token;
 
 use crate::actors::{Hub, Supervisor};
 use crate::journal::{Journal, Ledgers, Reader};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::storage::Bucket;
 
 /// The longest body of a request, bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Threads that serve requests.
+pub const WORKERS: usize = 2;
+/// Time that requests get to end when the server stops.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the API answers from.
 #[derive(Clone)]
 pub struct Api {
     /// The actors.
     pub supervisor: Addr<Supervisor>,
-    /// Asked whether it makes progress, never written to.
+    /// Never written to.
     pub journal: Journal,
+    /// Whether every part makes progress.
+    pub pulse: Pulse,
     /// The lists.
     pub reader: Reader,
     /// Who follows them.
@@ -52,8 +70,8 @@ pub struct Api {
     pub origin: crate::model::Origin,
     /// The daemon's metrics.
     pub metrics: Metrics,
-    /// What a request must carry.
-    pub token: Arc<Token>,
+    /// Whom it answers.
+    pub door: Arc<Door>,
     /// Whether requests may make actors panic.
     pub fault_injection: bool,
 }
@@ -68,65 +86,26 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
         listen::listen(listen).with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
     let server = HttpServer::new(move || {
         let api = api.clone();
+        api.pulse.beat_here();
         App::new()
             .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
             .app_data(web::QueryConfig::default().error_handler(problem::bad_query))
             .app_data(web::PathConfig::default().error_handler(problem::bad_path))
             .app_data(web::Data::new(api.clone()))
+            .wrap(middleware::from_fn(auth::check_host))
             .wrap(
                 middleware::DefaultHeaders::new()
                     .add(("x-content-type-options", "nosniff"))
                     .add(("cache-control", "no-store")),
             )
-            // Scopes that have no answer of their own ask this one, not the scope around them.
-            .default_service(problem::no_such_route())
-            .service(web::resource("/livez").get(health::livez).default_service(problem::no_such_method()))
-            .service(
-                web::scope("")
-                    .wrap(middleware::from_fn(auth::require_token))
-                    .service(web::resource("/readyz").get(health::readyz).default_service(problem::no_such_method()))
-                    .service(web::resource("/metrics").get(health::metrics).default_service(problem::no_such_method()))
-                    .service(
-                        web::scope("/api/v1")
-                            .service(
-                                web::resource("/cameras").get(cameras::list).default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/cameras/{id}")
-                                    .put(cameras::put)
-                                    .get(cameras::get)
-                                    .delete(cameras::delete)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/cameras/{id}/frames")
-                                    .get(frames::page)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/cameras/{id}/frames/stream")
-                                    .get(stream::camera)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/frames/stream")
-                                    .get(stream::all)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/debug/panic")
-                                    .post(debug::panic)
-                                    .default_service(problem::no_such_method()),
-                            ),
-                    )
-                    .default_service(problem::no_such_route()),
-            )
+            .wrap(middleware::from_fn(measure::measure))
+            .configure(routes::configure)
     })
     // Signals belong to the daemon, and the server is stopped last.
     .disable_signals()
-    .workers(2)
+    .workers(WORKERS)
     .max_connections(1_024)
-    .shutdown_timeout(2)
+    .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
     // For each connection, of an answer that is longer: most that follow a list and do not read hold just this.
     .h1_write_buffer_size(8 * 1_024)
     // Who has closed its half does not wait for the rest of a stream: its place is free at once.

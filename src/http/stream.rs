@@ -23,6 +23,7 @@ use super::dto::{CommitDto, EntryDto};
 use super::problem::Problem;
 use crate::actors::ControlError;
 use crate::journal::{Entry, JournalError, ReadError, Reader};
+use crate::metrics::Counted;
 use crate::model::{CameraId, CommitNo, Cursor};
 use crate::storage::Bucket;
 
@@ -159,6 +160,7 @@ async fn answer(api: &Api, place: Place, moves: watch::Receiver<u64>) -> Result<
         reader: api.reader.clone(),
         bucket: api.bucket.clone(),
         _permit: permit,
+        _counted: api.metrics.streaming(),
     };
     // Now it can still be answered with a status that the place is gone.
     consumer.read(0).await?;
@@ -198,6 +200,7 @@ struct Consumer {
     reader: Reader,
     bucket: Arc<dyn Bucket>,
     _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl Consumer {

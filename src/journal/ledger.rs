@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use super::NewSession;
-use crate::model::{CameraId, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{CameraId, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
 /// Seqs reserved at a time. With no spool, the unknown rest of a block becomes one tombstone after a crash.
 pub const BLOCK: u64 = 1_024;
@@ -23,6 +23,20 @@ pub struct Totals {
     pub lost: u64,
     /// Frames whose outcome is not known yet.
     pub in_flight: u64,
+}
+
+/// Lost frames by reason, in the order of [`LostReason::ALL`]; they sum up to [`Totals::lost`].
+pub type LostBy = [u64; LostReason::ALL.len()];
+
+/// Everything a scrape wants to know of a camera's accounts, from one snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accounts {
+    /// What became of its frames.
+    pub totals: Totals,
+    /// What became of the lost ones.
+    pub lost_by: LostBy,
+    /// When the newest frame was captured, in this run of the daemon.
+    pub last_captured_at: Option<UnixMicros>,
 }
 
 /// Issues a camera's seqs and keeps its totals and its watermark.
@@ -48,6 +62,7 @@ struct Inner {
     reserving: bool,
     next_session: SessionNo,
     totals: Totals,
+    lost_by: LostBy,
     last_captured_at: Option<UnixMicros>,
 }
 
@@ -61,6 +76,7 @@ impl Ledger {
             reserving: false,
             next_session,
             totals: Totals { captured, stored, lost, in_flight: 0 },
+            lost_by: LostBy::default(),
             last_captured_at: None,
         };
         Self {
@@ -70,6 +86,12 @@ impl Ledger {
             refilled: Notify::new(),
             upload_trouble: AtomicBool::new(false),
         }
+    }
+
+    /// Tells the lost frames of earlier runs apart.
+    pub fn with_lost_by(mut self, lost_by: LostBy) -> Self {
+        self.inner.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).lost_by = lost_by;
+        self
     }
 
     /// Whose accounts these are.
@@ -139,7 +161,10 @@ impl Ledger {
         let count = settled.seqs.len();
         match settled.outcome {
             Outcome::Stored(_) => inner.totals.stored += count,
-            Outcome::Lost { .. } => inner.totals.lost += count,
+            Outcome::Lost { reason, .. } => {
+                inner.totals.lost += count;
+                inner.lost_by[reason as usize] += count;
+            }
         }
         inner.totals.in_flight -= count;
     }
@@ -147,6 +172,12 @@ impl Ledger {
     /// One snapshot of the totals.
     pub fn totals(&self) -> Totals {
         self.lock().totals
+    }
+
+    /// One snapshot of everything that is counted.
+    pub fn accounts(&self) -> Accounts {
+        let inner = self.lock();
+        Accounts { totals: inner.totals, lost_by: inner.lost_by, last_captured_at: inner.last_captured_at }
     }
 
     /// The last seq of the list so far: everything up to it is resolved.
@@ -191,7 +222,9 @@ mod tests {
 
     #[test]
     fn seqs_are_issued_only_where_reserved_and_the_identity_always_holds() {
-        let ledger = Ledger::new("a".parse().unwrap(), 5, 2, 3, 1);
+        let mut lost_by = LostBy::default();
+        lost_by[LostReason::Crash as usize] = 1;
+        let ledger = Ledger::new("a".parse().unwrap(), 5, 2, 3, 1).with_lost_by(lost_by);
         assert!(ledger.issue(1, None).is_none());
         assert!(ledger.wants_block() && !ledger.wants_block());
         ledger.refill(SeqRange { first: 5, last: 8 });
@@ -205,6 +238,8 @@ mod tests {
             outcome: Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false },
         });
         assert_eq!(ledger.totals(), Totals { captured: 7, stored: 3, lost: 3, in_flight: 1 });
+        let lost_by = ledger.accounts().lost_by;
+        assert_eq!((lost_by[LostReason::Overrun as usize], lost_by.iter().sum::<u64>()), (2, 3));
         let session = ledger.next_session(UnixMicros(1), None, (640, 480));
         assert_eq!((session.session, session.first_seq), (2, 8));
     }

@@ -4,6 +4,7 @@
 //! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts are
 //! mirrored in memory (`Ledger`), which the writer updates right after the commit.
 
+mod catalog;
 mod ledger;
 mod ledgers;
 mod reader;
@@ -15,7 +16,8 @@ mod secrets;
 mod tests;
 mod writer;
 
-pub use ledger::{Ledger, Totals};
+pub use catalog::CatalogChange;
+pub use ledger::{Accounts, Ledger, LostBy, Totals};
 pub use ledgers::Ledgers;
 pub use reader::{Commits, Entry, Page, ReadError, Reader};
 pub use recovery::{KnownCamera, Opened, open};

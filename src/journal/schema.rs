@@ -16,6 +16,8 @@ const VERSION: i64 = 2;
 /// `commit_no` counts outcomes over all cameras in the order of their commits, from 1. `stored_at` of lost frames is when
 /// that was recorded: retention goes by it.
 ///
+/// `lost` parts `camera.lost` by reason, for good: retention removes the rows of `frame` that could tell.
+///
 /// `login` holds the camera logins that were refused and not accepted since, so that a restart does not forget them.
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -36,6 +38,12 @@ CREATE TABLE camera (
     paused          INTEGER NOT NULL DEFAULT 0,
     pruned_to       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE lost (
+    camera          INTEGER NOT NULL,
+    reason          TEXT NOT NULL,
+    frames          INTEGER NOT NULL,
+    PRIMARY KEY (camera, reason)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE session (
     camera      INTEGER NOT NULL,
     session     INTEGER NOT NULL,
@@ -90,6 +98,13 @@ UPDATE frame SET commit_no = numbered.number FROM (
 ) AS numbered WHERE numbered.camera = frame.camera AND numbered.seq = frame.seq;
 UPDATE frame SET stored_at = unixepoch() * 1000000 WHERE lost IS NOT NULL;
 CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
+CREATE TABLE lost (
+    camera          INTEGER NOT NULL,
+    reason          TEXT NOT NULL,
+    frames          INTEGER NOT NULL,
+    PRIMARY KEY (camera, reason)
+) STRICT, WITHOUT ROWID;
+INSERT INTO lost SELECT camera, lost, sum(last - seq + 1) FROM frame WHERE lost IS NOT NULL GROUP BY camera, lost;
 CREATE TABLE login (
     host            TEXT NOT NULL,
     port            INTEGER NOT NULL,

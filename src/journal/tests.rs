@@ -29,7 +29,7 @@ impl Bench {
     }
 
     fn open(dir: TempDir) -> Self {
-        let mut opened = open(dir.path(), |_| ()).unwrap();
+        let mut opened = open(dir.path(), |_| (), |_| ()).unwrap();
         let ledgers = Ledgers::new(opened.cameras.drain(..).map(|camera| camera.ledger));
         Self { dir, opened, ledgers }
     }
