@@ -4,6 +4,7 @@
 mod configuration;
 mod process;
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub struct Daemon {
     program: PathBuf,
     dir: PathBuf,
     own_group: bool,
+    environment: Vec<(String, OsString)>,
     process: Process,
     http: Http,
     address: String,
@@ -111,11 +113,17 @@ impl Daemon {
             program: program.to_owned(),
             dir: dir.to_owned(),
             own_group: false,
+            environment: Vec::new(),
             process: Process::default(),
             http: Http::new()?,
             address: String::new(),
             token: String::new(),
         })
+    }
+
+    /// With this in its environment, from the next [`run`](Self::run) on.
+    pub fn env(&mut self, key: &str, value: impl Into<OsString>) {
+        self.environment.push((key.to_owned(), value.into()));
     }
 
     /// With a process group of its own, so that Ctrl-C reaches only us.
@@ -138,6 +146,7 @@ impl Daemon {
             .arg(self.dir.join("framehaul.toml"))
             // All cameras of the test bed are here.
             .env("FRAMEHAUL__CAPTURE__LOOPBACK", "true")
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the log")?)
             .stderr(log);

@@ -8,7 +8,9 @@ mod footprint;
 mod garbage;
 mod latency;
 mod order;
+mod prometheus;
 mod recovery;
+mod service;
 mod settings;
 mod stage;
 
@@ -20,7 +22,9 @@ pub use footprint::{Footprint, footprint, media_libraries};
 pub use garbage::garbage;
 pub use latency::{Latency, latency};
 pub use order::{Order, order};
+pub use prometheus::{Prometheus, prometheus};
 pub use recovery::{Recovery, recovery};
+pub use service::{Service, service};
 pub use settings::{Settings, settings};
 pub use stage::Stage;
 

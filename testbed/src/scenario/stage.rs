@@ -47,6 +47,15 @@ impl Stage {
     pub fn daemon(&self, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
         Daemon::start(&self.program, self.dir.path(), storage, more)
     }
+
+    /// The same without starting it.
+    ///
+    /// # Errors
+    ///
+    /// When its configuration cannot be written.
+    pub fn prepare(&self, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
+        Daemon::prepare(&self.program, self.dir.path(), storage, more)
+    }
 }
 
 /// Starts an emulator with one bucket, bodies on disk under `stage`.
