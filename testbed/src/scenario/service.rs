@@ -152,7 +152,6 @@ fn hang(
     let named = log[earlier..].lines().any(|line| line.contains("no progress") && line.contains(name));
     problems.check(named, || format!("the log does not name {name} after {what} hung"));
     Ok(json!({
-        "last_ping_after_ms": last.duration_since(begun).as_millis(),
         "pings_in_the_hang": silent.len(),
         "without_a_ping_ms": without.as_millis(),
         "back_after_ms": back.saturating_duration_since(over).as_millis(),
