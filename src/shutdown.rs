@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::actors::{Hub, StopCapture, StopUploads, Supervisor};
-use crate::http;
+use crate::http::{self, Streams};
 use crate::journal::{Journal, Ledgers};
 use crate::pulse::Watchdog;
 use crate::service;
@@ -32,6 +32,8 @@ pub struct Ending {
     pub journal: Journal,
     /// All cameras' accounts.
     pub ledgers: Ledgers,
+    /// The consumers of the lists.
+    pub streams: Streams,
     /// The HTTP server.
     pub server: ServerHandle,
     /// The journal's thread.
@@ -43,7 +45,7 @@ pub struct Ending {
 /// Ends everything: no new frames, then what is there is stored as far as `deadline` allows, the rest is recorded as
 /// lost, the books are closed. HTTP goes last, so that all of it can be watched.
 pub async fn run(ending: Ending, deadline: Duration) {
-    let Ending { supervisor, hub, journal, ledgers, server, writer, watchdog } = ending;
+    let Ending { supervisor, hub, journal, ledgers, streams, server, writer, watchdog } = ending;
     info!("stopping capture");
     service::phase("stopping capture", CAPTURE_DEADLINE);
     let captured = matches!(timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await, Ok(Ok(true)));
@@ -75,6 +77,7 @@ pub async fn run(ending: Ending, deadline: Duration) {
     service::phase("closing the journal", JOURNAL_DEADLINE);
     let complete = timeout(JOURNAL_DEADLINE, journal.barrier()).await.is_ok();
     info!(complete, "the journal is closed; stopping HTTP");
+    streams.end();
     // From here on HTTP's workers are silent, and rightly so.
     drop(watchdog);
     service::phase("stopping HTTP", http::SHUTDOWN_TIMEOUT);

@@ -1,12 +1,16 @@
 //! The command line.
 
+mod camera;
 mod check;
+mod failure;
 mod serve;
+mod table;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Settings};
 
@@ -21,7 +25,9 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   framehaul check --config /etc/framehaul/config.toml
   framehaul serve --config /etc/framehaul/config.toml
-  FRAMEHAUL__UPLOAD__WORKERS=8 framehaul serve";
+  FRAMEHAUL__UPLOAD__WORKERS=8 framehaul serve
+  framehaul camera add gate rtsp://10.0.0.9/main --user viewer --password-file gate.password
+  framehaul token new grafana --scope read";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -29,6 +35,20 @@ enum Command {
     Serve(ConfigArgs),
     /// Read the configuration, report every problem in it, and exit.
     Check(ConfigArgs),
+    /// Add, look at, change and watch cameras of a running daemon.
+    Camera(camera::CameraArgs),
+    /// Make, list and remove the tokens that open the API.
+    Token(token::TokenArgs),
+}
+
+/// For whom output is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -47,6 +67,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Camera(args) => camera::run(args),
+        Command::Token(args) => Ok(token::run(&args)),
     }
 }
 

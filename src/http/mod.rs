@@ -1,15 +1,24 @@
 //! The API: JSON over HTTP. It talks to the Supervisor and reads the journal, nothing else.
 
+mod audit;
 mod auth;
 mod cameras;
+mod condition;
 mod debug;
 mod dto;
 mod frames;
 mod health;
+mod host;
+mod listen;
 mod measure;
+mod probe;
 mod problem;
+mod routes;
+mod snapshot;
 mod spec;
+mod stream;
 mod token;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +29,9 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
+pub use auth::Door;
+pub use routes::{Access, Endpoint, ROUTES};
+pub use stream::Streams;
 pub use token::Token;
 
 use crate::actors::{Hub, Supervisor};
@@ -46,6 +58,8 @@ pub struct Api {
     pub pulse: Pulse,
     /// The lists.
     pub reader: Reader,
+    /// Who follows them.
+    pub streams: Streams,
     /// The accounts.
     pub ledgers: Ledgers,
     /// Asked how full it is.
@@ -56,8 +70,8 @@ pub struct Api {
     pub origin: crate::model::Origin,
     /// The daemon's metrics.
     pub metrics: Metrics,
-    /// What a request must carry.
-    pub token: Arc<Token>,
+    /// Whom it answers.
+    pub door: Arc<Door>,
     /// Whether requests may make actors panic.
     pub fault_injection: bool,
 }
@@ -68,6 +82,8 @@ pub struct Api {
 ///
 /// When the address cannot be listened on.
 pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHandle, SocketAddr)> {
+    let listener =
+        listen::listen(listen).with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
     let server = HttpServer::new(move || {
         let api = api.clone();
         api.pulse.beat_here();
@@ -76,58 +92,22 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
             .app_data(web::QueryConfig::default().error_handler(problem::bad_query))
             .app_data(web::PathConfig::default().error_handler(problem::bad_path))
             .app_data(web::Data::new(api.clone()))
+            .wrap(middleware::from_fn(auth::check_host))
             .wrap(
                 middleware::DefaultHeaders::new()
                     .add(("x-content-type-options", "nosniff"))
                     .add(("cache-control", "no-store")),
             )
             .wrap(middleware::from_fn(measure::measure))
-            // Scopes that have no answer of their own ask this one, not the scope around them.
-            .default_service(problem::no_such_route())
-            .service(web::resource("/livez").get(health::livez).default_service(problem::no_such_method()))
-            .service(
-                web::scope("")
-                    .wrap(middleware::from_fn(auth::require_token))
-                    .service(web::resource("/readyz").get(health::readyz).default_service(problem::no_such_method()))
-                    .service(web::resource("/metrics").get(health::metrics).default_service(problem::no_such_method()))
-                    .service(
-                        web::scope("/api/v1")
-                            .service(
-                                web::resource("/cameras").get(cameras::list).default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/cameras/{id}")
-                                    .put(cameras::put)
-                                    .get(cameras::get)
-                                    .delete(cameras::delete)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/cameras/{id}/frames")
-                                    .get(frames::page)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/debug/panic")
-                                    .post(debug::panic)
-                                    .default_service(problem::no_such_method()),
-                            )
-                            .service(
-                                web::resource("/debug/hang")
-                                    .post(debug::hang)
-                                    .default_service(problem::no_such_method()),
-                            ),
-                    )
-                    .default_service(problem::no_such_route()),
-            )
+            .configure(routes::configure)
     })
     // Signals belong to the daemon, and the server is stopped last.
     .disable_signals()
     .workers(WORKERS)
     .max_connections(1_024)
     .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
-    .bind(listen)
-    .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
+    .listen(listener)
+    .context("cannot listen")?;
     let address = *server.addrs().first().context("the server listens nowhere")?;
     let server = server.run();
     let handle = server.handle();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::NewSession;
 use crate::model::{CameraId, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
@@ -47,6 +47,8 @@ pub struct Accounts {
 pub struct Ledger {
     camera: CameraId,
     inner: Mutex<Inner>,
+    /// The last seq of the list so far. Consumers of the list wait for it to move.
+    watermark: watch::Sender<Seq>,
     /// Told when a block of seqs has arrived.
     refilled: Notify,
     /// Set while the last that was heard of an upload of this camera's frames was a failure.
@@ -61,7 +63,6 @@ struct Inner {
     next_session: SessionNo,
     totals: Totals,
     lost_by: LostBy,
-    watermark: Seq,
     last_captured_at: Option<UnixMicros>,
 }
 
@@ -76,10 +77,15 @@ impl Ledger {
             next_session,
             totals: Totals { captured, stored, lost, in_flight: 0 },
             lost_by: LostBy::default(),
-            watermark: captured,
             last_captured_at: None,
         };
-        Self { camera, inner: Mutex::new(inner), refilled: Notify::new(), upload_trouble: AtomicBool::new(false) }
+        Self {
+            camera,
+            inner: Mutex::new(inner),
+            watermark: watch::Sender::new(captured),
+            refilled: Notify::new(),
+            upload_trouble: AtomicBool::new(false),
+        }
     }
 
     /// Tells the lost frames of earlier runs apart.
@@ -142,11 +148,11 @@ impl Ledger {
     }
 
     /// The next session, which begins with the next seq. Nothing of it counts before the journal has it.
-    pub fn next_session(&self, opened: UnixMicros) -> NewSession {
+    pub fn next_session(&self, opened: UnixMicros, codec: Option<String>, size: (u32, u32)) -> NewSession {
         let mut inner = self.lock();
         let session = inner.next_session;
         inner.next_session += 1;
-        NewSession { camera: self.camera.clone(), session, first_seq: inner.next_seq, opened }
+        NewSession { camera: self.camera.clone(), session, first_seq: inner.next_seq, opened, codec, size }
     }
 
     /// Books outcomes that are committed.
@@ -176,13 +182,21 @@ impl Ledger {
 
     /// The last seq of the list so far: everything up to it is resolved.
     pub fn watermark(&self) -> Seq {
-        self.lock().watermark
+        *self.watermark.borrow()
+    }
+
+    /// Tells whoever holds it of every move of the watermark.
+    pub fn watermark_moves(&self) -> watch::Receiver<Seq> {
+        self.watermark.subscribe()
     }
 
     /// Moves the watermark; it never goes back.
     pub fn advance_watermark(&self, to: Seq) {
-        let mut inner = self.lock();
-        inner.watermark = inner.watermark.max(to);
+        self.watermark.send_if_modified(|watermark| {
+            let moves = to > *watermark;
+            *watermark = to.max(*watermark);
+            moves
+        });
     }
 
     /// When the newest frame was captured, in this run of the daemon.
@@ -226,7 +240,20 @@ mod tests {
         assert_eq!(ledger.totals(), Totals { captured: 7, stored: 3, lost: 3, in_flight: 1 });
         let lost_by = ledger.accounts().lost_by;
         assert_eq!((lost_by[LostReason::Overrun as usize], lost_by.iter().sum::<u64>()), (2, 3));
-        let session = ledger.next_session(UnixMicros(1));
+        let session = ledger.next_session(UnixMicros(1), None, (640, 480));
         assert_eq!((session.session, session.first_seq), (2, 8));
+    }
+
+    #[test]
+    fn the_watermark_wakes_when_it_moves_and_only_then() {
+        let ledger = Ledger::new("a".parse().unwrap(), 5, 1, 4, 0);
+        let mut moves = ledger.watermark_moves();
+        for to in [3, 4] {
+            ledger.advance_watermark(to);
+            assert!(!moves.has_changed().unwrap(), "{to} is no move");
+        }
+        ledger.advance_watermark(6);
+        assert!(moves.has_changed().unwrap());
+        assert_eq!((*moves.borrow_and_update(), ledger.watermark()), (6, 6));
     }
 }

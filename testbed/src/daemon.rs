@@ -17,8 +17,8 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::configuration::Storage;
 use self::configuration::configuration;
+pub use self::configuration::{Credentials, Storage};
 pub use self::process::Process;
 use crate::oracle::{Http, List, fetch_list};
 
@@ -36,8 +36,8 @@ pub const TOKEN_FILE: &str = "state/admin.token";
 pub struct Daemon {
     program: PathBuf,
     dir: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
     own_group: bool,
-    environment: Vec<(String, OsString)>,
     process: Process,
     http: Http,
     address: String,
@@ -112,8 +112,8 @@ impl Daemon {
         Ok(Self {
             program: program.to_owned(),
             dir: dir.to_owned(),
+            environment: storage.environment(dir),
             own_group: false,
-            environment: Vec::new(),
             process: Process::default(),
             http: Http::new()?,
             address: String::new(),
@@ -122,8 +122,8 @@ impl Daemon {
     }
 
     /// With this in its environment, from the next [`run`](Self::run) on.
-    pub fn env(&mut self, key: &str, value: impl Into<OsString>) {
-        self.environment.push((key.to_owned(), value.into()));
+    pub fn env(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
     }
 
     /// With a process group of its own, so that Ctrl-C reaches only us.
@@ -146,7 +146,8 @@ impl Daemon {
             .arg(self.dir.join("framehaul.toml"))
             // All cameras of the test bed are here.
             .env("FRAMEHAUL__CAPTURE__LOOPBACK", "true")
-            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .env_remove("GOOGLE_APPLICATION_CREDENTIALS")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the log")?)
             .stderr(log);

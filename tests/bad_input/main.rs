@@ -5,6 +5,8 @@ mod bucket;
 mod cameras;
 mod canary;
 mod command_line;
+mod pages;
 mod requests;
 mod responder;
+mod tokens;
 mod vocabulary;

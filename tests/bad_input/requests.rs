@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use framehaul::http::{Access, ROUTES};
 use serde_json::{Value, json};
 use testbed::daemon::{Daemon, Storage};
 
-use super::vocabulary::{Request, files_below, get, leave, put, stage};
+use super::vocabulary::{Request, files_below, get, leave, new_token, put, stage};
 
 /// URLs that must never be opened.
 fn hostile_urls() -> Vec<String> {
@@ -64,19 +65,14 @@ fn hostile_urls() -> Vec<String> {
     urls
 }
 
-/// Every route, with a method it takes.
-const ROUTES: [(&str, &str); 10] = [
-    ("GET", "/readyz"),
-    ("GET", "/metrics"),
-    ("GET", "/api/v1/cameras"),
-    ("GET", "/api/v1/cameras/gate"),
-    ("PUT", "/api/v1/cameras/gate"),
-    ("DELETE", "/api/v1/cameras/gate"),
-    ("GET", "/api/v1/cameras/gate/frames"),
-    ("POST", "/api/v1/debug/panic?actor=supervisor"),
-    ("GET", "/no/such/route"),
-    ("GET", "/api/v1/no/such/route"),
-];
+/// What is nowhere, whoever asks.
+const NOWHERE: [(&str, &str); 3] =
+    [("GET", "/no/such/route"), ("GET", "/api/v1/no/such/route"), ("PATCH", "/api/v1/cameras/gate")];
+
+/// A path of the table of routes, as a request has it.
+fn example(path: &str) -> String {
+    path.replace("{id}", "gate")
+}
 
 #[test]
 fn hostile_requests_are_refused_by_name() -> anyhow::Result<()> {
@@ -121,8 +117,11 @@ fn only_the_token_opens(daemon: &Daemon) -> anyhow::Result<()> {
         longer,
         other,
     ];
-    for (method, path) in ROUTES {
+    let declared = ROUTES.iter().filter(|endpoint| endpoint.access != Access::Open);
+    let declared = declared.map(|endpoint| (endpoint.method.as_str(), example(endpoint.path)));
+    for (method, path) in declared.chain(NOWHERE.map(|(method, path)| (method, path.to_owned()))) {
         let what = format!("{method} {path}");
+        let path = path.as_str();
         let answer = Request::new(method, path).send_bare(daemon)?;
         let detail = answer.refuses_with(401, &what)["detail"].to_string();
         assert!(detail.contains("Authorization: Bearer") && detail.contains("http.token_file"), "{what}: {detail}");
@@ -140,6 +139,38 @@ fn only_the_token_opens(daemon: &Daemon) -> anyhow::Result<()> {
     let lower = Request::new("GET", "/readyz").header("Authorization", format!("bearer {token}"));
     assert_eq!(lower.send_bare(daemon)?.status, 200, "a scheme's name has no case");
     Ok(())
+}
+
+/// Asks for each line of the table of routes.
+#[test]
+fn every_route_answers_as_it_is_declared() -> anyhow::Result<()> {
+    let stage = stage()?;
+    let daemon = stage.daemon(&Storage::Directory, "[debug]\nfault_injection = true")?;
+    let (looks, works) = (new_token(&stage, "looks", "read")?, new_token(&stage, "works", "operate")?);
+    let ask = |method: &str, path: &str, token: &str| {
+        Request::new(method, path).header("Authorization", format!("Bearer {token}")).status(&daemon)
+    };
+    for endpoint in ROUTES {
+        let (method, path) = (endpoint.method.as_str(), example(endpoint.path));
+        let what = format!("{method} {path}");
+        let bare = Request::new(method, &path).status(&daemon)?;
+        assert_eq!(bare == 401, endpoint.access != Access::Open, "{what} without a token: {bare}");
+        let reader = ask(method, &path, &looks)?;
+        assert_eq!(reader == 403, endpoint.access == Access::Operate, "{what} as reader: {reader}");
+        assert!(!matches!(reader, 401 | 405 | 421), "{what} as reader: {reader}");
+        for token in [&works, daemon.token()] {
+            let operator = ask(method, &path, token)?;
+            assert!(!matches!(operator, 401 | 403 | 405 | 421), "{what} as operator: {operator}");
+        }
+        // Nothing else answers here.
+        for other in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+            if !ROUTES.iter().any(|e| e.path == endpoint.path && e.method.as_str() == other) {
+                assert_eq!(Request::new(other, &path).status(&daemon)?, 401, "{other} {path} without a token");
+                assert_eq!(ask(other, &path, &looks)?, 405, "{other} {path}");
+            }
+        }
+    }
+    leave(daemon)
 }
 
 fn bad_urls_are_named(daemon: &Daemon) -> anyhow::Result<()> {

@@ -1,9 +1,10 @@
 //! What the tests are written in.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ pub fn cameras(password: &str) -> anyhow::Result<CameraServer> {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    pub head: String,
     pub content_type: String,
     pub body: String,
 }
@@ -141,11 +143,22 @@ impl<'a> Request<'a> {
         self.talk(daemon).with_context(|| what)
     }
 
-    fn talk(self, daemon: &Daemon) -> anyhow::Result<Answer> {
+    /// The status alone: some answers never end.
+    pub fn status(self, daemon: &Daemon) -> anyhow::Result<u16> {
+        let what = format!("{} {}", self.method, self.path);
+        let mut line = String::new();
+        BufReader::new(self.write(daemon)?).read_line(&mut line)?;
+        status_in(&line).with_context(|| what)
+    }
+
+    fn write(self, daemon: &Daemon) -> anyhow::Result<TcpStream> {
         let address = daemon.address().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut request = format!("{} {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n", self.method, self.path);
+        let mut request = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.path);
+        if !self.headers.iter().any(|(name, _)| *name == "Host") {
+            request += &format!("Host: {address}\r\n");
+        }
         for (name, value) in &self.headers {
             request += &format!("{name}: {value}\r\n");
         }
@@ -153,6 +166,11 @@ impl<'a> Request<'a> {
         stream.write_all(request.as_bytes())?;
         // A body that is too long may be refused before it is read.
         let _ = stream.write_all(&self.body);
+        Ok(stream)
+    }
+
+    fn talk(self, daemon: &Daemon) -> anyhow::Result<Answer> {
+        let mut stream = self.write(daemon)?;
         let mut answer = Vec::new();
         if let Err(error) = stream.read_to_end(&mut answer) {
             ensure!(!answer.is_empty(), "no answer: {error}");
@@ -160,12 +178,16 @@ impl<'a> Request<'a> {
         let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status line")?.parse()?;
+        let status = status_in(lines.next().unwrap_or_default())?;
         let mut headers = lines.filter_map(|line| line.split_once(": "));
         let content_type = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let content_type = content_type.map(|(_, value)| value.to_owned()).unwrap_or_default();
-        Ok(Answer { status, content_type, body: body.to_owned() })
+        Ok(Answer { status, head: head.to_owned(), content_type, body: body.to_owned() })
     }
+}
+
+fn status_in(line: &str) -> anyhow::Result<u16> {
+    line.split(' ').nth(1).context("no status line")?.parse().context("no status")
 }
 
 pub fn get(daemon: &Daemon, path: &str) -> anyhow::Result<Answer> {
@@ -174,6 +196,20 @@ pub fn get(daemon: &Daemon, path: &str) -> anyhow::Result<Answer> {
 
 pub fn put(daemon: &Daemon, id: &str, body: &Value) -> anyhow::Result<Answer> {
     Request::new("PUT", &format!("/api/v1/cameras/{id}")).body("application/json", body.to_string()).send(daemon)
+}
+
+/// Runs `framehaul token` for the state directory of a stage.
+pub fn token_command(stage: &Stage, arguments: &[&str]) -> anyhow::Result<Output> {
+    let config = stage.dir().join("framehaul.toml");
+    let output = Command::new(PROGRAM).arg("token").args(arguments).arg("--config").arg(config).output();
+    output.context("cannot start framehaul")
+}
+
+/// Makes a token.
+pub fn new_token(stage: &Stage, name: &str, scope: &str) -> anyhow::Result<String> {
+    let output = token_command(stage, &["new", name, "--scope", scope])?;
+    ensure!(output.status.success(), "no token: {output:?}");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// Waits until a camera streams; asserts that nothing was ever wrong with its list.

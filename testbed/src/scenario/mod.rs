@@ -3,7 +3,9 @@
 //! Each scenario starts real parts, injects its faults, counts them, and returns figures; whether they are good enough is
 //! decided by [`Outcome::pass`], from the same run.
 
+mod changes;
 mod crash;
+mod credentials;
 mod footprint;
 mod garbage;
 mod latency;
@@ -12,12 +14,16 @@ mod prometheus;
 mod recovery;
 mod service;
 mod settings;
+mod sources;
 mod stage;
+mod stream;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use changes::{Changes, changes};
 pub use crash::{Crash, crash};
+pub use credentials::{Credentials, credentials};
 pub use footprint::{Footprint, footprint, media_libraries};
 pub use garbage::garbage;
 pub use latency::{Latency, latency};
@@ -26,7 +32,9 @@ pub use prometheus::{Prometheus, prometheus};
 pub use recovery::{Recovery, recovery};
 pub use service::{Service, service};
 pub use settings::{Settings, settings};
+pub use sources::{Sources, sources};
 pub use stage::Stage;
+pub use stream::{Stream, stream};
 
 /// What a scenario found.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -88,16 +88,18 @@ pub fn service(stage: &Stage, program: &Path, plan: &Service) -> anyhow::Result<
         hangs.insert(what.to_owned(), hang(&daemon, &manager, plan, what, name, &mut problems)?);
     }
     until_streaming(&daemon, &ids, Duration::from_secs(30))?;
+    let reloaded = reload(&daemon, &manager)?;
     stop(&mut daemon, &manager, &mut problems)?;
 
     let bound = format!(
-        "READY after recovery, a ping at least every {:?}, none from a period after a hang until its end, STOPPING; \
-         the unit is valid and its exposure at most 2.0",
+        "READY after recovery, a ping at least every {:?}, none from a period after a hang until its end, RELOADING, \
+         STOPPING; the unit is valid and its exposure at most 2.0",
         plan.period / 2
     );
     let figure = json!({
         "ready_after_ms": ready.at.duration_since(started).as_millis(),
         "longest_between_pings_ms": longest.as_millis(),
+        "reloaded_after_ms": reloaded.as_millis(),
         "hangs": hangs,
         "exposure": exposure,
     });
@@ -166,6 +168,17 @@ fn environment(daemon: &Daemon, camera: &str, problems: &mut Problems) -> anyhow
         problems.check(!has(&environment, name), || format!("{name} is in the environment of a capture process"));
     }
     Ok(())
+}
+
+/// SIGHUP: it says when the reload begins, by the clock that systemd asks for, and when it is over.
+fn reload(daemon: &Daemon, manager: &ServiceManager) -> anyhow::Result<Duration> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let told = Instant::now();
+    signals::send(daemon.pid(), Signal::HUP)?;
+    let begun = manager.wait_for("RELOADING=1", told, PATIENCE)?;
+    manager.wait_for("MONOTONIC_USEC=", told, PATIENCE)?;
+    let over = manager.wait_for("READY=1", begun.at, PATIENCE).context("after RELOADING=1")?;
+    Ok(over.at.duration_since(told))
 }
 
 /// SIGTERM: it says that it stops before it does anything, and asks for the time that this takes.
