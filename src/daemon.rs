@@ -10,13 +10,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::actors::{Hub, Sequencers, Supervisor, UploadRecipe, Wiring};
-use crate::capture::Deadlines;
+use crate::actors::{Changed, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring};
+use crate::capture::{Deadlines, Launcher};
 use crate::config::Settings;
 use crate::delivery::Budget;
-use crate::http::{self, Api, Door, Token};
+use crate::http::{self, Api, Door, Streams, Token};
 use crate::journal::{self, Ledgers};
 use crate::metrics::Metrics;
+use crate::pulse::{Pulse, Watchdog};
+use crate::service;
 use crate::shutdown::{self, Ending};
 use crate::storage;
 
@@ -71,9 +73,22 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+
+    let file_cameras = settings.file_cameras().map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the file of cameras cannot be used: {}", problems.join("; "))
+    })?;
+    service::status("recovering the journal");
     let sequencers = Sequencers::default();
     let told = sequencers.clone();
-    let opened = journal::open(&settings.state_dir, move |settled| told.tell(&settled))?;
+    let metrics = Metrics::new().context("cannot declare metrics")?;
+    let timed = metrics.clone();
+    let opened = journal::open(
+        &settings.state_dir,
+        move |settled| told.tell(&settled),
+        move |took| timed.journal_committed(took),
+    )?;
     let _lock = opened.lock;
     let (token, made) = Token::open(&settings.token_file)?;
     if made {
@@ -81,18 +96,12 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
     let door = Arc::new(Door::new(&token, &settings.state_dir, settings.hosts.clone())?);
 
-    let mut known = Vec::new();
-    let mut ledgers = Vec::new();
-    for camera in opened.cameras {
-        known.push((camera.ledger.camera().clone(), camera.spec));
-        ledgers.push(camera.ledger);
-    }
-    let ledgers = Ledgers::new(ledgers);
-    let metrics = Metrics::new(ledgers.clone()).context("cannot declare metrics")?;
+    let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
     let (destination, origin) = (settings.destination.clone(), opened.origin.clone());
     let bucket =
         uploads.spawn(async move { storage::open(&destination, &origin).await }).await.context("the bucket")??;
     metrics.expect_destination(bucket.label());
+    metrics.set_memory_budget(settings.memory.frames, settings.memory.bytes);
 
     let budget = Budget { bytes: settings.memory.bytes, frames: settings.memory.frames };
     let hub = Hub::new(budget, opened.journal.clone(), ledgers.clone());
@@ -105,32 +114,46 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         upload: UploadRecipe {
             hub: hub.clone(),
             bucket: bucket.clone(),
-            runtime: uploads,
+            runtime: uploads.clone(),
             settings: settings.upload.clone(),
             template: settings.key_template.clone(),
             origin: opened.origin.clone(),
             metrics: metrics.clone(),
         },
-        engine: engine(&settings)?,
-        deadlines: Deadlines {
-            open: settings.capture.open_timeout,
-            read: settings.capture.read_timeout,
-            stall: settings.capture.stall_after,
+        launcher: Launcher {
+            engine: engine(&settings)?,
+            deadlines: Deadlines {
+                open: settings.capture.open_timeout,
+                read: settings.capture.read_timeout,
+                stall: settings.capture.stall_after,
+            },
+            reach: settings.capture.reach(),
         },
         metrics: metrics.clone(),
     };
     let (death, died) = oneshot::channel();
-    let supervisor = Supervisor::new(wiring, known, death).start();
+    let supervisor = Supervisor::new(wiring, opened.cameras, opened.refusals, death).start();
+    let changed = supervisor.send(SetFileCameras(file_cameras)).await.context("the supervisor")??;
+    if changed != Changed::default() {
+        info!(put = changed.put, deleted = changed.deleted, "the file of cameras has changed since the last run");
+    }
 
+    if let Some(keep) = settings.list_keep {
+        actix_rt::spawn(journal::retain(opened.journal.clone(), ledgers.clone(), keep));
+    }
+    let streams = Streams::default();
+    let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), uploads, http::WORKERS);
     let api = Api {
         supervisor: supervisor.clone(),
+        pulse: pulse.clone(),
         journal: opened.journal.clone(),
         reader: opened.reader,
+        streams: streams.clone(),
         ledgers: ledgers.clone(),
         hub: hub.clone(),
         bucket: bucket.clone(),
         origin: opened.origin,
-        metrics,
+        metrics: metrics.clone(),
         door,
         fault_injection: settings.fault_injection,
     };
@@ -143,18 +166,33 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         warn!("fault injection is on: whoever has the token can make actors panic");
     }
     info!(%address, destination = bucket.label(), "framehaul is ready");
+    let watchdog = service::watchdog()
+        .map(|period| Watchdog::start(pulse, period, service::serving(address)))
+        .transpose()
+        .context("cannot start the watchdog")?;
+    metrics.config_read(true);
+    service::ready(address);
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = died => {
-            // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from the
-            // catalog is what a service manager does best.
-            error!("the supervisor panicked: the process ends, to be started again");
-            return Ok(ExitCode::from(EXIT_SOFTWARE));
+    tokio::pin!(died);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                service::reloading();
+                metrics.config_read(reload(&settings, &supervisor).await);
+                service::reloaded(address);
+            }
+            _ = &mut died => {
+                // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from the
+                // catalog is what a service manager does best.
+                error!("the supervisor panicked: the process ends, to be started again");
+                return Ok(ExitCode::from(EXIT_SOFTWARE));
+            }
         }
     }
     info!("signal received: a second one ends at once");
+    service::stopping();
     actix_rt::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -163,9 +201,33 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         warn!("second signal: ending at once; what is not stored will stand as lost(crash)");
         std::process::exit(EXIT_INTERRUPTED);
     });
-    let ending = Ending { supervisor, hub, journal: opened.journal, ledgers, server: handle, writer: opened.writer };
+    let (journal, writer) = (opened.journal, opened.writer);
+    let ending = Ending { supervisor, hub, journal, ledgers, streams, server: handle, writer, watchdog };
     shutdown::run(ending, settings.shutdown_deadline).await;
     let _ = std::fs::remove_file(&address_file);
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the file of cameras again and says whether it could be used. One that cannot changes nothing.
+async fn reload(settings: &Settings, supervisor: &Addr<Supervisor>) -> bool {
+    let cameras = match settings.file_cameras() {
+        Ok(cameras) => cameras,
+        Err(problems) => {
+            for problem in problems {
+                error!(%problem, "the file of cameras cannot be used; nothing is changed");
+            }
+            return false;
+        }
+    };
+    let count = cameras.len();
+    match supervisor.send(SetFileCameras(cameras)).await {
+        Ok(Ok(Changed { put, deleted })) => {
+            info!(count, put, deleted, "the file of cameras was read again");
+            return true;
+        }
+        Ok(Err(error)) => error!(%error, "the file of cameras cannot be used; nothing is changed"),
+        Err(_) => error!("the supervisor does not answer; nothing is changed"),
+    }
+    false
 }

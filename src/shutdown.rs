@@ -9,7 +9,10 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::actors::{Hub, StopCapture, StopUploads, Supervisor};
+use crate::http::{self, Streams};
 use crate::journal::{Journal, Ledgers};
+use crate::pulse::Watchdog;
+use crate::service;
 
 /// Time the capture processes get to take leave of their cameras.
 const CAPTURE_DEADLINE: Duration = Duration::from_secs(5);
@@ -29,17 +32,22 @@ pub struct Ending {
     pub journal: Journal,
     /// All cameras' accounts.
     pub ledgers: Ledgers,
+    /// The consumers of the lists.
+    pub streams: Streams,
     /// The HTTP server.
     pub server: ServerHandle,
     /// The journal's thread.
     pub writer: JoinHandle<()>,
+    /// Watches all of them, where the service manager asked for it.
+    pub watchdog: Option<Watchdog>,
 }
 
 /// Ends everything: no new frames, then what is there is stored as far as `deadline` allows, the rest is recorded as
 /// lost, the books are closed. HTTP goes last, so that all of it can be watched.
 pub async fn run(ending: Ending, deadline: Duration) {
-    let Ending { supervisor, hub, journal, ledgers, server, writer } = ending;
+    let Ending { supervisor, hub, journal, ledgers, streams, server, writer, watchdog } = ending;
     info!("stopping capture");
+    service::phase("stopping capture", CAPTURE_DEADLINE);
     let captured = matches!(timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await, Ok(Ok(true)));
     if !captured {
         warn!("some capture processes are still running");
@@ -47,9 +55,11 @@ pub async fn run(ending: Ending, deadline: Duration) {
 
     let (frames, bytes) = hub.load();
     info!(frames, bytes, "storing what is left, for {deadline:?} at most");
+    service::phase(&format!("storing {frames} frames"), deadline);
     let drained = timeout(deadline, hub.emptied()).await.is_ok();
     hub.close();
     if !drained {
+        service::phase("breaking off uploads", RETURN_DEADLINE);
         supervisor.do_send(StopUploads);
         if timeout(RETURN_DEADLINE, hub.returned()).await.is_err() {
             warn!("some uploads did not end");
@@ -64,8 +74,13 @@ pub async fn run(ending: Ending, deadline: Duration) {
             journal.return_unused(ledger.camera().clone(), ledger.next_seq());
         }
     }
+    service::phase("closing the journal", JOURNAL_DEADLINE);
     let complete = timeout(JOURNAL_DEADLINE, journal.barrier()).await.is_ok();
     info!(complete, "the journal is closed; stopping HTTP");
+    streams.end();
+    // From here on HTTP's workers are silent, and rightly so.
+    drop(watchdog);
+    service::phase("stopping HTTP", http::SHUTDOWN_TIMEOUT);
     server.stop(true).await;
     journal.close();
     if !complete {

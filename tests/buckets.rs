@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails that way")]
 
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use framehaul::config::Credentials;
@@ -135,4 +137,119 @@ async fn where_nothing_listens_nothing_was_stored() {
     let (first, crc32c) = content("the first content");
     let error = bucket.create(KEY, first, crc32c).await.unwrap_err();
     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Transient, false), "{error}");
+}
+
+/// A server that wants tokens.
+fn strict_server() -> GcsServer {
+    let knobs = Knobs { require_auth: true, ..Knobs::default() };
+    GcsServer::start(Options { buckets: vec!["frames".to_owned()], knobs, ..Options::default() }).unwrap()
+}
+
+async fn with_key(server: &GcsServer, key_file: &Path) -> Arc<GcsBucket> {
+    let credentials = Credentials::KeyFile(key_file.to_owned());
+    Arc::new(GcsBucket::open("frames", "", Some(&server.endpoint()), &credentials).await.unwrap())
+}
+
+/// Creates objects, all at the same time.
+async fn create_many(bucket: &Arc<GcsBucket>, names: impl Iterator<Item = String>) -> Vec<Created> {
+    let tasks: Vec<_> = names
+        .map(|name| {
+            let bucket = bucket.clone();
+            let (first, crc32c) = content("the first content");
+            tokio::spawn(async move { bucket.create(&name, first, crc32c).await })
+        })
+        .collect();
+    let mut created = Vec::new();
+    for task in tasks {
+        created.push(task.await.unwrap().unwrap());
+    }
+    created
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_are_refused_before_their_time_cost_one_renewal_and_no_attempt() {
+    let server = strict_server();
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("key.json");
+    std::fs::write(&key_file, server.service_account_key()).unwrap();
+    let opened = Instant::now();
+    let bucket = with_key(&server, &key_file).await;
+    conforms(&*bucket).await;
+    assert_eq!(server.stats().auth.jwts_met, 1);
+
+    // One is under way, stored and not answered yet, when the token ends.
+    server.change_knobs(|knobs| knobs.latency_ms = 500).unwrap();
+    let stored = server.stats().puts_stored;
+    let under_way = tokio::spawn({
+        let bucket = bucket.clone();
+        async move { create_many(&bucket, std::iter::once("under way".to_owned())).await }
+    });
+    while server.stats().puts_stored == stored {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Two JWTs of the same second are the same.
+    tokio::time::sleep_until((opened + Duration::from_millis(1_100)).into()).await;
+    server.expire_tokens();
+    let created = create_many(&bucket, (0..64).map(|i| format!("{i}.jpg"))).await;
+    assert_eq!(created, [Created::New; 64]);
+    assert_eq!(under_way.await.unwrap(), [Created::New]);
+    let auth = server.stats().auth;
+    assert!((2..=64).contains(&auth.refused_expired), "{auth:?}");
+    assert_eq!(auth.jwts_met, 2, "{auth:?}");
+
+    // Reads renew as well.
+    server.change_knobs(|knobs| knobs.latency_ms = 0).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    server.expire_tokens();
+    assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")));
+    assert_eq!(server.stats().auth.jwts_met, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_said_to_be_one_and_a_right_one_is_taken_up_when_it_comes() {
+    let (server, other) = (strict_server(), strict_server());
+    server.service_account_key();
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("key.json");
+    std::fs::write(&key_file, other.service_account_key()).unwrap();
+    let bucket = with_key(&server, &key_file).await;
+    let try_for = async |seconds: u64| {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let (first, crc32c) = content("the first content");
+            match bucket.create(KEY, first, crc32c).await {
+                Err(error) if Instant::now() < deadline => {
+                    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Auth, false), "{error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                ended => break ended,
+            }
+        }
+    };
+    let error = try_for(2).await.unwrap_err();
+    assert_eq!(error.message, "gs://frames: the server answered 401: check `storage.key_file`");
+    std::fs::write(&key_file, "half a file").unwrap();
+    let begun = Instant::now();
+    let mut said = String::new();
+    while !said.contains("it is not JSON") && begun.elapsed() < Duration::from_secs(10) {
+        said = try_for(0).await.unwrap_err().message;
+    }
+    let named = format!("cannot use key file {}: it is not JSON: check `storage.key_file`", key_file.display());
+    assert_eq!(said, format!("gs://frames: {named}"));
+    std::fs::write(&key_file, server.service_account_key()).unwrap();
+    assert_eq!(try_for(20).await.unwrap(), Created::New);
+}
+
+#[tokio::test]
+async fn after_a_reset_by_cloud_storage_the_object_may_be_there_and_is() {
+    let server = server();
+    let bucket = gcs(&server, "frames").await;
+    server.change_knobs(|knobs| knobs.rate_reset = 1.0).unwrap();
+    let (first, crc32c) = content("the first content");
+    let error = bucket.create(KEY, first.clone(), crc32c).await.unwrap_err();
+    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Transient, true), "{error}");
+    assert_eq!(server.stats().injected.resets, 1);
+    server.change_knobs(|knobs| knobs.rate_reset = 0.0).unwrap();
+    assert_eq!(bucket.create(KEY, first, crc32c).await.unwrap(), Created::Exists);
+    assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")));
 }

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Crash, Footprint, Latency, Order, Outcome, Recovery, Settings, Stage};
+use testbed::scenario::{self, Crash, Credentials, Footprint, Latency, Order, Outcome, Recovery, Settings, Stage};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
 
@@ -73,4 +73,17 @@ fn a_camera_gives_what_its_spec_asks_for() {
 #[test]
 fn a_capture_process_that_misbehaves_costs_its_own_camera_only() {
     assert_passed(scenario::garbage(&stage(), Path::new(PROGRAM)));
+}
+
+#[test]
+fn tokens_that_expire_before_their_time_cost_no_frame() {
+    let plan = Credentials {
+        cameras: 2,
+        fps: 10,
+        expire_every: Duration::from_secs(3),
+        lasts: Duration::from_secs(12),
+        outage: Duration::from_secs(2),
+        latency_ms: 60,
+    };
+    assert_passed(scenario::credentials(&stage(), &plan));
 }

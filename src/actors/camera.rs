@@ -5,7 +5,6 @@
 //! hub's, and the order is the ledger's.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +16,9 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 use super::intake::Intake;
 use super::messages::{CameraExited, CameraNews, CameraNotice, Panic, Stop};
 use super::{Hub, Supervisor};
-use crate::capture::{CaptureProcess, Deadlines, ErrorKind, Exit, ProcessEvent};
+use crate::capture::{Ending, ErrorKind, Exit, Launcher, ProcessEvent};
 use crate::journal::{Journal, Ledger};
-use crate::model::{CameraId, CameraSpec, LostReason};
+use crate::model::{CameraId, CameraSpec, LostReason, SourceKind};
 
 /// Time the journal gets to take the last pictures of a generation.
 const LAST_PICTURES: Duration = Duration::from_secs(2);
@@ -32,8 +31,7 @@ pub struct Recipe {
     pub camera: CameraId,
     pub generation: u64,
     pub spec: CameraSpec,
-    pub engine: PathBuf,
-    pub deadlines: Deadlines,
+    pub launcher: Launcher,
     pub ledger: Arc<Ledger>,
     pub hub: Hub,
     pub journal: Journal,
@@ -119,26 +117,38 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     let notify = |news| {
         supervisor.do_send(CameraNotice { camera: recipe.camera.clone(), generation: recipe.generation, news });
     };
-    let spawned = CaptureProcess::spawn(&recipe.engine, &recipe.camera, &recipe.spec, recipe.deadlines).await;
-    let mut process = match spawned {
-        Ok(process) => process,
-        Err(diagnosis) => return Exit::Failed { diagnosis, streamed: false },
+    let mut process = tokio::select! {
+        biased;
+        _ = &mut stopped => return Exit::Stopped,
+        launched = recipe.launcher.launch(&recipe.camera, &recipe.spec) => match launched {
+            Ok(process) => process,
+            Err(diagnosis) => return Exit::Failed { diagnosis, streamed: false },
+        },
     };
+    // A file loses nothing by waiting, so it waits where a camera would have to lose frames.
+    let patient = recipe.spec.url.kind() == SourceKind::File;
     notify(CameraNews::Capturing { pid: process.pid() });
     let mut intake = Intake::new(recipe.ledger.clone(), recipe.hub.clone(), recipe.journal.clone());
     let mut rate = Rate::default();
+    let mut held = false;
     let ended = loop {
         tokio::select! {
             biased;
             why = &mut stopped => break Err(why.unwrap_or("stopped")),
             () = intake.progress() => {}
-            event = process.next() => match event {
-                ProcessEvent::Opened => {
-                    info!("stream open");
-                    intake.opened();
+            () = recipe.hub.room(), if patient && held => {
+                held = false;
+                process.excuse();
+            }
+            event = process.next(), if !(patient && (held || intake.is_waiting())) => match event {
+                ProcessEvent::Opened(stream) => {
+                    info!(codec = stream.codec, width = stream.width, height = stream.height, "stream open");
+                    intake.opened(&stream);
+                    notify(CameraNews::Opened(stream));
                 }
                 ProcessEvent::Frame(picture) => {
                     intake.picture(picture);
+                    held = patient && recipe.hub.is_half_full();
                     // The first frame is news at once; the rest is told once a second.
                     if rate.count(Instant::now()) == 1 {
                         notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps: 0.0 });
@@ -163,6 +173,7 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     };
     let (exit, why) = match ended {
         Err(why) => (Exit::Stopped, why),
+        Ok(Ending::StreamEnded) if patient && rate.total > 0 => (Exit::Finished, "end of stream"),
         Ok(ending) => {
             // Not within the select: it waits for the process's last words.
             let diagnosis = process.diagnose(ending).await;

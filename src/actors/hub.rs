@@ -1,5 +1,6 @@
 //! Where frames wait: the [`Dispatcher`] behind a lock, and the wake-up of whoever waits for work.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ pub struct Hub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dispatcher: Mutex<Dispatcher>,
+    budget: Budget,
+    /// Each camera's newest frame, for those who want to look: one JPEG a camera.
+    newest: Mutex<HashMap<CameraId, Frame>>,
     work: Notify,
     /// Told whenever a frame has left the hub or come back to it.
     moved: Notify,
@@ -34,6 +38,8 @@ impl Hub {
         let dispatcher = Mutex::new(Dispatcher::new(budget));
         Self(Arc::new(Inner {
             dispatcher,
+            budget,
+            newest: Mutex::new(HashMap::new()),
             work: Notify::new(),
             moved: Notify::new(),
             closed: AtomicBool::new(false),
@@ -46,8 +52,36 @@ impl Hub {
         self.0.dispatcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn newest_frames(&self) -> MutexGuard<'_, HashMap<CameraId, Frame>> {
+        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A camera's newest frame, stored or not.
+    pub fn newest(&self, camera: &CameraId) -> Option<Frame> {
+        self.newest_frames().get(camera).cloned()
+    }
+
+    /// Forgets a camera's newest frame.
+    pub fn forget_newest(&self, camera: &CameraId) {
+        self.newest_frames().remove(camera);
+    }
+
+    /// Waits until half of the budget is free: for sources that lose nothing by waiting.
+    pub async fn room(&self) {
+        let Budget { bytes, frames } = self.0.budget;
+        self.until(|dispatcher| dispatcher.frames() <= frames / 2 && dispatcher.bytes() <= bytes / 2).await;
+    }
+
+    /// Whether less than half of the budget is free.
+    pub fn is_half_full(&self) -> bool {
+        let Budget { bytes, frames } = self.0.budget;
+        let dispatcher = self.dispatcher();
+        dispatcher.frames() > frames / 2 || dispatcher.bytes() > bytes / 2
+    }
+
     /// Takes a frame in. What has to go for it is recorded as lost.
     pub fn admit(&self, frame: Frame) {
+        self.newest_frames().insert(frame.camera.clone(), frame.clone());
         let dropped = self.dispatcher().admit(frame);
         for frame in dropped {
             self.record(&frame, Outcome::Lost { reason: LostReason::MemoryFull, maybe_stored: false });

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::Hub;
 use crate::capture::child::monotonic_ns;
-use crate::capture::wire::CapturedFrame;
+use crate::capture::wire::{CapturedFrame, StreamInfo};
 use crate::journal::{Journal, Ledger, SessionEnd};
 use crate::model::{ClockAnchor, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
@@ -25,6 +25,7 @@ pub struct Intake {
     ledger: Arc<Ledger>,
     hub: Hub,
     journal: Journal,
+    codec: Option<String>,
     session: Option<Session>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -48,12 +49,19 @@ enum Waiting {
 impl Intake {
     /// An intake with no session yet: that opens with the first picture.
     pub fn new(ledger: Arc<Ledger>, hub: Hub, journal: Journal) -> Self {
-        Self { ledger, hub, journal, session: None, waiting: VecDeque::new(), waiting_bytes: 0 }
+        Self { ledger, hub, journal, codec: None, session: None, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
-    /// Asks for seqs, before the first picture comes. Not at the start: a camera that never answers needs none.
-    pub fn opened(&self) {
+    /// Takes note of what the stream is, and asks for seqs before the first picture comes. Not at the start: a camera that
+    /// never answers needs none.
+    pub fn opened(&mut self, stream: &StreamInfo) {
+        self.codec = Some(stream.codec.clone()).filter(|codec| !codec.is_empty());
         self.refill();
+    }
+
+    /// Whether anything waits for the journal.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// The open session, once the journal has it.
@@ -155,7 +163,7 @@ impl Intake {
             None => {
                 let anchor = ClockAnchor::new(now.0, now.1);
                 let opened = anchor.date(picture.monotonic_ns);
-                let new = self.ledger.next_session(opened);
+                let new = self.ledger.next_session(opened, self.codec.clone(), size);
                 let (number, first_seq) = (new.session, new.first_seq);
                 let opening = Some(self.journal.open_session(new));
                 self.session.insert(Session { number, first_seq, anchor, size, last_captured_at: opened, opening })

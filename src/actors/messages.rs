@@ -1,12 +1,17 @@
 //! What the actors say to each other, by direction.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::Message;
+use sha2::{Digest as _, Sha256};
 
-use crate::capture::{ErrorKind, Exit};
+use crate::capture::wire::{CapturedFrame, StreamInfo};
+use crate::capture::{Diagnosis, ErrorKind, Exit};
 use crate::journal::Totals;
-use crate::model::{CameraId, CameraSpec, FieldProblem, RawCameraSpec, Seq, SeqRange, SessionNo, UnixMicros};
+use crate::model::{
+    CameraId, CameraSpec, FieldProblem, ManagedBy, RawCameraSpec, Seq, SeqRange, SessionNo, UnixMicros,
+};
 
 // ---- control, down: from HTTP to the Supervisor ----
 
@@ -18,6 +23,93 @@ pub struct PutCamera {
     pub camera: CameraId,
     /// What is asked of it.
     pub spec: RawCameraSpec,
+    /// What must hold of it before.
+    pub when: Precondition,
+}
+
+/// Adds a camera whose id is made from its name.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<PutAnswer, ControlError>")]
+pub struct CreateCamera(pub RawCameraSpec);
+
+/// What must hold of a camera before it is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is there, at one of these revisions.
+    Revision(Vec<u64>),
+    /// It is there.
+    Present,
+    /// It is not there.
+    Absent,
+}
+
+/// Replaces all cameras that requests manage, all or nothing.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<CameraView>, ControlError>")]
+pub struct PutCameras {
+    /// The cameras there shall be.
+    pub cameras: BTreeMap<CameraId, RawCameraSpec>,
+    /// The tag of the set that is to be replaced, as [`set_tag`] makes it; any where it is left out.
+    pub if_match: Option<Vec<String>>,
+}
+
+/// Replaces all cameras that the file of cameras manages, all or nothing.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Changed, ControlError>")]
+pub struct SetFileCameras(pub BTreeMap<CameraId, RawCameraSpec>);
+
+/// How many cameras a change of many has touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Changed {
+    /// Added or changed.
+    pub put: usize,
+    /// Removed.
+    pub deleted: usize,
+}
+
+/// Does something with a camera that leaves its spec as it is.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<CameraView, ControlError>")]
+pub struct Operate {
+    /// Which.
+    pub camera: CameraId,
+    /// What.
+    pub operation: Operation,
+}
+
+/// What can be done with a camera.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Ends its capture until it is resumed, over restarts of the daemon as well.
+    Pause,
+    /// Starts it again.
+    Resume,
+    /// Ends its capture and starts it anew, at once where it was waiting.
+    Restart,
+}
+
+/// Tries a source without adding a camera.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Probed, ControlError>")]
+pub struct Probe(pub RawCameraSpec);
+
+/// What a trial has found.
+#[derive(Debug)]
+pub enum Probed {
+    /// A picture.
+    Seen {
+        /// What the stream says of itself.
+        info: StreamInfo,
+        /// Its first picture.
+        picture: CapturedFrame,
+        /// How long that took from the start.
+        after: Duration,
+    },
+    /// None.
+    Failed(Diagnosis),
 }
 
 /// A camera as it was put.
@@ -32,7 +124,7 @@ pub struct PutAnswer {
 /// Removes a camera. What it has captured is still delivered and listed.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), ControlError>")]
-pub struct DeleteCamera(pub CameraId);
+pub struct DeleteCamera(pub CameraId, pub Precondition);
 
 /// Asks for one camera.
 #[derive(Debug, Message)]
@@ -76,6 +168,11 @@ pub enum InjectPanic {
     Upload(usize),
 }
 
+/// Stops the Supervisor's thread for so long, to prove that it is noticed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Hang(pub Duration);
+
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -85,6 +182,20 @@ pub enum ControlError {
     /// Fields of the request are wrong.
     #[error("the camera cannot be used as it is written")]
     Invalid(Vec<FieldProblem>),
+    /// It is not as the request supposes it to be.
+    #[error("{0}")]
+    Stale(String),
+    /// It may not be changed this way.
+    #[error("{0}")]
+    Conflict(String),
+    /// Too much of this was asked for lately.
+    #[error("{message}")]
+    TooMany {
+        /// Why, and the way out.
+        message: String,
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// The daemon is on its way out.
     #[error("the daemon is stopping: try again when it is back")]
     Stopping,
@@ -142,6 +253,8 @@ pub enum CameraNews {
         /// The process's id.
         pid: Option<u32>,
     },
+    /// Its stream is open: user and password were accepted.
+    Opened(StreamInfo),
     /// Frames arrive, in this session, at this rate per second.
     Streaming {
         /// The session.
@@ -260,6 +373,8 @@ pub struct CameraView {
     pub spec: Option<CameraSpec>,
     /// Counts the changes of its spec.
     pub revision: u64,
+    /// Who may change it.
+    pub managed_by: ManagedBy,
     /// What it is doing.
     pub state: CameraState,
     /// Since when.
@@ -272,6 +387,8 @@ pub struct CameraView {
     pub pid: Option<u32>,
     /// Frames a second over the last few seconds; 0 unless streaming.
     pub fps: f64,
+    /// What its stream said of itself when it opened last.
+    pub stream: Option<StreamInfo>,
     /// When it is tried again, while backing off or failed.
     pub next_try_at: Option<UnixMicros>,
     /// How long ago its newest frame was captured.
@@ -282,6 +399,15 @@ pub struct CameraView {
     pub watermark: Seq,
     /// What last went wrong, until it goes right again.
     pub last_error: Option<LastError>,
+}
+
+/// Tells one state of the set of cameras that requests manage from all others.
+pub fn set_tag(cameras: &[CameraView]) -> String {
+    let mut hash = Sha256::new();
+    for camera in cameras.iter().filter(|camera| camera.managed_by == ManagedBy::Api && camera.spec.is_some()) {
+        hash.update(format!("{}:{}\n", camera.camera, camera.revision));
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What last went wrong with a camera.

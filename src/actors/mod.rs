@@ -4,9 +4,13 @@
 //! UploadActors pull.
 
 mod camera;
+mod control;
 mod hub;
 mod intake;
 pub mod messages;
+mod notices;
+mod probe;
+mod record;
 mod sequencer;
 mod supervisor;
 mod upload;

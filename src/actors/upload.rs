@@ -105,8 +105,10 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
         let key = recipe.template.render(frame, &recipe.origin);
         let ledger = recipe.hub.ledger(&frame.camera);
         let begun = Instant::now();
-        let attempt = attempt(&recipe, frame, &key).await;
         let destination = recipe.bucket.label();
+        let in_flight = recipe.metrics.uploading(destination);
+        let attempt = attempt(&recipe, frame, &key).await;
+        drop(in_flight);
         match attempt {
             Attempt::Stored => {
                 let stored = stored(frame, key);

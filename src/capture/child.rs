@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::source::{FrameSource, SourceError};
 use super::wire::{CapturedFrame, ChildSettings, Message, STOP, Stats};
-use crate::model::Sampler;
+use crate::model::{Pace, Sampler};
 
 /// Frames that may wait for the pipe. A stream begins with what the media library buffered while it was opened, a second
 /// of frames decoded at once: with only a few slots, a busy machine would lose some of them at every start.
@@ -49,13 +49,21 @@ pub fn run<S: FrameSource>(open: impl FnOnce(&ChildSettings) -> Result<S, Source
         return ExitCode::from(64);
     };
     drop(line);
+    let Ok(pipe) = take_stdout() else { return ExitCode::from(71) };
     // A pipe that holds a few frames spares the writer a wake-up of the daemon for every 64 KiB of a frame.
-    let _ = rustix::pipe::fcntl_setpipe_size(std::io::stdout(), 1 << 20);
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
 
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     std::thread::spawn(move || listen(stdin, &told));
-    capture(&settings, open, std::io::stdout(), &stop)
+    capture(&settings, open, pipe, &stop)
+}
+
+/// The pipe to the daemon, for us alone: what a media library writes to standard output goes to standard error from here on.
+fn take_stdout() -> std::io::Result<std::fs::File> {
+    let pipe = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
+    rustix::stdio::dup2_stdout(std::io::stderr())?;
+    Ok(pipe.into())
 }
 
 /// Waits for the word to stop; ends the process at once when the daemon has closed the pipe without it.
@@ -127,7 +135,7 @@ fn capture<S: FrameSource>(
     let mut missed = Missed::default();
     let result = open(settings).and_then(|mut source| {
         opened = true;
-        let _ = slots.send(Slot { missed: Missed::default(), message: Message::Opened { fps: source.fps() } });
+        let _ = slots.send(Slot { missed: Missed::default(), message: Message::Opened(source.info()) });
         pump(&mut source, settings, &slots, &counters, &mut missed, stop)
         // The source is dropped here: that sends TEARDOWN to the camera.
     });
@@ -151,8 +159,13 @@ fn pump(
     stop: &AtomicBool,
 ) -> Result<(), SourceError> {
     let mut sampler = Sampler::new(settings.sampling);
+    let recorded = source.is_recorded();
+    let mut pacer = (recorded && settings.pace == Pace::Realtime).then(Pacer::default);
     while !stop.load(Relaxed) {
         let grabbed = source.grab()?;
+        if let Some((pacer, pts_micros)) = pacer.as_mut().zip(grabbed.pts_micros) {
+            pacer.wait(pts_micros, stop);
+        }
         // Stamped before the picture is converted, which takes longer for some pictures than for others.
         let monotonic_ns = monotonic_ns();
         counters.grabbed.fetch_add(1, Relaxed);
@@ -176,7 +189,7 @@ fn pump(
         };
         let bytes = picture.jpeg.len();
         let waiting = counters.waiting_bytes.load(Relaxed);
-        if waiting > 0 && waiting + bytes > SLOT_BYTES {
+        if !recorded && waiting > 0 && waiting + bytes > SLOT_BYTES {
             missed.overrun += 1;
             counters.overrun.fetch_add(1, Relaxed);
             continue;
@@ -189,7 +202,13 @@ fn pump(
             jpeg: picture.jpeg.into(),
         });
         counters.waiting_bytes.fetch_add(bytes, Relaxed);
-        match slots.try_send(Slot { missed: *missed, message }) {
+        let slot = Slot { missed: *missed, message };
+        let sent = if recorded {
+            slots.send(slot).map_err(|error| TrySendError::Disconnected(error.0))
+        } else {
+            slots.try_send(slot)
+        };
+        match sent {
             Ok(()) => *missed = Missed::default(),
             Err(TrySendError::Full(_)) => {
                 counters.waiting_bytes.fetch_sub(bytes, Relaxed);
@@ -200,6 +219,36 @@ fn pump(
         }
     }
     Ok(())
+}
+
+/// Lets recorded pictures pass at the times they say, as a camera would show them.
+#[derive(Default)]
+struct Pacer {
+    /// When the first picture passed, and its presentation time, microseconds.
+    start: Option<(Instant, i64)>,
+}
+
+impl Pacer {
+    /// A step of presentation times beyond this is a cut in the recording, microseconds; the pace starts anew there.
+    const MAX_STEP: i64 = 10_000_000;
+    /// How long a word to stop may go unheard.
+    const NAP: Duration = Duration::from_millis(100);
+
+    fn wait(&mut self, pts_micros: i64, stop: &AtomicBool) {
+        let (begun, first) = *self.start.get_or_insert((Instant::now(), pts_micros));
+        let due = u64::try_from(pts_micros - first).map(|micros| begun + Duration::from_micros(micros));
+        let now = Instant::now();
+        match due {
+            Ok(due) if due.saturating_duration_since(now) < Duration::from_micros(Self::MAX_STEP as u64) => {
+                while let left @ 1.. = due.saturating_duration_since(Instant::now()).as_nanos()
+                    && !stop.load(Relaxed)
+                {
+                    std::thread::sleep(Duration::from_nanos(left as u64).min(Self::NAP));
+                }
+            }
+            _ => self.start = Some((now, pts_micros)),
+        }
+    }
 }
 
 /// Sends what waits, and counters once a second whether or not anything does.
@@ -253,6 +302,7 @@ mod tests {
 
     use super::*;
     use crate::capture::source::{Grabbed, Picture};
+    use crate::capture::wire::StreamInfo;
 
     /// Yields so many pictures at once, every fifth of which is damaged if `damaged`.
     struct Pictures {
@@ -278,15 +328,15 @@ mod tests {
             Ok(Picture { width: 2, height: 2, jpeg: vec![0xff, 0xd8, self.done as u8] })
         }
 
-        fn fps(&self) -> f64 {
-            25.0
+        fn info(&self) -> StreamInfo {
+            StreamInfo { fps: 25.0, ..StreamInfo::default() }
         }
     }
 
     fn settings() -> ChildSettings {
         serde_json::from_str(
-            r#"{"url":"rtsp://h/a","user":null,"password":null,"transport":"tcp","sampling":"all","jpeg_quality":85,
-                "max_width":null,"open_timeout_ms":1,"read_timeout_ms":1}"#,
+            r#"{"kind":"rtsp","location":"rtsp://h/a","user":null,"password":null,"repeat":false,"pace":"realtime",
+                "sampling":"all","jpeg_quality":85,"max_width":null,"open_timeout_ms":1,"read_timeout_ms":1}"#,
         )
         .unwrap()
     }
@@ -369,8 +419,8 @@ mod tests {
         fn encode(&mut self) -> Result<Picture, SourceError> {
             self.pictures.encode()
         }
-        fn fps(&self) -> f64 {
-            self.pictures.fps()
+        fn info(&self) -> StreamInfo {
+            self.pictures.info()
         }
     }
 
@@ -400,8 +450,8 @@ mod tests {
         fn encode(&mut self) -> Result<Picture, SourceError> {
             self.0.encode()
         }
-        fn fps(&self) -> f64 {
-            25.0
+        fn info(&self) -> StreamInfo {
+            StreamInfo { fps: 25.0, ..StreamInfo::default() }
         }
     }
 

@@ -14,6 +14,12 @@ pub enum ErrorKind {
     Timeout,
     /// The camera does not accept user and password.
     Auth,
+    /// The camera has no room for another client, or has accepted the same credentials a moment ago.
+    Busy,
+    /// The camera's certificate cannot be verified.
+    Certificate,
+    /// The configuration does not let cameras be there.
+    Forbidden,
     /// The camera has no such stream.
     NotFound,
     /// Somebody answers, and offers no video by RTSP. Told by silence alone: see [`needs_a_person`](Self::needs_a_person).
@@ -40,6 +46,9 @@ impl ErrorKind {
             Self::UnknownHost => "unknown_host",
             Self::Timeout => "timeout",
             Self::Auth => "auth",
+            Self::Busy => "busy",
+            Self::Certificate => "certificate",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::NoVideo => "no_video",
             Self::Protocol => "protocol",
@@ -52,9 +61,10 @@ impl ErrorKind {
     }
 
     /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a camera
-    /// that hangs up while it boots looks the same.
+    /// that hangs up while it boots looks the same. Where `Auth` is about a
+    /// user and a password, [`Logins`](super::Logins) says when they may be tried again.
     pub fn needs_a_person(self) -> bool {
-        matches!(self, Self::Auth | Self::NotFound | Self::CaptureMissing)
+        matches!(self, Self::Auth | Self::Certificate | Self::Forbidden | Self::NotFound | Self::CaptureMissing)
     }
 }
 

@@ -7,14 +7,18 @@ pub mod child;
 
 mod diagnosis;
 mod ffmpeg_options;
+mod logins;
 mod process;
+mod reach;
 mod restart;
 mod scrub;
 mod source;
 pub mod wire;
 
 pub use diagnosis::{Diagnosis, ErrorKind};
-pub use process::{CaptureProcess, Deadlines, Ending, ProcessEvent};
+pub use logins::{Logins, Permit, TRIAL};
+pub use process::{CaptureProcess, Deadlines, Ending, Launcher, ProcessEvent};
+pub use reach::Reach;
 pub use restart::{Exit, Outage, Verdict};
 pub use scrub::{Scrubber, USERINFO};
 pub use source::{FrameSource, Grabbed, Picture, SourceError};

@@ -1,6 +1,6 @@
 //! The daemon's handle on a capture process: starts it, reads it, watches it, ends it. Every wait has a deadline.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tracing::{debug, warn};
 
 use super::diagnosis::diagnose;
-use super::wire::{CapturedFrame, ChildSettings, MAX_MESSAGE_BYTES, Message, STOP, Stats};
-use super::{Diagnosis, ErrorKind, Scrubber, ffmpeg_options};
+use super::wire::{CapturedFrame, ChildSettings, MAX_MESSAGE_BYTES, Message, STOP, Stats, StreamInfo};
+use super::{Diagnosis, ErrorKind, Reach, Scrubber, ffmpeg_options};
 use crate::model::{CameraId, CameraSpec};
 
 /// Time a child gets to take leave of its camera (TEARDOWN) before it is killed.
@@ -47,7 +47,7 @@ pub struct Deadlines {
 #[derive(Debug)]
 pub enum ProcessEvent {
     /// The stream is open.
-    Opened,
+    Opened(StreamInfo),
     /// A frame.
     Frame(CapturedFrame),
     /// So many frames before the next one found the pipe full.
@@ -100,20 +100,40 @@ pub struct CaptureProcess {
     grabbed_at: Instant,
 }
 
-impl CaptureProcess {
-    /// Starts the program `engine` for a camera.
+/// What is needed to start capture processes.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// The capture program.
+    pub engine: PathBuf,
+    /// How long it may take.
+    pub deadlines: Deadlines,
+    /// Where cameras may be.
+    pub reach: Reach,
+}
+
+impl Launcher {
+    /// Finds a camera's source and starts a capture process for it.
     ///
     /// # Errors
     ///
-    /// When the program cannot be started.
-    pub async fn spawn(
+    /// When the source cannot be found or may not be reached, or the program cannot be started.
+    pub async fn launch(&self, camera: &CameraId, spec: &CameraSpec) -> Result<CaptureProcess, Diagnosis> {
+        let location = self.reach.locate(&spec.url, self.deadlines.open).await?;
+        CaptureProcess::spawn(&self.engine, camera, spec, location, self.deadlines).await
+    }
+}
+
+impl CaptureProcess {
+    /// Starts the program `engine` for a camera whose source is at `location`.
+    async fn spawn(
         engine: &Path,
         camera: &CameraId,
         spec: &CameraSpec,
+        location: String,
         deadlines: Deadlines,
     ) -> Result<Self, Diagnosis> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let settings = ChildSettings::new(spec, millis(deadlines.open), millis(deadlines.read));
+        let settings = ChildSettings::new(spec, location, millis(deadlines.open), millis(deadlines.read));
         let mut line = serde_json::to_vec(&settings).expect("settings are plain data");
         line.push(b'\n');
 
@@ -124,10 +144,7 @@ impl CaptureProcess {
         // A clean environment: nothing of the daemon's reaches a process that decodes hostile streams.
         let mut child = Command::new(engine)
             .env_clear()
-            .env(
-                ffmpeg_options::OPTIONS_VARIABLE,
-                ffmpeg_options::ffmpeg_options(spec.transport, settings.read_timeout_ms),
-            )
+            .env(ffmpeg_options::OPTIONS_VARIABLE, ffmpeg_options::ffmpeg_options(spec, settings.read_timeout_ms))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -178,13 +195,13 @@ impl CaptureProcess {
             self.speak_by = now + SILENCE;
         }
         match Message::read(body) {
-            Ok(Message::Opened { .. }) => {
+            Ok(Message::Opened(info)) => {
                 self.opened_at = Some(now);
                 self.grabbed_at = now;
                 self.speak_by = now + SILENCE;
                 // What was said on the way to an open stream does not explain its end.
                 self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-                ProcessEvent::Opened
+                ProcessEvent::Opened(info)
             }
             Ok(Message::Frame(frame)) => ProcessEvent::Frame(frame),
             Ok(Message::Overrun(count)) => ProcessEvent::Overrun(count),
@@ -200,6 +217,13 @@ impl CaptureProcess {
             }
             Err(garbage) => ProcessEvent::Ended(Ending::Garbage(garbage.to_string())),
         }
+    }
+
+    /// Excuses the time in which nobody has asked for events: it was not the process that stood still.
+    pub fn excuse(&mut self) {
+        let now = Instant::now();
+        self.grabbed_at = now;
+        self.speak_by = self.speak_by.max(now + SILENCE);
     }
 
     /// Finds out why the messages ended, from the process's last words if it left any. Takes half a second at most.

@@ -16,6 +16,8 @@ pub enum Exit {
         /// Whether it had delivered at least one frame.
         streamed: bool,
     },
+    /// Its source is a file, and it has come to its end.
+    Finished,
     /// Its actor panicked: no other ending was set.
     Panicked,
 }
@@ -48,8 +50,7 @@ const MAX_LATE: Duration = Duration::from_secs(30);
 const EARLY: Duration = Duration::from_secs(300);
 /// A camera that has streamed this long is well again: the next outage starts from the shortest wait.
 const WELL: Duration = Duration::from_secs(10);
-/// Waits after failures that need a person. Recorders lock an address after a handful of wrong passwords, so these are
-/// few and far between.
+/// Waits after failures that need a person: few and far between.
 const NEEDS_A_PERSON: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(300)];
 
 /// One camera's outage: how long it has lasted and how often it was tried.
@@ -65,7 +66,7 @@ impl Outage {
     pub fn after(&mut self, exit: &Exit, started: Instant, now: Instant, rng: &mut fastrand::Rng) -> Verdict {
         let (kind, streamed) = match exit {
             Exit::Failed { diagnosis, streamed } => (diagnosis.kind, *streamed),
-            Exit::Stopped | Exit::Panicked => (ErrorKind::Panic, false),
+            Exit::Stopped | Exit::Finished | Exit::Panicked => (ErrorKind::Panic, false),
         };
         if streamed && now.duration_since(started) >= WELL {
             *self = Self::default();
@@ -131,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_is_not_tried_like_a_timeout() {
+    fn a_wrong_path_is_not_tried_like_a_timeout() {
         let start = Instant::now();
         let mut rng = fastrand::Rng::with_seed(1);
         let mut outage = Outage::default();
         let mut now = start;
         let mut attempts = 1;
         while now.duration_since(start) < Duration::from_secs(600) {
-            let verdict = outage.after(&failed(ErrorKind::Auth, false), now, now, &mut rng);
+            let verdict = outage.after(&failed(ErrorKind::NotFound, false), now, now, &mut rng);
             assert!(matches!(verdict, Verdict::Failed(_)));
             now = verdict.at();
             attempts += usize::from(now.duration_since(start) < Duration::from_secs(600));

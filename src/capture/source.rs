@@ -1,5 +1,7 @@
 //! The seam between the capture loop and a media library.
 
+use super::wire::StreamInfo;
+
 /// Something that yields pictures one after the other. The capture loop is written against it; each engine's binary implements it.
 pub trait FrameSource {
     /// Moves to the next picture without converting it. Blocks until there is one.
@@ -16,8 +18,13 @@ pub trait FrameSource {
     /// [`SourceError::Damaged`] when this one picture cannot be decoded or encoded.
     fn encode(&mut self) -> Result<Picture, SourceError>;
 
-    /// Frames a second, as the stream declares them; 0 where it does not say.
-    fn fps(&self) -> f64;
+    /// Whether its pictures are all there already, so that they have to be paced and none is lost by waiting.
+    fn is_recorded(&self) -> bool {
+        false
+    }
+
+    /// What the stream says of itself.
+    fn info(&self) -> StreamInfo;
 }
 
 /// A picture that was reached but not converted.

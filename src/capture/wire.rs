@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::model::{CameraSpec, Sampling, Transport};
+use crate::model::{CameraSpec, Pace, Sampling, SourceKind};
 
 /// The longest message the daemon accepts, bytes: far above any JPEG, far below what would hurt.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -21,15 +21,19 @@ pub const STOP: &str = "stop";
 /// What a child needs to know of its camera.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ChildSettings {
-    /// Where the stream is, without credentials.
-    pub url: String,
+    /// What kind of source it is.
+    pub kind: Kind,
+    /// Where it is, without credentials: a URL, or the path of a file or device.
+    pub location: String,
     /// Who to authenticate as.
     pub user: Option<String>,
     /// The password; this pipe is the only way it takes between the two processes.
     #[serde(serialize_with = "expose")]
     pub password: Option<SecretString>,
-    /// How RTP packets travel.
-    pub transport: Transport,
+    /// Whether a file begins again at its end.
+    pub repeat: bool,
+    /// How fast a file plays.
+    pub pace: Pace,
     /// Which frames are wanted.
     pub sampling: Sampling,
     /// JPEG quality, 1 to 100.
@@ -42,18 +46,45 @@ pub struct ChildSettings {
     pub read_timeout_ms: u64,
 }
 
+/// The kinds of sources that a capture program treats differently.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A stream with presentation times.
+    Rtsp,
+    /// Pictures over HTTP, which say nothing of their times.
+    Http,
+    /// A video file.
+    File,
+    /// A video device.
+    V4l2,
+}
+
+impl From<SourceKind> for Kind {
+    fn from(kind: SourceKind) -> Self {
+        match kind {
+            SourceKind::Rtsp | SourceKind::Rtsps => Self::Rtsp,
+            SourceKind::Http | SourceKind::Https => Self::Http,
+            SourceKind::File => Self::File,
+            SourceKind::V4l2 => Self::V4l2,
+        }
+    }
+}
+
 fn expose<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(|s| s.expose_secret()).serialize(serializer)
 }
 
 impl ChildSettings {
-    /// The settings of a camera.
-    pub fn new(spec: &CameraSpec, open_timeout_ms: u64, read_timeout_ms: u64) -> Self {
+    /// The settings of a camera whose source is at `location`.
+    pub fn new(spec: &CameraSpec, location: String, open_timeout_ms: u64, read_timeout_ms: u64) -> Self {
         Self {
-            url: spec.url.clone(),
+            kind: spec.url.kind().into(),
+            location,
             user: spec.user.clone(),
             password: spec.password.clone(),
-            transport: spec.transport,
+            repeat: spec.repeat,
+            pace: spec.pace,
             sampling: spec.sampling,
             jpeg_quality: spec.jpeg_quality,
             max_width: spec.max_width,
@@ -63,14 +94,24 @@ impl ChildSettings {
     }
 }
 
+/// What a stream says of itself when it is open.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StreamInfo {
+    /// Frames a second as the stream declares them; 0 where it does not say.
+    pub fps: f64,
+    /// Width of its pictures, pixels; 0 where it does not say.
+    pub width: u32,
+    /// Height of its pictures, pixels; 0 where it does not say.
+    pub height: u32,
+    /// Its codec, in lower case as FFmpeg names it: `h264`, `hevc`, `mjpeg`; empty where it is not known.
+    pub codec: String,
+}
+
 /// A child's word.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// The stream is open.
-    Opened {
-        /// Frames a second as the stream declares them; 0 where it does not say.
-        fps: f64,
-    },
+    Opened(StreamInfo),
     /// A frame.
     Frame(CapturedFrame),
     /// So many wanted frames before the next one were not handed over, because the pipe was full.
@@ -126,6 +167,7 @@ const ENDED: u8 = 5;
 const CORRUPT: u8 = 6;
 /// More frames than a child can have missed between two messages: at 240 fps, seven minutes.
 const MAX_MISSED: u32 = 100_000;
+const MAX_CODEC_BYTES: usize = 16;
 const FRAME_HEADER: usize = 8 + 8 + 4 + 4;
 
 /// What is wrong with a message that cannot be read.
@@ -143,9 +185,12 @@ impl Message {
         let mut body = Vec::with_capacity(64);
         let mut tail: &[u8] = &[];
         match self {
-            Self::Opened { fps } => {
+            Self::Opened(info) => {
                 body.push(OPENED);
-                body.extend(fps.to_le_bytes());
+                body.extend(info.fps.to_le_bytes());
+                body.extend(info.width.to_le_bytes());
+                body.extend(info.height.to_le_bytes());
+                body.extend(info.codec.as_bytes());
             }
             Self::Frame(frame) => {
                 body.push(FRAME);
@@ -192,7 +237,17 @@ impl Message {
         let tag = body.try_get_u8().map_err(|_| Garbage("an empty message"))?;
         let short = |_| Garbage("a message that is too short");
         let message = match tag {
-            OPENED => Self::Opened { fps: body.try_get_f64_le().map_err(short)? },
+            OPENED => {
+                let fps = body.try_get_f64_le().map_err(short)?;
+                let (width, height) = (body.try_get_u32_le().map_err(short)?, body.try_get_u32_le().map_err(short)?);
+                let codec = String::from_utf8_lossy(&body).into_owned();
+                body.clear();
+                if codec.len() > MAX_CODEC_BYTES || !codec.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                {
+                    return Err(Garbage("an impossible codec"));
+                }
+                Self::Opened(StreamInfo { fps, width, height, codec })
+            }
             FRAME => {
                 if body.len() < FRAME_HEADER {
                     return Err(Garbage("a message that is too short"));
@@ -239,7 +294,7 @@ mod tests {
 
     fn samples() -> Vec<Message> {
         vec![
-            Message::Opened { fps: 25.0 },
+            Message::Opened(StreamInfo { fps: 25.0, width: 640, height: 480, codec: "h264".into() }),
             Message::Frame(CapturedFrame {
                 monotonic_ns: 7,
                 pts_micros: -5,

@@ -20,10 +20,22 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         Destination::File { dir } => format!("file://{}", dir.display()),
         Destination::Gcs { bucket, prefix, .. } => format!("gs://{bucket}/{prefix}"),
     };
+    let cameras = match settings.file_cameras() {
+        Ok(cameras) => cameras,
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("error: {problem}");
+            }
+            return Ok(ExitCode::from(super::EXIT_CONFIG));
+        }
+    };
     println!("the configuration is sound");
     println!("  state        {}", settings.state_dir.display());
     println!("  listens on   {}", settings.listen);
     println!("  frames go to {destination}");
     println!("  captures by  {}", engine.display());
+    if let Some(file) = &settings.cameras_file {
+        println!("  cameras      {} in {}", cameras.len(), file.display());
+    }
     Ok(ExitCode::SUCCESS)
 }

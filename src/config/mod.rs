@@ -1,8 +1,10 @@
 //! The configuration: [`raw::RawConfig`] is what was written, [`Settings`] is what the daemon runs on.
 
+mod cameras;
 mod raw;
 mod settings;
 
+pub use cameras::load_cameras;
 pub use raw::RawConfig;
 pub use settings::{
     CaptureSettings, Credentials, Destination, LogFormat, LogSettings, MemorySettings, Problem, Settings,

@@ -1,5 +1,6 @@
 //! The configuration as the daemon runs on it: no impossible values inside.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -12,7 +13,8 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::RawConfig;
-use crate::model::KeyTemplate;
+use crate::capture::Reach;
+use crate::model::{CameraId, KeyTemplate, RawCameraSpec};
 
 /// A validated configuration; only [`load`] and [`Settings::validate`] make one.
 #[derive(Clone, Debug)]
@@ -250,7 +252,26 @@ fn type_name(default: &Value) -> &'static str {
     }
 }
 
+impl CaptureSettings {
+    /// Where cameras may be.
+    pub fn reach(&self) -> Reach {
+        Reach { files: self.files.clone(), loopback: self.loopback }
+    }
+}
+
 impl Settings {
+    /// Reads the file of cameras; where none is named, there are none.
+    ///
+    /// # Errors
+    ///
+    /// All problems found, not only the first.
+    pub fn file_cameras(&self) -> Result<BTreeMap<CameraId, RawCameraSpec>, Vec<Problem>> {
+        match &self.cameras_file {
+            Some(path) => super::load_cameras(path, &self.capture.reach()),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
     /// Checks every value.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use super::problem::Problem;
 use super::routes::Access;
 use super::token::Token;
 use super::tokens::{Caller, Scope, Tokens};
+use crate::metrics::AuthFailure;
 
 /// What decides whom the API answers.
 #[derive(Debug)]
@@ -36,6 +37,12 @@ impl Door {
     }
 
     fn refuse(&self, request: &ServiceRequest, reason: &'static str, token: Option<&str>) {
+        api(request).metrics.auth_failed(match reason {
+            "no_token" | "no_bearer_token" => AuthFailure::Missing,
+            "scope" => AuthFailure::Scope,
+            "host" | "origin" => AuthFailure::Origin,
+            _ => AuthFailure::Wrong,
+        });
         self.refusals.record(request, reason, token);
     }
 }

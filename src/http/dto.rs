@@ -5,14 +5,18 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use crate::actors::{CameraState, CameraView, LastError};
+use crate::capture::wire::StreamInfo;
 use crate::journal::{Entry, Totals};
-use crate::model::{CameraId, CameraSpec, Outcome, Seq, SessionNo, UnixMicros};
+use crate::model::{CameraId, CameraSpec, ManagedBy, Outcome, Seq, SessionNo, UnixMicros};
 use crate::storage::Bucket;
 
 /// A camera: what was asked of it, and what it is doing.
 #[derive(Debug, Serialize)]
 pub struct CameraDto {
     id: String,
+    managed_by: ManagedBy,
+    /// Counts the changes of the spec; its ETag.
+    revision: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     spec: Option<SpecDto>,
     status: StatusDto,
@@ -34,11 +38,32 @@ struct StatusDto {
     session: Option<SessionNo>,
     pid: Option<u32>,
     fps: f64,
+    stream: Option<StreamDto>,
     next_try_at: Option<UnixMicros>,
     last_frame_age_ms: Option<u64>,
     totals: Totals,
     watermark: Seq,
     last_error: Option<ErrorDto>,
+}
+
+/// What the stream said of itself when it opened last; `null` for what it did not say.
+#[derive(Debug, Serialize)]
+struct StreamDto {
+    codec: Option<String>,
+    width: Option<u32>,
+    height: Option<u32>,
+    fps: Option<f64>,
+}
+
+impl From<StreamInfo> for StreamDto {
+    fn from(info: StreamInfo) -> Self {
+        Self {
+            codec: Some(info.codec).filter(|codec| !codec.is_empty()),
+            width: Some(info.width).filter(|width| *width > 0),
+            height: Some(info.height).filter(|height| *height > 0),
+            fps: Some(info.fps).filter(|fps| *fps > 0.0),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +84,8 @@ impl From<CameraView> for CameraDto {
     fn from(view: CameraView) -> Self {
         Self {
             id: view.camera.to_string(),
+            managed_by: view.managed_by,
+            revision: view.revision,
             spec: view.spec.map(|spec| SpecDto { password_set: spec.password.is_some(), spec }),
             status: StatusDto {
                 state: view.state,
@@ -67,6 +94,7 @@ impl From<CameraView> for CameraDto {
                 session: view.session,
                 pid: view.pid,
                 fps: (view.fps * 100.0).round() / 100.0,
+                stream: view.stream.map(StreamDto::from),
                 next_try_at: view.next_try_at,
                 last_frame_age_ms: view.last_frame_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
                 totals: view.totals,
@@ -142,14 +170,41 @@ pub enum EntryDto {
         closed: Option<UnixMicros>,
         /// What ended it.
         why: Option<String>,
+        /// The stream's codec, where it is known.
+        codec: Option<String>,
+        /// Its pictures' width, pixels, where it is known.
+        width: Option<u32>,
+        /// Their height.
+        height: Option<u32>,
     },
 }
 
+/// One entry of the order of commits.
+#[derive(Debug, Serialize)]
+pub struct CommitDto {
+    /// Whose entry.
+    pub camera: CameraId,
+    /// The entry, as the camera's own list has it.
+    #[serde(flatten)]
+    pub entry: EntryDto,
+}
+
 impl EntryDto {
+    /// What kind of entry it is, in the word that stands in its `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Frame { .. } => "frame",
+            Self::Tombstone { .. } => "tombstone",
+            Self::Session { .. } => "session",
+        }
+    }
+
     /// An entry with its object's URL.
     pub fn new(entry: Entry, bucket: &dyn Bucket) -> Self {
         match entry {
-            Entry::Session { session, opened, closed, why } => Self::Session { session, opened, closed, why },
+            Entry::Session { session, opened, closed, why, codec, width, height } => {
+                Self::Session { session, opened, closed, why, codec, width, height }
+            }
             Entry::Frames { seqs, session, outcome: Outcome::Stored(stored) } => Self::Frame {
                 session,
                 seq: seqs.first,

@@ -8,7 +8,7 @@ use super::cameras::read_id;
 use super::dto::{EntryDto, PageDto};
 use super::problem::Problem;
 use crate::actors::ControlError;
-use crate::model::Seq;
+use crate::model::{Cursor, Seq};
 
 const MAX_LIMIT: usize = 1_000;
 const DEFAULT_LIMIT: usize = 100;
@@ -37,11 +37,10 @@ pub async fn page(api: web::Data<Api>, id: web::Path<String>, request: HttpReque
     let ledger = api.ledgers.find(&camera).ok_or_else(|| ControlError::NoSuchCamera(camera.clone()))?;
     // Taken before the page is read: every seq up to it is committed, so the page has no hole.
     let watermark = ledger.watermark();
-    let (reader, key, after) = (api.reader.clone(), camera.clone(), query.after);
+    let (reader, key, after) = (api.reader.clone(), camera.clone(), Cursor::after(query.after));
     let page = web::block(move || reader.page(&key, after, limit, watermark))
         .await
-        .map_err(|_| Problem::unavailable("the reader was cut off: try again"))?
-        .map_err(|error| Problem::from(ControlError::Internal(error.to_string())))?;
+        .map_err(|_| Problem::unavailable("the reader was cut off: try again"))??;
     Ok(HttpResponse::Ok().json(PageDto {
         camera,
         origin: api.origin.as_str().to_owned(),

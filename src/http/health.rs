@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
-use tokio::time::timeout;
 
 use super::Api;
 use super::problem::Problem;
-use crate::actors::Ping;
 
 /// Longer than any healthy loop takes, shorter than a prober's patience.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the Supervisor and the journal make progress. A dead camera or cloud does not fail it.
+/// Whether every part makes progress. A dead camera or cloud does not fail it.
 pub async fn livez(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     progress(&api).await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({ "alive": true })))
@@ -25,9 +23,11 @@ pub async fn readyz(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
 }
 
 async fn progress(api: &Api) -> Result<(), Problem> {
-    let slow = |part: &str| Problem::unavailable(format!("{part} made no progress for {} s", PATIENCE.as_secs()));
-    timeout(PATIENCE, api.supervisor.send(Ping)).await.map_err(|_| slow("the supervisor"))??;
-    timeout(PATIENCE, api.journal.barrier()).await.map_err(|_| slow("the journal"))
+    let silent = api.pulse.silent(PATIENCE).await;
+    if silent.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::unavailable(format!("no progress for {} s: {}", PATIENCE.as_secs(), silent.join(", "))))
 }
 
 /// Everything Prometheus wants to know.

@@ -3,19 +3,26 @@
 mod audit;
 mod auth;
 mod cameras;
+mod condition;
 mod debug;
 mod dto;
 mod frames;
 mod health;
 mod host;
+mod listen;
+mod measure;
+mod probe;
 mod problem;
 mod routes;
+mod snapshot;
 mod spec;
+mod stream;
 mod token;
 pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 use actix_web::dev::{Server, ServerHandle};
@@ -24,25 +31,35 @@ use anyhow::Context as _;
 
 pub use auth::Door;
 pub use routes::{Access, Endpoint, ROUTES};
+pub use stream::Streams;
 pub use token::Token;
 
 use crate::actors::{Hub, Supervisor};
 use crate::journal::{Journal, Ledgers, Reader};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::storage::Bucket;
 
 /// The longest body of a request, bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Threads that serve requests.
+pub const WORKERS: usize = 2;
+/// Time that requests get to end when the server stops.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the API answers from.
 #[derive(Clone)]
 pub struct Api {
     /// The actors.
     pub supervisor: Addr<Supervisor>,
-    /// Asked whether it makes progress, never written to.
+    /// Never written to.
     pub journal: Journal,
+    /// Whether every part makes progress.
+    pub pulse: Pulse,
     /// The lists.
     pub reader: Reader,
+    /// Who follows them.
+    pub streams: Streams,
     /// The accounts.
     pub ledgers: Ledgers,
     /// Asked how full it is.
@@ -65,8 +82,11 @@ pub struct Api {
 ///
 /// When the address cannot be listened on.
 pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHandle, SocketAddr)> {
+    let listener =
+        listen::listen(listen).with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
     let server = HttpServer::new(move || {
         let api = api.clone();
+        api.pulse.beat_here();
         App::new()
             .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
             .app_data(web::QueryConfig::default().error_handler(problem::bad_query))
@@ -78,15 +98,16 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
                     .add(("x-content-type-options", "nosniff"))
                     .add(("cache-control", "no-store")),
             )
+            .wrap(middleware::from_fn(measure::measure))
             .configure(routes::configure)
     })
     // Signals belong to the daemon, and the server is stopped last.
     .disable_signals()
-    .workers(2)
+    .workers(WORKERS)
     .max_connections(1_024)
-    .shutdown_timeout(2)
-    .bind(listen)
-    .with_context(|| format!("cannot listen on {listen}: choose another `http.listen`"))?;
+    .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
+    .listen(listener)
+    .context("cannot listen")?;
     let address = *server.addrs().first().context("the server listens nowhere")?;
     let server = server.run();
     let handle = server.handle();

@@ -4,9 +4,11 @@ use std::fmt;
 
 use actix_web::error::{PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, Route, web};
 
 use crate::actors::ControlError;
+use crate::journal::ReadError;
 use crate::model::FieldProblem;
 
 /// A problem as it is answered.
@@ -17,13 +19,26 @@ pub struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
+    /// Seconds, rounded up.
+    #[serde(skip)]
+    retry_after: Option<u64>,
+    /// The first cursor from which a list is complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<u64>,
 }
 
 impl Problem {
     /// A problem with a sentence on its cause and the way out.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
-        Self { title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+        Self {
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            oldest: None,
+        }
     }
 
     /// A request that cannot be understood or used.
@@ -43,7 +58,7 @@ impl Problem {
 
     /// The problem as a response.
     pub fn into_response(self) -> HttpResponse {
-        HttpResponse::build(self.status_code()).content_type("application/problem+json").json(self)
+        self.error_response()
     }
 }
 
@@ -59,7 +74,11 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status_code()).content_type("application/problem+json").json(self)
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        response.content_type("application/problem+json").json(self)
     }
 }
 
@@ -69,8 +88,29 @@ impl From<ControlError> for Problem {
         match error {
             ControlError::NoSuchCamera(_) => Self::new(StatusCode::NOT_FOUND, detail),
             ControlError::Invalid(errors) => Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) },
+            ControlError::Stale(_) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
+            ControlError::Conflict(_) => Self::new(StatusCode::CONFLICT, detail),
+            ControlError::TooMany { retry_after, .. } => {
+                let seconds = retry_after.as_secs_f64().ceil() as u64;
+                Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+            }
             ControlError::Stopping => Self::unavailable(detail),
             ControlError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone { oldest } => {
+                let detail = format!("{error}: go on after {oldest}, from where on all is there");
+                Self { oldest: Some(oldest), ..Self::new(StatusCode::GONE, detail) }
+            }
+            ReadError::NoSuchPlace(_) => {
+                Self::bad_request(format!("{error}: send an event's id as it came, or 0 for the beginning"))
+            }
+            ReadError::Journal(error) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::auth::guard;
-use super::{cameras, debug, frames, health, problem};
+use super::{cameras, debug, frames, health, probe, problem, snapshot, stream};
 
 /// What a route asks of whoever takes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,11 +26,21 @@ pub static ROUTES: &[Endpoint] = &[
     get("/readyz", Read, || web::to(health::readyz)),
     get("/metrics", Read, || web::to(health::metrics)),
     get("/api/v1/cameras", Read, || web::to(cameras::list)),
+    post("/api/v1/cameras", Operate, || web::to(cameras::post)),
+    put("/api/v1/cameras", Operate, || web::to(cameras::put_all)),
+    post("/api/v1/cameras:probe", Operate, || web::to(probe::probe)),
     get("/api/v1/cameras/{id}", Read, || web::to(cameras::get)),
     put("/api/v1/cameras/{id}", Operate, || web::to(cameras::put)),
     delete("/api/v1/cameras/{id}", Operate, || web::to(cameras::delete)),
+    post("/api/v1/cameras/{id}/pause", Operate, || web::to(cameras::pause)),
+    post("/api/v1/cameras/{id}/resume", Operate, || web::to(cameras::resume)),
+    post("/api/v1/cameras/{id}/restart", Operate, || web::to(cameras::restart)),
+    get("/api/v1/cameras/{id}/snapshot.jpg", Read, || web::to(snapshot::snapshot)),
     get("/api/v1/cameras/{id}/frames", Read, || web::to(frames::page)),
+    get("/api/v1/cameras/{id}/frames/stream", Read, || web::to(stream::camera)),
+    get("/api/v1/frames/stream", Read, || web::to(stream::all)),
     post("/api/v1/debug/panic", Operate, || web::to(debug::panic)),
+    post("/api/v1/debug/hang", Operate, || web::to(debug::hang)),
 ];
 
 /// One line of the table.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::NewSession;
-use crate::model::{CameraId, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{CameraId, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
 /// Seqs reserved at a time. With no spool, the unknown rest of a block becomes one tombstone after a crash.
 pub const BLOCK: u64 = 1_024;
@@ -25,6 +25,20 @@ pub struct Totals {
     pub in_flight: u64,
 }
 
+/// Lost frames by reason, in the order of [`LostReason::ALL`]; they sum up to [`Totals::lost`].
+pub type LostBy = [u64; LostReason::ALL.len()];
+
+/// Everything a scrape wants to know of a camera's accounts, from one snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accounts {
+    /// What became of its frames.
+    pub totals: Totals,
+    /// What became of the lost ones.
+    pub lost_by: LostBy,
+    /// When the newest frame was captured, in this run of the daemon.
+    pub last_captured_at: Option<UnixMicros>,
+}
+
 /// Issues a camera's seqs and keeps its totals and its watermark.
 ///
 /// It belongs to the camera id, not to one generation of its actor, and lives as long as the process. One lock guards
@@ -33,6 +47,8 @@ pub struct Totals {
 pub struct Ledger {
     camera: CameraId,
     inner: Mutex<Inner>,
+    /// The last seq of the list so far. Consumers of the list wait for it to move.
+    watermark: watch::Sender<Seq>,
     /// Told when a block of seqs has arrived.
     refilled: Notify,
     /// Set while the last that was heard of an upload of this camera's frames was a failure.
@@ -46,7 +62,7 @@ struct Inner {
     reserving: bool,
     next_session: SessionNo,
     totals: Totals,
-    watermark: Seq,
+    lost_by: LostBy,
     last_captured_at: Option<UnixMicros>,
 }
 
@@ -60,10 +76,22 @@ impl Ledger {
             reserving: false,
             next_session,
             totals: Totals { captured, stored, lost, in_flight: 0 },
-            watermark: captured,
+            lost_by: LostBy::default(),
             last_captured_at: None,
         };
-        Self { camera, inner: Mutex::new(inner), refilled: Notify::new(), upload_trouble: AtomicBool::new(false) }
+        Self {
+            camera,
+            inner: Mutex::new(inner),
+            watermark: watch::Sender::new(captured),
+            refilled: Notify::new(),
+            upload_trouble: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells the lost frames of earlier runs apart.
+    pub fn with_lost_by(mut self, lost_by: LostBy) -> Self {
+        self.inner.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).lost_by = lost_by;
+        self
     }
 
     /// Whose accounts these are.
@@ -120,11 +148,11 @@ impl Ledger {
     }
 
     /// The next session, which begins with the next seq. Nothing of it counts before the journal has it.
-    pub fn next_session(&self, opened: UnixMicros) -> NewSession {
+    pub fn next_session(&self, opened: UnixMicros, codec: Option<String>, size: (u32, u32)) -> NewSession {
         let mut inner = self.lock();
         let session = inner.next_session;
         inner.next_session += 1;
-        NewSession { camera: self.camera.clone(), session, first_seq: inner.next_seq, opened }
+        NewSession { camera: self.camera.clone(), session, first_seq: inner.next_seq, opened, codec, size }
     }
 
     /// Books outcomes that are committed.
@@ -133,7 +161,10 @@ impl Ledger {
         let count = settled.seqs.len();
         match settled.outcome {
             Outcome::Stored(_) => inner.totals.stored += count,
-            Outcome::Lost { .. } => inner.totals.lost += count,
+            Outcome::Lost { reason, .. } => {
+                inner.totals.lost += count;
+                inner.lost_by[reason as usize] += count;
+            }
         }
         inner.totals.in_flight -= count;
     }
@@ -143,15 +174,29 @@ impl Ledger {
         self.lock().totals
     }
 
+    /// One snapshot of everything that is counted.
+    pub fn accounts(&self) -> Accounts {
+        let inner = self.lock();
+        Accounts { totals: inner.totals, lost_by: inner.lost_by, last_captured_at: inner.last_captured_at }
+    }
+
     /// The last seq of the list so far: everything up to it is resolved.
     pub fn watermark(&self) -> Seq {
-        self.lock().watermark
+        *self.watermark.borrow()
+    }
+
+    /// Tells whoever holds it of every move of the watermark.
+    pub fn watermark_moves(&self) -> watch::Receiver<Seq> {
+        self.watermark.subscribe()
     }
 
     /// Moves the watermark; it never goes back.
     pub fn advance_watermark(&self, to: Seq) {
-        let mut inner = self.lock();
-        inner.watermark = inner.watermark.max(to);
+        self.watermark.send_if_modified(|watermark| {
+            let moves = to > *watermark;
+            *watermark = to.max(*watermark);
+            moves
+        });
     }
 
     /// When the newest frame was captured, in this run of the daemon.
@@ -177,7 +222,9 @@ mod tests {
 
     #[test]
     fn seqs_are_issued_only_where_reserved_and_the_identity_always_holds() {
-        let ledger = Ledger::new("a".parse().unwrap(), 5, 2, 3, 1);
+        let mut lost_by = LostBy::default();
+        lost_by[LostReason::Crash as usize] = 1;
+        let ledger = Ledger::new("a".parse().unwrap(), 5, 2, 3, 1).with_lost_by(lost_by);
         assert!(ledger.issue(1, None).is_none());
         assert!(ledger.wants_block() && !ledger.wants_block());
         ledger.refill(SeqRange { first: 5, last: 8 });
@@ -191,7 +238,22 @@ mod tests {
             outcome: Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false },
         });
         assert_eq!(ledger.totals(), Totals { captured: 7, stored: 3, lost: 3, in_flight: 1 });
-        let session = ledger.next_session(UnixMicros(1));
+        let lost_by = ledger.accounts().lost_by;
+        assert_eq!((lost_by[LostReason::Overrun as usize], lost_by.iter().sum::<u64>()), (2, 3));
+        let session = ledger.next_session(UnixMicros(1), None, (640, 480));
         assert_eq!((session.session, session.first_seq), (2, 8));
+    }
+
+    #[test]
+    fn the_watermark_wakes_when_it_moves_and_only_then() {
+        let ledger = Ledger::new("a".parse().unwrap(), 5, 1, 4, 0);
+        let mut moves = ledger.watermark_moves();
+        for to in [3, 4] {
+            ledger.advance_watermark(to);
+            assert!(!moves.has_changed().unwrap(), "{to} is no move");
+        }
+        ledger.advance_watermark(6);
+        assert!(moves.has_changed().unwrap());
+        assert_eq!((*moves.borrow_and_update(), ledger.watermark()), (6, 6));
     }
 }

@@ -12,8 +12,8 @@ pub struct Ledgers(Arc<RwLock<BTreeMap<CameraId, Arc<Ledger>>>>);
 
 impl Ledgers {
     /// The accounts that the journal knew when it was opened.
-    pub fn new(known: impl IntoIterator<Item = Ledger>) -> Self {
-        let map = known.into_iter().map(|ledger| (ledger.camera().clone(), Arc::new(ledger))).collect();
+    pub fn new(known: impl IntoIterator<Item = Arc<Ledger>>) -> Self {
+        let map = known.into_iter().map(|ledger| (ledger.camera().clone(), ledger)).collect();
         Self(Arc::new(RwLock::new(map)))
     }
 

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{JournalError, schema};
-use crate::model::{CameraId, LostReason, Outcome, Seq, SeqRange, SessionNo, Stored, UnixMicros};
+use super::{JournalError, retention, schema};
+use crate::model::{CameraId, CommitNo, Cursor, LostReason, Outcome, Seq, SeqRange, SessionNo, Stored, UnixMicros};
 
 /// One entry of a camera's list.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +22,12 @@ pub enum Entry {
         closed: Option<UnixMicros>,
         /// What ended it.
         why: Option<String>,
+        /// The stream's codec, where it is known.
+        codec: Option<String>,
+        /// Its pictures' width, pixels, where it is known.
+        width: Option<u32>,
+        /// Their height.
+        height: Option<u32>,
     },
     /// A frame, or a run of lost ones.
     Frames {
@@ -45,6 +51,38 @@ pub struct Page {
     pub more: bool,
 }
 
+/// A piece of the order of commits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commits {
+    /// Its entries, each with its number and its camera; no sessions.
+    pub entries: Vec<(CommitNo, CameraId, Entry)>,
+    /// Whether there is more now.
+    pub more: bool,
+}
+
+/// Why there is no such piece of a list.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Retention has removed what follows the cursor.
+    #[error("the entries that follow have been removed, as `list.keep` has it")]
+    Gone {
+        /// The first cursor from which the list is complete.
+        oldest: u64,
+    },
+    /// The cursor names a session that is not there.
+    #[error("`{0}` is no place in this list")]
+    NoSuchPlace(Cursor),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Journal(error.into())
+    }
+}
+
 /// A small pool of connections that cannot write. Queries block: call them off the event loop.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -66,7 +104,7 @@ impl Reader {
         Ok(Self { path: path.to_owned(), idle: Arc::new(Mutex::new(vec![first])) })
     }
 
-    fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, JournalError> {
+    fn with<T, E: From<JournalError>>(&self, query: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         let idle = || self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let taken = idle().pop();
         let connection = match taken {
@@ -78,21 +116,40 @@ impl Reader {
         if pool.len() < POOL {
             pool.push(connection);
         }
-        Ok(result?)
+        result
     }
 
-    /// The entries after the cursor `after` (0 is the beginning), at most `limit` frames or runs of lost ones, and none
-    /// past `watermark`. A session's entry stands before the first entry that reaches into it, so that pages of any size
+    /// The entries after the cursor `after`, at most `limit` frames or runs of lost ones, and none past `watermark`. A session's entry stands before the first entry that reaches into it, so that pages of any size
     /// put together give the same list.
     ///
     /// # Errors
     ///
-    /// When the database cannot be read.
-    pub fn page(&self, camera: &CameraId, after: Seq, limit: usize, watermark: Seq) -> Result<Page, JournalError> {
+    /// When the list is not complete from there on, or the database cannot be read.
+    pub fn page(&self, camera: &CameraId, after: Cursor, limit: usize, watermark: Seq) -> Result<Page, ReadError> {
         let cursor = |seq: Seq| i64::try_from(seq).unwrap_or(i64::MAX);
         self.with(|connection| {
             // One transaction, so that frames and sessions are of the same moment.
             let transaction = connection.unchecked_transaction()?;
+            let Cursor { seq: after, session: told } = after;
+            let pruned_to = transaction
+                .prepare_cached("SELECT pruned_to FROM camera WHERE id = ?1")?
+                .query_row([camera.as_str()], |row| row.get::<_, i64>(0))
+                .optional()?;
+            let oldest = pruned_to.unwrap_or(0) as Seq;
+            if after < oldest {
+                return Err(ReadError::Gone { oldest });
+            }
+            if told > 0 {
+                let known = transaction
+                    .prepare_cached(
+                        "SELECT 1 FROM session WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND session = ?2
+                         AND first_seq > ?3",
+                    )?
+                    .exists(params![camera.as_str(), told, cursor(after)])?;
+                if !known {
+                    return Err(ReadError::NoSuchPlace(Cursor { seq: after, session: told }));
+                }
+            }
             let mut frames = transaction.prepare_cached(
                 "SELECT seq, last, session, lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width, height
                  FROM frame WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND seq > ?2 AND last <= ?3
@@ -109,16 +166,19 @@ impl Reader {
             let next = frames.last().map_or(after, |(seqs, ..)| seqs.last);
 
             let mut sessions = transaction.prepare_cached(
-                "SELECT first_seq, session, opened, closed, why FROM session
+                "SELECT first_seq, session, opened, closed, why, codec, width, height FROM session
                  WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND first_seq > ?2 AND first_seq <= ?3
-                 ORDER BY session",
+                 AND session > ?4 ORDER BY session",
             )?;
-            let rows = sessions.query_map(params![camera.as_str(), cursor(after), cursor(next)], |row| {
+            let rows = sessions.query_map(params![camera.as_str(), cursor(after), cursor(next), told], |row| {
                 let entry = Entry::Session {
                     session: row.get(1)?,
                     opened: UnixMicros(row.get(2)?),
                     closed: row.get::<_, Option<i64>>(3)?.map(UnixMicros),
                     why: row.get(4)?,
+                    codec: row.get(5)?,
+                    width: row.get(6)?,
+                    height: row.get(7)?,
                 };
                 Ok((row.get::<_, i64>(0)? as Seq, entry))
             })?;
@@ -135,6 +195,38 @@ impl Reader {
         })
     }
 
+    /// The entries of all cameras after the commit number `after`, at most `limit`, in the order of their commits.
+    ///
+    /// # Errors
+    ///
+    /// When the order is not complete from there on, or the database cannot be read.
+    pub fn commits(&self, after: CommitNo, limit: usize) -> Result<Commits, ReadError> {
+        self.with(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let oldest = retention::pruned_commit(&transaction)?;
+            if after < oldest {
+                return Err(ReadError::Gone { oldest });
+            }
+            let mut frames = transaction.prepare_cached(
+                "SELECT seq, last, session, frame.lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width,
+                 height, commit_no, camera.id FROM frame JOIN camera ON camera.num = frame.camera
+                 WHERE commit_no > ?1 ORDER BY commit_no LIMIT ?2",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX - 1);
+            let rows = frames.query_map([i64::try_from(after).unwrap_or(i64::MAX), limit + 1], |row| {
+                let entry = Entry::Frames { seqs: read_seqs(row)?, session: row.get(2)?, outcome: read_outcome(row)? };
+                let camera = row.get::<_, String>(13)?.parse().map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(13, rusqlite::types::Type::Text, Box::new(error))
+                })?;
+                Ok((row.get::<_, i64>(12)? as CommitNo, camera, entry))
+            })?;
+            let mut entries: Vec<(CommitNo, CameraId, Entry)> = rows.collect::<Result<_, _>>()?;
+            let more = entries.len() as i64 > limit;
+            entries.truncate(limit as usize);
+            Ok(Commits { entries, more })
+        })
+    }
+
     /// Every resolved range above `watermark`, for a watermark that has to be found anew.
     ///
     /// # Errors
@@ -142,12 +234,13 @@ impl Reader {
     /// When the database cannot be read.
     pub fn resolved_above(&self, camera: &CameraId, watermark: Seq) -> Result<Vec<SeqRange>, JournalError> {
         self.with(|connection| {
-            connection
+            let ranges = connection
                 .prepare_cached(
                     "SELECT seq, last FROM frame WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND seq > ?2",
                 )?
                 .query_map(params![camera.as_str(), watermark as i64], read_seqs)?
-                .collect()
+                .collect::<Result<_, _>>()?;
+            Ok(ranges)
         })
     }
 }

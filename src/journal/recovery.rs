@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use rustix::fs::{FlockOperation, flock};
@@ -13,9 +15,10 @@ use tracing::{error, info};
 
 use super::secrets::SecretsFile;
 use super::writer::{Paths, insert_outcome};
-use super::{Journal, JournalError, Ledger, Reader, schema};
+use super::{Journal, JournalError, Ledger, LostBy, Reader, catalog, retention, schema};
 use crate::model::{
-    CameraId, CameraSpec, LostReason, Origin, Outcome, RawCameraSpec, Seq, SeqRange, SessionNo, Settled,
+    CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec,
+    Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros,
 };
 
 /// A state directory that is ready for work.
@@ -31,6 +34,8 @@ pub struct Opened {
     pub origin: Origin,
     /// Every camera id ever used here.
     pub cameras: Vec<KnownCamera>,
+    /// Camera logins that were refused lately.
+    pub refusals: Vec<Refusal>,
     /// Keeps other daemons out for as long as it is open.
     pub lock: File,
 }
@@ -38,19 +43,29 @@ pub struct Opened {
 /// A camera as the journal knows it.
 #[derive(Debug)]
 pub struct KnownCamera {
-    /// What is asked of it, with its revision; `None` for a deleted camera.
-    pub spec: Option<(CameraSpec, u64)>,
+    /// What is asked of it; `None` for a deleted camera.
+    pub spec: Option<CameraSpec>,
+    /// Counts the changes of its spec.
+    pub revision: u64,
+    /// Who may change it.
+    pub managed_by: ManagedBy,
+    /// Whether a person has paused it.
+    pub paused: bool,
     /// Its accounts.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
 }
 
 /// Opens a state directory, making it where there is none: takes its lock, settles as `lost(crash)` whatever has no
-/// outcome, and starts the writer.
+/// outcome, and starts the writer, which tells `listener` of committed outcomes and `timer` how long each commit took.
 ///
 /// # Errors
 ///
 /// When another daemon holds the directory, a file cannot be read or written, or the journal is damaged.
-pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<Opened, JournalError> {
+pub fn open(
+    dir: &Path,
+    listener: impl Fn(Settled) + Send + 'static,
+    timer: impl Fn(Duration) + Send + 'static,
+) -> Result<Opened, JournalError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| JournalError::File {
         what: "cannot make state directory",
         path: dir.to_owned(),
@@ -71,6 +86,7 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
     let mut secrets = SecretsFile::open(paths.secrets)?;
 
     let transaction = connection.transaction()?;
+    let mut next_commit = read_next_commit(&transaction)?;
     let mut cameras = Vec::new();
     let mut nums = HashMap::new();
     for row in read_cameras(&transaction)? {
@@ -78,29 +94,37 @@ pub fn open(dir: &Path, listener: impl Fn(Settled) + Send + 'static) -> Result<O
             path: paths.database.clone(),
             detail: format!("camera `{}` has an impossible id", row.id.escape_debug()),
         })?;
-        settle_unknown(&transaction, &row, &id)?;
+        settle_unknown(&transaction, &row, &id, &mut next_commit)?;
         let (stored, lost): (i64, i64) =
             transaction.query_row("SELECT stored, lost FROM camera WHERE num = ?1", [row.num], |r| {
                 Ok((r.get(0)?, r.get(1)?))
             })?;
         let next_seq = row.reserved_until as Seq;
-        if stored + lost != row.reserved_until - 1 {
+        let lost_by = read_lost(&transaction, row.num)?;
+        if stored + lost != row.reserved_until - 1 || lost_by.iter().sum::<u64>() != lost as u64 {
             error!(camera = %id, stored, lost, captured = next_seq - 1, "the journal's accounts do not add up");
         }
-        let spec = row.spec.as_deref().map(|json| read_spec(json, &id, &secrets)).transpose().map_err(|detail| {
-            JournalError::Corrupt { path: paths.database.clone(), detail: format!("camera `{id}`: {detail}") }
-        })?;
+        let corrupt = |detail: String| JournalError::Corrupt {
+            path: paths.database.clone(),
+            detail: format!("camera `{id}`: {detail}"),
+        };
+        let revision = row.revision as u64;
+        let spec = row.spec.as_deref().map(|json| read_spec(json, &id, revision, &secrets));
+        let spec = spec.transpose().map_err(corrupt)?;
+        let managed_by = ManagedBy::parse(&row.managed_by).ok_or_else(|| corrupt("has no known manager".to_owned()))?;
         nums.insert(id.clone(), row.num);
-        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64);
-        cameras.push(KnownCamera { spec: spec.map(|spec| (spec, row.revision as u64)), ledger });
+        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64).with_lost_by(lost_by);
+        cameras.push(KnownCamera { spec, revision, managed_by, paused: row.paused, ledger: Arc::new(ledger) });
     }
+    let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
     transaction.commit()?;
     let wanted = cameras.iter().filter(|camera| camera.spec.is_some());
-    secrets.keep_only(&wanted.map(|camera| camera.ledger.camera().to_string()).collect())?;
+    let wanted: Vec<_> = wanted.map(|camera| (camera.ledger.camera().clone(), camera.revision)).collect();
+    secrets.keep_only(&wanted)?;
 
     let reader = Reader::open(&paths.database)?;
-    let (journal, writer) = Journal::start(connection, nums, secrets, listener);
-    Ok(Opened { journal, writer, reader, origin, cameras, lock })
+    let (journal, writer) = Journal::start(connection, nums, secrets, next_commit, listener, timer);
+    Ok(Opened { journal, writer, reader, origin, cameras, refusals, lock })
 }
 
 fn take_lock(dir: &Path, path: &Path) -> Result<File, JournalError> {
@@ -138,6 +162,12 @@ fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, Journ
     Ok(origin)
 }
 
+/// The number after the last that was given. Retention may have taken the row that had it.
+fn read_next_commit(transaction: &Transaction<'_>) -> Result<CommitNo, JournalError> {
+    let newest: i64 = transaction.query_row("SELECT coalesce(max(commit_no), 0) FROM frame", [], |row| row.get(0))?;
+    Ok(retention::pruned_commit(transaction)?.max(newest as CommitNo) + 1)
+}
+
 struct CameraRow {
     num: i64,
     id: String,
@@ -146,11 +176,15 @@ struct CameraRow {
     reserved_until: i64,
     next_session: SessionNo,
     watermark: i64,
+    managed_by: String,
+    paused: bool,
 }
 
 fn read_cameras(transaction: &Transaction<'_>) -> Result<Vec<CameraRow>, JournalError> {
-    let mut statement = transaction
-        .prepare("SELECT num, id, spec, revision, reserved_until, next_session, watermark FROM camera ORDER BY id")?;
+    let mut statement = transaction.prepare(
+        "SELECT num, id, spec, revision, reserved_until, next_session, watermark, managed_by, paused
+             FROM camera ORDER BY id",
+    )?;
     let rows = statement.query_map([], |row| {
         Ok(CameraRow {
             num: row.get(0)?,
@@ -160,23 +194,44 @@ fn read_cameras(transaction: &Transaction<'_>) -> Result<Vec<CameraRow>, Journal
             reserved_until: row.get(4)?,
             next_session: row.get(5)?,
             watermark: row.get(6)?,
+            managed_by: row.get(7)?,
+            paused: row.get(8)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn read_spec(json: &str, camera: &CameraId, secrets: &SecretsFile) -> Result<CameraSpec, String> {
+/// A camera's lost frames by reason.
+fn read_lost(transaction: &Transaction<'_>, num: i64) -> Result<LostBy, JournalError> {
+    let mut statement = transaction.prepare_cached("SELECT reason, frames FROM lost WHERE camera = ?1")?;
+    let mut rows = statement.query([num])?;
+    let mut lost_by = LostBy::default();
+    while let Some(row) = rows.next()? {
+        // A word that is not known is an account that does not add up, which is for the caller to see.
+        if let Some(reason) = LostReason::parse(&row.get::<_, String>(0)?) {
+            lost_by[reason as usize] = row.get::<_, i64>(1)? as u64;
+        }
+    }
+    Ok(lost_by)
+}
+
+fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile) -> Result<CameraSpec, String> {
     let raw: RawCameraSpec = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let mut spec = raw.validate(None).map_err(|problems| {
         problems.iter().map(|p| format!("{} {}", p.field, p.detail)).collect::<Vec<_>>().join("; ")
     })?;
-    spec.password = secrets.get(camera).cloned();
+    spec.password = secrets.get(camera, revision).cloned();
     Ok(spec)
 }
 
 /// Gives every seq that was reserved and has no outcome the outcome `lost(crash)`: one range for each run of them,
 /// parted where a session begins. Whether they reached the bucket is not known, and the list says so.
-fn settle_unknown(transaction: &Transaction<'_>, row: &CameraRow, camera: &CameraId) -> Result<(), JournalError> {
+fn settle_unknown(
+    transaction: &Transaction<'_>,
+    row: &CameraRow,
+    camera: &CameraId,
+    next_commit: &mut CommitNo,
+) -> Result<(), JournalError> {
     let sessions: Vec<(SessionNo, Seq)> = transaction
         .prepare("SELECT session, first_seq FROM session WHERE camera = ?1 ORDER BY first_seq")?
         .query_map([row.num], |r| Ok((r.get(0)?, r.get::<_, i64>(1)? as Seq)))?
@@ -192,7 +247,8 @@ fn settle_unknown(transaction: &Transaction<'_>, row: &CameraRow, camera: &Camer
         info!(%camera, first = run.first, last = run.last, "settled as lost(crash)");
         let session = sessions.iter().rev().find(|(_, first)| *first <= run.first).map(|(session, _)| *session);
         let outcome = Outcome::Lost { reason: LostReason::Crash, maybe_stored: true };
-        insert_outcome(transaction, row.num, &Settled { camera: camera.clone(), seqs: run, session, outcome })?;
+        let settled = Settled { camera: camera.clone(), seqs: run, session, outcome };
+        insert_outcome(transaction, row.num, &settled, next_commit)?;
     }
     transaction.execute(
         "UPDATE session SET why = 'crash', closed = coalesce(

@@ -13,7 +13,10 @@ const VERSION: i64 = 2;
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
 /// `pruned_to` is the last seq whose row retention has removed.
 ///
-/// `commit_no` counts outcomes over all cameras in the order of their commits, from 1.
+/// `commit_no` counts outcomes over all cameras in the order of their commits, from 1. `stored_at` of lost frames is when
+/// that was recorded: retention goes by it.
+///
+/// `lost` parts `camera.lost` by reason, for good: retention removes the rows of `frame` that could tell.
 ///
 /// `login` holds the camera logins that were refused and not accepted since, so that a restart does not forget them.
 const TABLES: &str = "
@@ -35,6 +38,12 @@ CREATE TABLE camera (
     paused          INTEGER NOT NULL DEFAULT 0,
     pruned_to       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE lost (
+    camera          INTEGER NOT NULL,
+    reason          TEXT NOT NULL,
+    frames          INTEGER NOT NULL,
+    PRIMARY KEY (camera, reason)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE session (
     camera      INTEGER NOT NULL,
     session     INTEGER NOT NULL,
@@ -74,7 +83,8 @@ CREATE TABLE login (
 ) STRICT;
 ";
 
-/// What version 1 lacks. Frames of that time are numbered in the order in which they were stored.
+/// What version 1 lacks. Frames of that time are numbered in the order in which they were stored. When lost ones were
+/// recorded is not known: they count as recorded now, so that retention takes nothing too early.
 const FROM_1: &str = "
 ALTER TABLE camera ADD COLUMN managed_by TEXT NOT NULL DEFAULT 'api';
 ALTER TABLE camera ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
@@ -86,7 +96,15 @@ ALTER TABLE frame ADD COLUMN commit_no INTEGER;
 UPDATE frame SET commit_no = numbered.number FROM (
     SELECT camera, seq, row_number() OVER (ORDER BY coalesce(stored_at, 0), camera, seq) AS number FROM frame
 ) AS numbered WHERE numbered.camera = frame.camera AND numbered.seq = frame.seq;
+UPDATE frame SET stored_at = unixepoch() * 1000000 WHERE lost IS NOT NULL;
 CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
+CREATE TABLE lost (
+    camera          INTEGER NOT NULL,
+    reason          TEXT NOT NULL,
+    frames          INTEGER NOT NULL,
+    PRIMARY KEY (camera, reason)
+) STRICT, WITHOUT ROWID;
+INSERT INTO lost SELECT camera, lost, sum(last - seq + 1) FROM frame WHERE lost IS NOT NULL GROUP BY camera, lost;
 CREATE TABLE login (
     host            TEXT NOT NULL,
     port            INTEGER NOT NULL,

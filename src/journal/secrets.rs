@@ -1,6 +1,6 @@
 //! Camera passwords: one file beside the catalog, mode 0600, and nowhere else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use super::JournalError;
 use crate::model::CameraId;
 
 /// The file of passwords, held in memory and written anew as a whole on each change.
+///
+/// A password belongs to one revision of its camera (`gate-3@7`), so that file and catalog, which cannot be written at
+/// once, never make a pair that nobody asked for. Files of an older form name the camera alone.
 #[derive(Debug)]
 pub struct SecretsFile {
     path: PathBuf,
@@ -42,48 +45,68 @@ impl SecretsFile {
         Ok(Self { path, passwords })
     }
 
-    /// A camera's password.
-    pub fn get(&self, camera: &CameraId) -> Option<&SecretString> {
-        self.passwords.get(camera.as_str())
+    /// The password of a camera at a revision.
+    pub fn get(&self, camera: &CameraId, revision: u64) -> Option<&SecretString> {
+        self.passwords.get(&key(camera, revision)).or_else(|| self.passwords.get(camera.as_str()))
     }
 
-    /// Forgets the passwords of all cameras but these: what a crash between file and catalog has left.
+    /// Forgets the passwords of all cameras but these at these revisions: what a crash between file and catalog has left.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn keep_only(&mut self, cameras: &BTreeSet<String>) -> Result<(), JournalError> {
-        let kept = self.passwords.iter().filter(|(camera, _)| cameras.contains(*camera));
-        let kept: BTreeMap<String, SecretString> =
-            kept.map(|(camera, secret)| (camera.clone(), secret.clone())).collect();
-        if kept.len() < self.passwords.len() {
-            self.replace(kept)?;
-        }
-        Ok(())
+    pub fn keep_only(&mut self, cameras: &[(CameraId, u64)]) -> Result<(), JournalError> {
+        let kept: BTreeMap<String, SecretString> = cameras
+            .iter()
+            .filter_map(|(camera, revision)| Some((key(camera, *revision), self.get(camera, *revision)?.clone())))
+            .collect();
+        if kept.keys().ne(self.passwords.keys()) { self.replace(kept) } else { Ok(()) }
     }
 
-    /// Sets or removes a camera's password; on return it is on disk.
+    /// Adds passwords of revisions that are about to come; on return they are on disk.
     ///
     /// # Errors
     ///
     /// When the file cannot be written; then nothing has changed.
-    pub fn set(&mut self, camera: &CameraId, password: Option<&SecretString>) -> Result<(), JournalError> {
+    pub fn add(&mut self, passwords: &[(&CameraId, u64, &SecretString)]) -> Result<(), JournalError> {
+        if passwords.is_empty() {
+            return Ok(());
+        }
         let mut changed = self.passwords.clone();
-        match password {
-            Some(password) => changed.insert(camera.as_str().to_owned(), password.clone()),
-            None => changed.remove(camera.as_str()),
-        };
+        changed
+            .extend(passwords.iter().map(|(camera, revision, password)| (key(camera, *revision), (*password).clone())));
         self.replace(changed)
+    }
+
+    /// Forgets these cameras' passwords of all other revisions than these.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; then nothing has changed.
+    pub fn forget_all_but(&mut self, cameras: &[(CameraId, u64)]) -> Result<(), JournalError> {
+        let settled: BTreeMap<&str, u64> =
+            cameras.iter().map(|(camera, revision)| (camera.as_str(), *revision)).collect();
+        let stays = |name: &str| {
+            let (camera, revision) = name.split_once('@').unwrap_or((name, ""));
+            settled.get(camera).is_none_or(|settled| revision.parse() == Ok(*settled))
+        };
+        let kept: BTreeMap<String, SecretString> =
+            self.passwords.iter().filter(|(name, _)| stays(name)).map(|(name, p)| (name.clone(), p.clone())).collect();
+        if kept.len() < self.passwords.len() { self.replace(kept) } else { Ok(()) }
     }
 
     fn replace(&mut self, changed: BTreeMap<String, SecretString>) -> Result<(), JournalError> {
         let bare: BTreeMap<&str, &str> =
-            changed.iter().map(|(camera, password)| (camera.as_str(), password.expose_secret())).collect();
+            changed.iter().map(|(name, password)| (name.as_str(), password.expose_secret())).collect();
         let json = serde_json::to_vec(&bare).expect("texts are always valid JSON");
         write_private(&self.path, &json)?;
         self.passwords = changed;
         Ok(())
     }
+}
+
+fn key(camera: &CameraId, revision: u64) -> String {
+    format!("{camera}@{revision}")
 }
 
 /// Replaces a file with one that only its owner can read; on return it is on disk.
@@ -115,14 +138,22 @@ mod tests {
         let path = dir.path().join("secrets.json");
         let (a, b): (CameraId, CameraId) = ("a".parse().unwrap(), "b".parse().unwrap());
         let mut file = SecretsFile::open(path.clone()).unwrap();
-        file.set(&a, Some(&"p%40:/#w".into())).unwrap();
-        file.set(&b, Some(&"x".into())).unwrap();
-        file.set(&b, None).unwrap();
+        let password = |text: &str| SecretString::from(text);
+        file.add(&[(&a, 1, &password("p%40:/#w")), (&b, 1, &password("x"))]).unwrap();
+        file.add(&[(&b, 2, &password("y"))]).unwrap();
+        // Until the catalog has the new revision, both are there.
+        assert_eq!(file.get(&b, 1).unwrap().expose_secret(), "x");
+        assert_eq!(file.get(&b, 2).unwrap().expose_secret(), "y");
+        file.forget_all_but(&[(b.clone(), 3)]).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let again = SecretsFile::open(path.clone()).unwrap();
-        assert_eq!(again.get(&a).unwrap().expose_secret(), "p%40:/#w");
-        assert!(again.get(&b).is_none());
+        assert_eq!(again.get(&a, 1).unwrap().expose_secret(), "p%40:/#w");
+        assert!(again.get(&b, 1).is_none() && again.get(&b, 2).is_none());
         assert!(!format!("{again:?}").contains("p%40"));
+        std::fs::write(&path, r#"{"a":"old","b":"gone"}"#).unwrap();
+        let mut old = SecretsFile::open(path.clone()).unwrap();
+        old.keep_only(&[(a.clone(), 7)]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"a@7":"old"}"#);
         std::fs::write(&path, "p%40:/#w").unwrap();
         assert!(!SecretsFile::open(path).unwrap_err().to_string().contains("p%40"));
     }

@@ -8,13 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::error;
 
+use super::catalog::{self, Applied, CatalogChange};
 use super::ledger::BLOCK;
+use super::retention::{Pruned, prune};
 use super::secrets::SecretsFile;
 use super::{JournalError, Ledger};
-use crate::model::{CameraId, CameraSpec, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{CameraId, CommitNo, Login, Outcome, Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
 /// How long outcomes nobody waits for may gather before they are committed together.
 const LINGER: Duration = Duration::from_millis(5);
@@ -30,6 +32,10 @@ pub struct NewSession {
     pub first_seq: Seq,
     /// When its first frame was captured.
     pub opened: UnixMicros,
+    /// The stream's codec, if it is known.
+    pub codec: Option<String>,
+    /// Its pictures' width and height, pixels.
+    pub size: (u32, u32),
 }
 
 /// A session that is over.
@@ -46,31 +52,42 @@ pub struct SessionEnd {
 }
 
 enum Command {
-    PutCamera { camera: CameraId, spec: Box<CameraSpec>, done: oneshot::Sender<Result<u64, JournalError>> },
-    DeleteCamera { camera: CameraId, done: oneshot::Sender<Result<(), JournalError>> },
+    Catalog { change: CatalogChange, done: oneshot::Sender<Result<Vec<u64>, JournalError>> },
+    Pause { camera: CameraId, paused: bool, done: oneshot::Sender<()> },
+    LoginRefused(Refusal),
+    LoginAccepted(Login),
     Reserve { ledger: Arc<Ledger> },
     OpenSession { session: NewSession, done: oneshot::Sender<()> },
     CloseSession(SessionEnd),
     Settle { ledger: Arc<Ledger>, settled: Settled },
     Watermark { camera: CameraId, seq: Seq },
     ReturnUnused { camera: CameraId, next_seq: Seq },
+    Prune { ledger: Arc<Ledger>, before: UnixMicros, done: oneshot::Sender<Pruned> },
     Barrier { done: oneshot::Sender<()> },
+    Hang(Duration),
     Close,
 }
 
 impl Command {
     /// Whether somebody's progress depends on it.
     fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Settle { .. } | Self::Watermark { .. } | Self::CloseSession(_))
+        !matches!(
+            self,
+            Self::Settle { .. }
+                | Self::Watermark { .. }
+                | Self::CloseSession(_)
+                | Self::LoginRefused(_)
+                | Self::LoginAccepted(_)
+        )
     }
 }
 
 /// What follows a commit.
 enum Effect {
-    Revision(oneshot::Sender<Result<u64, JournalError>>, Result<u64, JournalError>),
-    Deleted(CameraId, oneshot::Sender<Result<(), JournalError>>),
+    Catalog(oneshot::Sender<Result<Vec<u64>, JournalError>>, Result<Applied, JournalError>),
     Refill(Arc<Ledger>, SeqRange),
     Told(oneshot::Sender<()>),
+    Pruned(oneshot::Sender<Pruned>, Pruned),
     Settled(Arc<Ledger>, Settled),
 }
 
@@ -78,6 +95,7 @@ enum Effect {
 #[derive(Clone)]
 pub struct Journal {
     commands: Sender<Command>,
+    committed: watch::Receiver<CommitNo>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -87,15 +105,20 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Starts the writer. `listener` is told of outcomes right after they are committed, on the writer's thread.
+    /// Starts the writer. `listener` is told of outcomes right after they are committed, `timer` how long each commit
+    /// took, both on the writer's thread.
     pub(super) fn start(
         connection: Connection,
         cameras: HashMap<CameraId, i64>,
         secrets: SecretsFile,
+        next_commit: CommitNo,
         listener: impl Fn(Settled) + Send + 'static,
+        timer: impl Fn(Duration) + Send + 'static,
     ) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = channel();
-        let writer = Writer { connection, cameras, secrets, listener: Box::new(listener) };
+        let (newest, committed) = watch::channel(next_commit - 1);
+        let (listener, timer) = (Box::new(listener), Box::new(timer));
+        let writer = Writer { connection, cameras, secrets, next_commit, newest, listener, timer };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -103,7 +126,7 @@ impl Journal {
                 writer.run(&receiver);
             })
             .expect("the system has a thread for the journal");
-        (Self { commands: sender }, thread)
+        (Self { commands: sender, committed }, thread)
     }
 
     fn send(&self, command: Command) {
@@ -111,26 +134,33 @@ impl Journal {
         let _ = self.commands.send(command);
     }
 
-    /// Adds or changes a camera; answers its new revision once that is durable.
+    /// Changes the catalog, all or nothing; answers the new revisions of the cameras that were put, in their order, once
+    /// that is durable.
     ///
     /// # Errors
     ///
     /// When the file of passwords cannot be written; then nothing has changed.
-    pub async fn put_camera(&self, camera: CameraId, spec: CameraSpec) -> Result<u64, JournalError> {
+    pub async fn change_catalog(&self, change: CatalogChange) -> Result<Vec<u64>, JournalError> {
         let (done, answer) = oneshot::channel();
-        self.send(Command::PutCamera { camera, spec: Box::new(spec), done });
+        self.send(Command::Catalog { change, done });
         answer.await.unwrap_or(Err(JournalError::Closed))
     }
 
-    /// Removes a camera from the catalog; its frames, its next seq and its next session stay.
-    ///
-    /// # Errors
-    ///
-    /// When the file of passwords cannot be written; the camera is gone all the same, its password is not.
-    pub async fn delete_camera(&self, camera: CameraId) -> Result<(), JournalError> {
+    /// Writes down whether a camera is paused; returns once that is durable.
+    pub async fn pause(&self, camera: CameraId, paused: bool) {
         let (done, answer) = oneshot::channel();
-        self.send(Command::DeleteCamera { camera, done });
-        answer.await.unwrap_or(Err(JournalError::Closed))
+        self.send(Command::Pause { camera, paused, done });
+        let _ = answer.await;
+    }
+
+    /// Remembers that a camera refused a login.
+    pub fn login_refused(&self, refusal: Refusal) {
+        self.send(Command::LoginRefused(refusal));
+    }
+
+    /// Forgets the refusals of a login that was accepted.
+    pub fn login_accepted(&self, login: Login) {
+        self.send(Command::LoginAccepted(login));
     }
 
     /// Reserves the next block of seqs and hands it to the ledger once it is durable.
@@ -165,11 +195,29 @@ impl Journal {
         self.send(Command::ReturnUnused { camera, next_seq });
     }
 
+    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before`: a bounded
+    /// number of them. `None` where the writer has ended.
+    pub(super) async fn prune(&self, ledger: Arc<Ledger>, before: UnixMicros) -> Option<Pruned> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Prune { ledger, before, done });
+        answer.await.ok()
+    }
+
+    /// The newest commit number, and every later one. All up to it can be read.
+    pub fn committed(&self) -> watch::Receiver<CommitNo> {
+        self.committed.clone()
+    }
+
     /// Waits until everything given to this handle before is durable.
     pub async fn barrier(&self) {
         let (done, answer) = oneshot::channel();
         self.send(Command::Barrier { done });
         let _ = answer.await;
+    }
+
+    /// Stops the writer's thread for a while, to prove that it is noticed.
+    pub fn hang(&self, time: Duration) {
+        self.send(Command::Hang(time));
     }
 
     /// Ends the writer after what was given before.
@@ -194,18 +242,25 @@ struct Writer {
     connection: Connection,
     cameras: HashMap<CameraId, i64>,
     secrets: SecretsFile,
+    next_commit: CommitNo,
+    newest: watch::Sender<CommitNo>,
     listener: Box<dyn Fn(Settled) + Send>,
+    timer: Box<dyn Fn(Duration) + Send>,
 }
 
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>) {
         while let Ok(first) = commands.recv() {
             let (batch, closing) = gather(first, commands);
+            let begun = Instant::now();
             match self.commit(batch) {
                 Ok(effects) => {
+                    (self.timer)(begun.elapsed());
                     for effect in effects {
                         self.take_effect(effect);
                     }
+                    let newest = self.next_commit - 1;
+                    self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
                 }
                 Err(error) => {
                     error!(%error, "the journal cannot be written: the process ends, nothing that was shown is lost");
@@ -222,7 +277,12 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         let mut effects = Vec::with_capacity(batch.len());
         for command in batch {
-            let mut step = Step { transaction: &transaction, cameras: &mut self.cameras, secrets: &mut self.secrets };
+            let mut step = Step {
+                transaction: &transaction,
+                cameras: &mut self.cameras,
+                secrets: &mut self.secrets,
+                next_commit: &mut self.next_commit,
+            };
             effects.extend(step.apply(command)?);
         }
         transaction.commit()?;
@@ -232,10 +292,19 @@ impl Writer {
     fn take_effect(&mut self, effect: Effect) {
         // A receiver that has gone away no longer wants to know.
         match effect {
-            Effect::Revision(done, result) => drop(done.send(result)),
-            // After the commit: a crash in between must not bring the camera back without its password.
-            Effect::Deleted(camera, done) => drop(done.send(self.secrets.set(&camera, None))),
+            Effect::Catalog(done, result) => {
+                let result = result.map(|applied| {
+                    // After the commit: a crash in between must not bring a camera back without its password. What cannot
+                    // be forgotten now is at the next start.
+                    if let Err(error) = self.secrets.forget_all_but(&applied.settled) {
+                        error!(%error, "passwords that are no longer used are still in their file");
+                    }
+                    applied.revisions
+                });
+                drop(done.send(result));
+            }
             Effect::Told(done) => drop(done.send(())),
+            Effect::Pruned(done, pruned) => drop(done.send(pruned)),
             Effect::Refill(ledger, block) => ledger.refill(block),
             Effect::Settled(ledger, settled) => {
                 ledger.settle(&settled);
@@ -270,25 +339,27 @@ struct Step<'a> {
     transaction: &'a Transaction<'a>,
     cameras: &'a mut HashMap<CameraId, i64>,
     secrets: &'a mut SecretsFile,
+    next_commit: &'a mut CommitNo,
 }
 
 impl Step<'_> {
     fn apply(&mut self, command: Command) -> Result<Option<Effect>, JournalError> {
         Ok(match command {
-            Command::PutCamera { camera, spec, done } => {
-                // The password first: a camera without it would only lock itself out at the recorder.
-                let result = match self.secrets.set(&camera, spec.password.as_ref()) {
-                    Ok(()) => Ok(self.put_camera(&camera, &spec)?),
-                    Err(error) => Err(error),
-                };
-                Some(Effect::Revision(done, result))
+            Command::Catalog { change, done } => {
+                let applied = catalog::apply(self.transaction, self.cameras, self.secrets, &change)?;
+                Some(Effect::Catalog(done, applied))
             }
-            Command::DeleteCamera { camera, done } => {
-                self.transaction.execute(
-                    "UPDATE camera SET spec = NULL, revision = revision + 1 WHERE id = ?1",
-                    [camera.as_str()],
-                )?;
-                Some(Effect::Deleted(camera, done))
+            Command::Pause { camera, paused, done } => {
+                catalog::set_paused(self.transaction, &camera, paused)?;
+                Some(Effect::Told(done))
+            }
+            Command::LoginRefused(refusal) => {
+                catalog::login_refused(self.transaction, &refusal)?;
+                None
+            }
+            Command::LoginAccepted(login) => {
+                catalog::login_accepted(self.transaction, &login)?;
+                None
             }
             Command::Reserve { ledger } => {
                 let num = self.num(ledger.camera())?;
@@ -303,8 +374,17 @@ impl Step<'_> {
             Command::OpenSession { session, done } => {
                 let num = self.num(&session.camera)?;
                 self.transaction.execute(
-                    "INSERT INTO session (camera, session, first_seq, opened) VALUES (?1, ?2, ?3, ?4)",
-                    params![num, session.session, session.first_seq as i64, session.opened.0],
+                    "INSERT INTO session (camera, session, first_seq, opened, codec, width, height)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![
+                        num,
+                        session.session,
+                        session.first_seq as i64,
+                        session.opened.0,
+                        session.codec,
+                        session.size.0,
+                        session.size.1
+                    ],
                 )?;
                 self.transaction
                     .execute("UPDATE camera SET next_session = ?2 WHERE num = ?1", params![num, session.session + 1])?;
@@ -320,12 +400,15 @@ impl Step<'_> {
             }
             Command::Settle { ledger, settled } => {
                 let num = self.num(&settled.camera)?;
-                insert_outcome(self.transaction, num, &settled)?.then(|| Effect::Settled(ledger, settled))
+                insert_outcome(self.transaction, num, &settled, self.next_commit)?
+                    .then(|| Effect::Settled(ledger, settled))
             }
             Command::Watermark { camera, seq } => {
                 let num = self.num(&camera)?;
-                self.transaction
-                    .execute("UPDATE camera SET watermark = ?2 WHERE num = ?1", params![num, seq as i64])?;
+                self.transaction.execute(
+                    "UPDATE camera SET watermark = max(watermark, ?2) WHERE num = ?1",
+                    params![num, seq as i64],
+                )?;
                 None
             }
             Command::ReturnUnused { camera, next_seq } => {
@@ -336,22 +419,16 @@ impl Step<'_> {
                 )?;
                 None
             }
+            Command::Prune { ledger, before, done } => {
+                Some(Effect::Pruned(done, prune(self.transaction, ledger.camera(), ledger.watermark(), before)?))
+            }
             Command::Barrier { done } => Some(Effect::Told(done)),
+            Command::Hang(time) => {
+                std::thread::sleep(time);
+                None
+            }
             Command::Close => None,
         })
-    }
-
-    fn put_camera(&mut self, camera: &CameraId, spec: &CameraSpec) -> Result<u64, JournalError> {
-        let json = serde_json::to_string(spec).expect("a spec is plain data");
-        let (num, revision): (i64, i64) = self.transaction.query_row(
-            "INSERT INTO camera (id, spec, revision) VALUES (?1, ?2, 1)
-             ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, revision = revision + 1
-             RETURNING num, revision",
-            params![camera.as_str(), json],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        self.cameras.insert(camera.clone(), num);
-        Ok(revision as u64)
     }
 
     fn num(&mut self, camera: &CameraId) -> Result<i64, JournalError> {
@@ -368,16 +445,23 @@ impl Step<'_> {
     }
 }
 
-/// Writes an outcome and adds it to the camera's totals, unless the seq has one already.
-pub(super) fn insert_outcome(transaction: &Transaction<'_>, num: i64, settled: &Settled) -> Result<bool, JournalError> {
+/// Writes an outcome under the next commit number and adds it to the camera's totals, unless the seq has one already.
+pub(super) fn insert_outcome(
+    transaction: &Transaction<'_>,
+    num: i64,
+    settled: &Settled,
+    next_commit: &mut CommitNo,
+) -> Result<bool, JournalError> {
+    let commit = *next_commit as i64;
     let (first, last) = (settled.seqs.first as i64, settled.seqs.last as i64);
     let count = settled.seqs.len() as i64;
     let (inserted, stored, lost) = match &settled.outcome {
         Outcome::Stored(s) => {
             let mut statement = transaction.prepare_cached(
-                "INSERT OR IGNORE INTO frame
-                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT INTO frame
+                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height, commit_no)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                 ON CONFLICT (camera, seq) DO NOTHING",
             )?;
             let row = params![
                 num,
@@ -390,25 +474,37 @@ pub(super) fn insert_outcome(transaction: &Transaction<'_>, num: i64, settled: &
                 s.bytes as i64,
                 s.crc32c,
                 s.width,
-                s.height
+                s.height,
+                commit
             ];
             (statement.execute(row)?, count, 0)
         }
         Outcome::Lost { reason, maybe_stored } => {
             let mut statement = transaction.prepare_cached(
-                "INSERT OR IGNORE INTO frame (camera, seq, last, session, lost, maybe_stored)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO frame (camera, seq, last, session, lost, maybe_stored, stored_at, commit_no)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT (camera, seq) DO NOTHING",
             )?;
-            let row = params![num, first, last, settled.session, reason.as_str(), maybe_stored];
+            let now = UnixMicros::now().0;
+            let row = params![num, first, last, settled.session, reason.as_str(), maybe_stored, now, commit];
             (statement.execute(row)?, 0, count)
         }
     };
     if inserted == 0 {
         return Ok(false);
     }
+    *next_commit += 1;
     transaction
         .prepare_cached("UPDATE camera SET stored = stored + ?2, lost = lost + ?3 WHERE num = ?1")?
         .execute(params![num, stored, lost])?;
+    if let Outcome::Lost { reason, .. } = &settled.outcome {
+        transaction
+            .prepare_cached(
+                "INSERT INTO lost (camera, reason, frames) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (camera, reason) DO UPDATE SET frames = frames + excluded.frames",
+            )?
+            .execute(params![num, reason.as_str(), lost])?;
+    }
     Ok(true)
 }
 

@@ -5,11 +5,10 @@ use std::num::NonZeroU32;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
-use url::{Host, Url};
 
-/// The schemes a camera's URL may have.
-const SCHEMES: [&str; 1] = ["rtsp"];
-const MAX_URL_BYTES: usize = 2_048;
+use super::source::{SourceKind, SourceUrl, may_hold_credentials};
+
+const MAX_NAME_CHARS: usize = 200;
 const MAX_CREDENTIAL_BYTES: usize = 256;
 const MAX_FPS: f64 = 240.0;
 const MIN_FPS: f64 = 0.001;
@@ -27,6 +26,25 @@ pub enum Transport {
     Udp,
 }
 
+/// What is asked of a server's certificate. Without a word it is verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// Nothing: whoever sits in between can read and change what is sent, the password too.
+    Unverified,
+}
+
+/// How fast a file plays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pace {
+    /// As a camera would: by its presentation times.
+    #[default]
+    Realtime,
+    /// As fast as it can be read and stored; nothing is lost for want of speed.
+    Unpaced,
+}
+
 /// Which frames of the stream become objects.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,9 +59,11 @@ pub enum Sampling {
 }
 
 /// A camera as it is written in a request: any text, nothing checked but the shape. Unknown fields are refused.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCameraSpec {
+    #[serde(default)]
+    name: Option<String>,
     url: String,
     #[serde(default)]
     user: Option<String>,
@@ -51,7 +71,13 @@ pub struct RawCameraSpec {
     #[serde(default, deserialize_with = "present")]
     password: Option<Option<SecretString>>,
     #[serde(default)]
+    tls: Option<Tls>,
+    #[serde(default)]
     transport: Transport,
+    #[serde(default, rename = "loop")]
+    repeat: bool,
+    #[serde(default)]
+    pace: Pace,
     #[serde(default)]
     sampling: Sampling,
     #[serde(default)]
@@ -70,16 +96,29 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<S
 /// Its serialised form is what the catalog keeps and the API shows; the password is never part of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct CameraSpec {
+    /// What people call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Where the stream is, without credentials.
-    pub url: String,
+    #[serde(serialize_with = "as_text")]
+    pub url: SourceUrl,
     /// The user to authenticate as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The user's password.
     #[serde(skip)]
     pub password: Option<SecretString>,
+    /// What is asked of the server's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// How RTP packets travel.
     pub transport: Transport,
+    /// Whether a file begins again at its end.
+    #[serde(rename = "loop", skip_serializing_if = "is_default")]
+    pub repeat: bool,
+    /// How fast a file plays.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pace: Pace,
     /// Which frames are wanted.
     pub sampling: Sampling,
     /// JPEG quality, 1 to 100.
@@ -87,6 +126,40 @@ pub struct CameraSpec {
     /// Wider pictures are scaled down to this width, pixels, keeping their shape.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_width: Option<u32>,
+}
+
+fn as_text<S: serde::Serializer>(url: &SourceUrl, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(url.as_str())
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Who may change a camera.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManagedBy {
+    /// The file of cameras that the configuration names.
+    File,
+    /// Requests.
+    #[default]
+    Api,
+}
+
+impl ManagedBy {
+    /// The word for it in the catalog and in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Api => "api",
+        }
+    }
+
+    /// What the word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::File, Self::Api].into_iter().find(|managed_by| managed_by.as_str() == word)
+    }
 }
 
 /// What is wrong with one field of a request, and the way out.
@@ -102,9 +175,15 @@ pub struct FieldProblem {
 }
 
 impl FieldProblem {
-    fn new(field: &'static str, value: Option<&str>, detail: impl Into<String>) -> Self {
+    /// A problem with a field; the value is shown shortened and with everything odd in it escaped.
+    pub fn new(field: &'static str, value: Option<&str>, detail: impl Into<String>) -> Self {
         let value = value.map(|v| v.chars().take(120).flat_map(char::escape_debug).collect());
         Self { field: field.into(), value, detail: detail.into() }
+    }
+
+    /// The same problem, where the request holds more than one camera.
+    pub fn within(self, place: &str) -> Self {
+        Self { field: format!("{place}.{}", self.field).into(), ..self }
     }
 }
 
@@ -118,14 +197,26 @@ impl RawCameraSpec {
     /// All problems found, not only the first.
     pub fn validate(self, before: Option<&CameraSpec>) -> Result<CameraSpec, Vec<FieldProblem>> {
         let mut problems = Vec::new();
-        let parsed = check_url(&self.url).map_err(|problem| problems.push(problem)).ok();
+        let shown = Some(self.url.as_str()).filter(|text| !may_hold_credentials(text));
+        let parsed = SourceUrl::parse(&self.url);
+        let parsed = parsed.map_err(|detail| problems.push(FieldProblem::new("url", shown, detail))).ok();
+        if let Some(kind) = parsed.as_ref().map(SourceUrl::kind) {
+            self.check_kind(kind, &mut problems);
+        }
+        if let Some(name) = &self.name
+            && (name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(is_unprintable))
+        {
+            let detail = format!("must be 1 to {MAX_NAME_CHARS} printable characters");
+            problems.push(FieldProblem::new("name", Some(name), detail));
+        }
         if let Some(user) = &self.user {
             check_credential("user", user, Some(user), &mut problems);
         }
         let password = match self.password {
             Some(given) => given,
             None => before
-                .filter(|b| b.user == self.user && authority(&b.url) == authority(&self.url))
+                .filter(|b| b.user == self.user)
+                .filter(|b| parsed.as_ref().is_some_and(|url| same_server(url, &b.url)))
                 .and_then(|b| b.password.clone()),
         };
         if let Some(password) = &password {
@@ -154,10 +245,14 @@ impl RawCameraSpec {
         }
         match parsed {
             Some(url) if problems.is_empty() => Ok(CameraSpec {
+                name: self.name,
                 url,
                 user: self.user,
                 password,
+                tls: self.tls,
                 transport: self.transport,
+                repeat: self.repeat,
+                pace: self.pace,
                 sampling: self.sampling,
                 jpeg_quality,
                 max_width: self.max_width,
@@ -165,68 +260,85 @@ impl RawCameraSpec {
             _ => Err(problems),
         }
     }
+
+    /// The URL as it is written.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What people call the camera.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// With this password, as if it had been written.
+    pub fn with_password(self, password: Option<SecretString>) -> Self {
+        Self { password: Some(password), ..self }
+    }
+
+    /// Fields that this kind of source does not know would do nothing, and whoever wrote them means something by them.
+    fn check_kind(&self, kind: SourceKind, problems: &mut Vec<FieldProblem>) {
+        let mut wrong = |field: &'static str, detail: &str| problems.push(FieldProblem::new(field, None, detail));
+        match (kind, self.tls) {
+            (SourceKind::Rtsps, None) => wrong(
+                "tls",
+                "is missing: certificates of rtsps:// cameras cannot be verified yet; write \"unverified\" to accept any",
+            ),
+            (SourceKind::Rtsps | SourceKind::Https, _) | (_, None) => {}
+            (_, Some(_)) => wrong("tls", "has a meaning with rtsps:// and https:// only: leave it out"),
+        }
+        if !kind.is_network() && self.user.is_some() {
+            wrong("user", "has no meaning for a file or a device: leave it out");
+        }
+        if !kind.is_rtsp() && self.transport != Transport::default() {
+            wrong("transport", "has a meaning with rtsp:// only: leave it out");
+        }
+        if kind != SourceKind::File {
+            if self.repeat {
+                wrong("loop", "has a meaning with file:// only: leave it out");
+            }
+            if self.pace != Pace::default() {
+                wrong("pace", "has a meaning with file:// only: leave it out");
+            }
+        }
+    }
 }
 
 impl CameraSpec {
     /// Whether both ask for the same, password included.
     pub fn same_as(&self, other: &Self) -> bool {
-        fn bare(spec: &CameraSpec) -> Option<&str> {
-            spec.password.as_ref().map(ExposeSecret::expose_secret)
-        }
+        self.name == other.name && self.captures_as(other)
+    }
+
+    /// Whether a change from one to the other leaves a running capture as it is.
+    pub fn captures_as(&self, other: &Self) -> bool {
         self.url == other.url
-            && self.user == other.user
-            && bare(self) == bare(other)
+            && self.same_login(other)
+            && self.tls == other.tls
             && self.transport == other.transport
+            && self.repeat == other.repeat
+            && self.pace == other.pace
             && self.sampling == other.sampling
             && self.jpeg_quality == other.jpeg_quality
             && self.max_width == other.max_width
     }
+
+    /// Whether user and password are the same.
+    pub fn same_login(&self, other: &Self) -> bool {
+        fn bare(spec: &CameraSpec) -> Option<&str> {
+            spec.password.as_ref().map(ExposeSecret::expose_secret)
+        }
+        self.user == other.user && bare(self) == bare(other)
+    }
 }
 
-fn authority(url: &str) -> Option<(String, Option<u16>)> {
-    let url = Url::parse(url).ok()?;
-    Some((url.host_str()?.to_owned(), url.port()))
+fn same_server(a: &SourceUrl, b: &SourceUrl) -> bool {
+    (a.kind(), a.host(), a.port()) == (b.kind(), b.host(), b.port())
 }
 
-fn check_url(text: &str) -> Result<String, FieldProblem> {
-    let shown = Some(text).filter(|text| !may_hold_credentials(text));
-    let problem = |detail: String| Err(FieldProblem::new("url", shown, detail));
-    if text.contains('@') {
-        let detail =
-            "must not hold credentials: put them into `user` and `password`, and write an `@` elsewhere as %40";
-        return Err(FieldProblem::new("url", None, detail));
-    }
-    if text.len() > MAX_URL_BYTES {
-        return problem(format!("is longer than {MAX_URL_BYTES} bytes"));
-    }
-    if let Some(bad) = text
-        .chars()
-        .find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}'))
-    {
-        return problem(format!("holds the character `{}`: percent-encode it", bad.escape_debug()));
-    }
-    let Ok(url) = Url::parse(text) else {
-        return problem("is not a URL: write rtsp://host[:port]/path".to_owned());
-    };
-    if !SCHEMES.contains(&url.scheme()) {
-        return problem(format!("has the scheme `{}`: use {}", url.scheme(), SCHEMES.join(" or ")));
-    }
-    if url.host_str().is_none_or(|host| Host::parse(host).is_err()) {
-        return problem("names no valid host: write rtsp://host[:port]/path".to_owned());
-    }
-    if url.port() == Some(0) {
-        return problem("has port 0: leave the port out for 554, or name the camera's".to_owned());
-    }
-    Ok(url.into())
-}
-
-/// Whether a password may stand in a URL that cannot be used, so that no message may repeat it: before an `@`, before one
-/// that was percent-encoded, or where the port belongs.
-fn may_hold_credentials(url: &str) -> bool {
-    let rest = url.split_once("://").map(|(_, rest)| rest);
-    let authority = rest.unwrap_or(url).split(['/', '?', '#']).next().unwrap_or_default();
-    let port = authority.rsplit_once(':').filter(|_| rest.is_some() && !authority.starts_with('['));
-    url.contains('@') || authority.contains('%') || port.is_some_and(|(_, port)| port.contains(char::is_alphabetic))
+/// Control characters, and those that turn the direction of text: a name must look like what it is.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn check_credential(field: &'static str, value: &str, shown: Option<&str>, problems: &mut Vec<FieldProblem>) {
@@ -266,34 +378,40 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_with_its_field() {
-        let problems =
-            read(r#"{"url":"file:///etc/passwd","password":"x","sampling":{"fps":0},"jpeg_quality":0,"max_width":1}"#)
-                .unwrap_err();
+        let problems = read(r#"{"url":"exec:ls","password":"x","sampling":{"fps":0},"jpeg_quality":0,"max_width":1}"#)
+            .unwrap_err();
         let fields: Vec<_> = problems.iter().map(|p| p.field.as_ref()).collect();
         assert_eq!(fields, ["url", "user", "sampling.fps", "jpeg_quality", "max_width"]);
     }
 
     #[test]
-    fn hostile_urls_are_refused() {
-        for url in [
-            "exec:ls",
-            "concat:a|b",
-            "http://169.254.169.254/",
-            "rtsp:///nohost",
-            "rtsp://",
-            "rtsp:path",
-            "rtsp://h o/",
-            "rtsp://h/\u{202e}x",
-            "rtsp://h/\0",
-            "rtsp://h:0/",
-            "rtsp://[::1/",
-            "",
-            &format!("rtsp://h/{}", "x".repeat(3_000)),
+    fn fields_that_a_source_does_not_know_are_refused() {
+        for (json, fields) in [
+            (r#"{"url":"rtsps://h/a"}"#, vec!["tls"]),
+            (r#"{"url":"rtsp://h/a","tls":"unverified"}"#, vec!["tls"]),
+            (r#"{"url":"rtsp://h/a","loop":true,"pace":"unpaced"}"#, vec!["loop", "pace"]),
+            (r#"{"url":"http://h/a","transport":"udp"}"#, vec!["transport"]),
+            (r#"{"url":"file:///a.mp4","user":"u"}"#, vec!["user"]),
+            (r#"{"url":"rtsp://h/a","name":"a\u202eb"}"#, vec!["name"]),
         ] {
-            let body = serde_json::json!({ "url": url }).to_string();
-            let problems = read(&body).expect_err(url);
-            assert_eq!(problems[0].field, "url");
+            let problems = read(json).unwrap_err();
+            assert_eq!(problems.iter().map(|p| p.field.as_ref()).collect::<Vec<_>>(), fields, "{json}");
         }
+        for json in [
+            r#"{"url":"rtsps://h/a","tls":"unverified"}"#,
+            r#"{"url":"https://h/a"}"#,
+            r#"{"url":"file:///a.mp4","loop":true,"pace":"unpaced"}"#,
+        ] {
+            read(json).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_new_name_leaves_the_capture_as_it_is() {
+        let spec = read(r#"{"url":"rtsp://h/a"}"#).unwrap();
+        let named = read(r#"{"url":"rtsp://h/a","name":"Gate 3"}"#).unwrap();
+        assert!(!spec.same_as(&named) && spec.captures_as(&named));
+        assert!(!spec.captures_as(&read(r#"{"url":"rtsp://h/b"}"#).unwrap()));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use super::{CameraId, UnixMicros};
 /// A frame's place in its camera's order: 1, 2, 3 and so on, for as long as the camera id lives.
 pub type Seq = u64;
 
+/// An entry's place in the order of commits, over all cameras: 1, 2, 3 and so on, without holes.
+pub type CommitNo = u64;
+
 /// A camera's sessions, counted from 1.
 pub type SessionNo = u32;
 

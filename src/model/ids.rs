@@ -22,6 +22,29 @@ impl CameraId {
     }
 }
 
+impl CameraId {
+    /// Ids for a camera of this name, the nearest first: `Gate 3` is `gate-3`, then `gate-3-2`, `gate-3-3` and so on.
+    pub fn from_name(name: &str) -> impl Iterator<Item = Self> {
+        let mut id = String::new();
+        for c in name.chars().flat_map(char::to_lowercase) {
+            match c {
+                'a'..='z' | '0'..='9' => id.push(c),
+                '_' if !id.is_empty() => id.push(c),
+                _ if id.is_empty() || id.ends_with('-') => {}
+                _ => id.push('-'),
+            }
+        }
+        // Room for a number.
+        id.truncate(56);
+        let id = id.trim_end_matches('-');
+        let id = if id.is_empty() { "camera".to_owned() } else { id.to_owned() };
+        (1..).map(move |n: u32| {
+            let numbered = if n == 1 { id.clone() } else { format!("{id}-{n}") };
+            numbered.parse().expect("it holds nothing else")
+        })
+    }
+}
+
 impl FromStr for CameraId {
     type Err = InvalidCameraId;
 
@@ -99,6 +122,16 @@ mod tests {
         }
         let message = "a\0".parse::<CameraId>().unwrap_err().to_string();
         assert!(message.starts_with("`a\\0` is not a camera id"), "{message}");
+    }
+
+    #[test]
+    fn names_make_ids() {
+        let ids = |name: &str| CameraId::from_name(name).take(2).map(|id| id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids("Gate 3"), ["gate-3", "gate-3-2"]);
+        assert_eq!(ids("  \u{c4}u\u{df}en/Tor (S\u{fc}d)! "), ["u-en-tor-s-d", "u-en-tor-s-d-2"]);
+        assert_eq!(ids("\u{95e8}"), ["camera", "camera-2"]);
+        assert_eq!(ids(&"x".repeat(100))[1], format!("{}-2", "x".repeat(56)));
+        assert_eq!(ids("__a")[0], "a");
     }
 
     #[test]

@@ -2,16 +2,22 @@
 
 mod camera;
 mod clock;
+mod cursor;
 mod frame;
 mod ids;
 mod key;
+mod login;
 mod sampler;
+mod source;
 mod timestamp;
 
-pub use camera::{CameraSpec, FieldProblem, RawCameraSpec, Sampling, Transport};
+pub use camera::{CameraSpec, FieldProblem, ManagedBy, Pace, RawCameraSpec, Sampling, Tls, Transport};
 pub use clock::{ClockAnchor, MAX_CLOCK_DRIFT_MICROS};
-pub use frame::{Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
+pub use cursor::{Cursor, InvalidCursor};
+pub use frame::{CommitNo, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
 pub use ids::{CameraId, InvalidCameraId, Origin};
 pub use key::KeyTemplate;
+pub use login::{FORGET_REFUSAL_AFTER, Login, Refusal, fingerprint};
 pub use sampler::Sampler;
+pub use source::{SourceKind, SourceUrl};
 pub use timestamp::UnixMicros;

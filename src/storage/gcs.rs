@@ -1,14 +1,16 @@
 //! Google Cloud Storage: the only user of its crate.
 
+mod credentials;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use google_cloud_auth::credentials::{self, Credentials as GoogleCredentials};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::client::Storage;
 
+use self::credentials::Renewable;
 use super::{Bucket, BucketError, BucketErrorKind, Created, ObjectInfo};
 use crate::config::Credentials;
 
@@ -18,10 +20,11 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// A bucket of Cloud Storage, or of an emulator that speaks its JSON API.
 ///
 /// The crate is asked for one attempt at a time: it sets no deadline on an attempt and its throttler never forgets an
-/// outage, so deadlines and retries are ours.
+/// outage, so deadlines and retries are ours. So is the recovery from tokens that are refused before their time.
 #[derive(Debug)]
 pub struct GcsBucket {
     storage: Storage,
+    credentials: Renewable,
     /// `projects/_/buckets/NAME`, the name the crate's API wants.
     resource: String,
     bucket: String,
@@ -41,69 +44,83 @@ impl GcsBucket {
         endpoint: Option<&str>,
         credentials: &Credentials,
     ) -> Result<Self, BucketError> {
-        let auth = |what: String| BucketError {
-            kind: BucketErrorKind::Auth,
-            maybe_stored: false,
-            retry_after: None,
-            message: format!("gs://{bucket}: {what}"),
-        };
-        let credentials = match credentials {
-            Credentials::Anonymous => credentials::anonymous::Builder::new().build(),
-            Credentials::Default => credentials::Builder::default().build().map_err(|error| {
-                auth(format!("no application default credentials: {error}: set `storage.credentials`"))
-            })?,
-            Credentials::KeyFile(path) => read_key(path).map_err(|why| {
-                auth(format!("cannot use key file {}: {why}: check `storage.key_file`", path.display()))
-            })?,
-        };
-        let mut builder = Storage::builder().with_credentials(credentials).with_retry_policy(NeverRetry);
+        let label = format!("gs://{bucket}");
+        let credentials = Renewable::new(credentials, &label).map_err(|why| unauthorized(&label, &why))?;
+        let mut builder = Storage::builder().with_credentials(credentials.clone()).with_retry_policy(NeverRetry);
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }
-        let storage = builder.build().await.map_err(|error| auth(format!("cannot make a client: {error}")))?;
+        let storage =
+            builder.build().await.map_err(|error| unauthorized(&label, &format!("cannot make a client: {error}")))?;
         Ok(Self {
             storage,
+            credentials,
             resource: format!("projects/_/buckets/{bucket}"),
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
-            label: format!("gs://{bucket}"),
+            label,
         })
     }
 
     fn name(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
-}
 
-/// Neither error's text is shown in full where it could repeat what the file holds.
-fn read_key(path: &std::path::Path) -> Result<GoogleCredentials, String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
-    let json: serde_json::Value = serde_json::from_slice(&text).map_err(|_| "it is not JSON".to_owned())?;
-    credentials::service_account::Builder::new(json).build().map_err(|_| "it is not a service account's key".to_owned())
+    /// Makes an attempt, and a second one at once where the first was refused for its token and there are new credentials
+    /// now. At once, because nothing is wrong with the frame or the line: parked like after a failure, every frame that is
+    /// in the air when a token ends would be seconds late.
+    async fn attempt<T, F>(&self, attempt: impl Fn() -> F + Send + Sync) -> Result<Result<T, GaxError>, BucketError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, GaxError>> + Send,
+    {
+        let mut used = self.credentials.number();
+        let mut result = attempt().await;
+        if result.as_ref().is_err_and(is_about_credentials) {
+            if !self.credentials.renew(used).map_err(|why| unauthorized(&self.label, &why))? {
+                return Ok(result);
+            }
+            used = self.credentials.number();
+            result = attempt().await;
+        }
+        // Any answer of the store's own tells that it knew us.
+        let known = match &result {
+            Ok(_) => true,
+            Err(error) => error.http_status_code().is_some_and(|status| status != 401 && status < 500),
+        };
+        if known {
+            self.credentials.accepted(used);
+        }
+        Ok(result)
+    }
+
+    fn error(&self, error: &GaxError) -> BucketError {
+        map_error(&self.label, self.credentials.remedy(), error)
+    }
 }
 
 #[async_trait]
 impl Bucket for GcsBucket {
     async fn create(&self, key: &str, content: Bytes, crc32c: u32) -> Result<Created, BucketError> {
-        let put = self
-            .storage
-            .write_object(&self.resource, self.name(key), content)
-            .set_if_generation_match(0_i64)
-            .set_content_type("image/jpeg")
-            .with_known_crc32c(crc32c)
-            .send_buffered()
-            .await;
-        match put {
+        let put = || {
+            self.storage
+                .write_object(&self.resource, self.name(key), content.clone())
+                .set_if_generation_match(0_i64)
+                .set_content_type("image/jpeg")
+                .with_known_crc32c(crc32c)
+                .send_buffered()
+        };
+        match self.attempt(put).await? {
             Ok(_) => Ok(Created::New),
             Err(error) if error.http_status_code() == Some(412) => Ok(Created::Exists),
-            Err(error) => Err(map_error(&self.label, &error)),
+            Err(error) => Err(self.error(&error)),
         }
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
         // The crate's JSON client has no call for metadata alone; the answer's headers hold them, and its body is left.
-        let opened = self.storage.read_object(&self.resource, self.name(key)).send().await;
-        match opened {
+        let open = || self.storage.read_object(&self.resource, self.name(key)).send();
+        match self.attempt(open).await? {
             Ok(response) => {
                 let object = response.object();
                 let crc32c = object.checksums.as_ref().and_then(|checksums| checksums.crc32c);
@@ -119,7 +136,7 @@ impl Bucket for GcsBucket {
                 }
             }
             Err(error) if error.http_status_code() == Some(404) => Ok(None),
-            Err(error) => Err(map_error(&self.label, &error)),
+            Err(error) => Err(self.error(&error)),
         }
     }
 
@@ -132,19 +149,33 @@ impl Bucket for GcsBucket {
     }
 }
 
+/// Whether an attempt failed for want of a token that the server takes. Nothing is stored then.
+fn is_about_credentials(error: &GaxError) -> bool {
+    error.http_status_code() == Some(401) || error.is_authentication()
+}
+
+fn unauthorized(label: &str, what: &str) -> BucketError {
+    BucketError {
+        kind: BucketErrorKind::Auth,
+        maybe_stored: false,
+        retry_after: None,
+        message: format!("{label}: {what}"),
+    }
+}
+
 /// Maps the crate's errors to ours. The retryable statuses are those of Cloud Storage's retry strategy.
-fn map_error(label: &str, error: &GaxError) -> BucketError {
+fn map_error(label: &str, remedy: &str, error: &GaxError) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
     let status = error.http_status_code();
     let (kind, way_out) = match status {
-        Some(401) => (Auth, ": check `storage.credentials`"),
-        Some(403) => (Auth, ": grant the account storage.objects.create on the bucket"),
-        Some(404) => (NotFound, ": there is no such bucket: check `storage.url`"),
+        Some(401) => (Auth, remedy),
+        Some(403) => (Auth, "grant the account storage.objects.create on the bucket"),
+        Some(404) => (NotFound, "there is no such bucket: check `storage.url`"),
         Some(429) => (Throttled, ""),
         // 400 is what a wrong checksum is answered with: the bytes were damaged on the way and can be sent again.
         Some(400 | 408 | 500..=599) => (Transient, ""),
         Some(_) => (Permanent, ""),
-        None if error.is_authentication() => (Auth, ": check `storage.credentials`"),
+        None if error.is_authentication() => (Auth, remedy),
         None => (Transient, ""),
     };
     // A status is the server's word that it stored nothing, save 5xx, after which Cloud Storage promises nothing.
@@ -156,8 +187,10 @@ fn map_error(label: &str, error: &GaxError) -> BucketError {
         .map(|seconds: u64| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     let cause = match status {
         Some(status) => format!("the server answered {status}"),
+        None if error.is_authentication() => format!("no access token: {}", deepest(error)),
         None => deepest(error),
     };
+    let way_out = if way_out.is_empty() { String::new() } else { format!(": {way_out}") };
     BucketError { kind, maybe_stored: !refused, retry_after, message: format!("{label}: {cause}{way_out}") }
 }
 

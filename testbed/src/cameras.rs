@@ -1,41 +1,49 @@
-//! RTSP cameras on 127.0.0.1: GStreamer's RTSP server in a process of its own, playing clips with marks.
+//! Cameras on 127.0.0.1 that play clips with marks. [`CameraServer`] is GStreamer's RTSP server in a process of its own,
+//! [`HttpCameraServer`] sends JPEGs over HTTP.
 //!
-//! The server is the child `cameras.py`. It gets its configuration, passwords included, on standard input, and it
+//! The RTSP server is the child `cameras.py`. It gets its configuration, passwords included, on standard input, and it
 //! leaves when that closes, so that it does not outlive this process however this one ends. It has its own process
 //! group: Ctrl-C reaches only us, and a frozen server whose parent dies is woken and hung up by the kernel instead of
 //! lying there stopped for ever.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, ExitStatus};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::signals;
 
 mod command;
+mod http;
+mod process;
 mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use command::{Args, run};
-pub use spec::CameraSpec;
+pub use http::{HttpCameraServer, HttpCounts};
+pub use spec::{CameraSpec, Challenge};
 
-/// Debian's Python: GStreamer's bindings are packages of that one.
-const PYTHON: &str = "/usr/bin/python3";
+use self::process::{Launched, Mount, Orders, launch};
 
-/// How long the server may take from its start until it listens. It reads all clips before; a busy machine may need a
-/// while.
-const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long SIGSTOP may take to reach all threads of the server.
 const FROZEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Requests that came with a login, since the server's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Logins {
+    /// Those that were let in: several for each client, which repeats its login with every request.
+    pub accepted: u64,
+    /// Those that were not: each is what a recorder counts before it locks an address out.
+    pub refused: u64,
+}
 
 /// A running RTSP server. Dropping it kills the server and waits for its end.
 #[derive(Debug)]
@@ -46,7 +54,7 @@ pub struct CameraServer {
     child: Child,
     /// False once the child has been waited for: its process id may be somebody else's then.
     ours: bool,
-    /// Gets its word when the server's standard output closes, which is when it ends.
+    orders: Mutex<Orders>,
     ended: Option<tokio::sync::oneshot::Receiver<()>>,
 }
 
@@ -54,10 +62,18 @@ impl CameraServer {
     /// Makes the clips that are missing in `cache_dir`, starts the server on `port` of 127.0.0.1 (0: any free one) and
     /// returns when it accepts connections. Blocks: 10 s and more for new clips, well under a second otherwise.
     pub fn start(specs: &[CameraSpec], port: u16, cache_dir: impl AsRef<Path>) -> anyhow::Result<Self> {
-        spec::validate(specs)?;
+        validate(specs)?;
         let cache_dir = cache_dir.as_ref();
-        let (child, port, ended) = launch(specs, port, cache_dir)?;
-        Ok(Self { specs: specs.to_vec(), cache_dir: cache_dir.to_owned(), port, child, ours: true, ended: Some(ended) })
+        let Launched { child, port, orders, ended } = launch(specs, port, cache_dir)?;
+        Ok(Self {
+            specs: specs.to_vec(),
+            cache_dir: cache_dir.to_owned(),
+            port,
+            child,
+            ours: true,
+            orders: Mutex::new(orders),
+            ended: Some(ended),
+        })
     }
 
     /// The cameras it was started with.
@@ -79,12 +95,71 @@ impl CameraServer {
     /// # Panics
     /// If there is no camera of that name.
     pub fn request(&self, spec: &CameraSpec) -> Value {
-        let mut body = json!({ "url": self.url(&spec.name) });
-        if let Some((user, password)) = &spec.login {
-            body["user"] = json!(user);
-            body["password"] = json!(password);
-        }
-        body
+        spec.request(self.url(&spec.name))
+    }
+
+    /// The logins it has seen, of all cameras.
+    pub fn logins(&self) -> anyhow::Result<Logins> {
+        self.order(json!({ "do": "logins" }))
+    }
+
+    /// How many requests came with a login and were refused, of all cameras.
+    pub fn refused_logins(&self) -> anyhow::Result<u64> {
+        Ok(self.logins()?.refused)
+    }
+
+    /// Lets the streams fall silent that clients have of a camera; returns how many. Nothing else ends: the connections
+    /// stay, keep-alives are answered, RTCP reports come. A client that connects anew gets a stream.
+    pub fn silence(&self, name: &str) -> anyhow::Result<usize> {
+        let Streams { streams } = self.order(json!({ "do": "silence", "name": name }))?;
+        Ok(streams)
+    }
+
+    /// Ends the streams that clients have of a camera in good order, with everything sent before; returns the counter of the
+    /// last picture of each. A client that connects anew gets a stream.
+    pub fn end(&self, name: &str) -> anyhow::Result<Vec<Option<u32>>> {
+        let Ended { last } = self.order(json!({ "do": "end", "name": name }))?;
+        Ok(last)
+    }
+
+    /// Makes the camera of that name another one: other size, other codec, other rate; its name and its login stay. Clients'
+    /// streams [`end`](Self::end); they find the new one when they connect anew. Blocks while a new clip is made.
+    pub fn replace(&mut self, spec: CameraSpec) -> anyhow::Result<Vec<Option<u32>>> {
+        let index = self.index(&spec)?;
+        let mount = Mount::new(&spec, &self.cache_dir)?;
+        let Ended { last } = self.order(json!({ "do": "show", "name": spec.name, "mount": mount }))?;
+        self.specs[index] = spec;
+        Ok(last)
+    }
+
+    /// Gives the camera of that name pictures of another size in the midst of its streams, which go on; returns how many.
+    /// Blocks while a new clip is made.
+    pub fn resize(&mut self, name: &str, width: u32, height: u32) -> anyhow::Result<usize> {
+        let spec = self.specs.iter().find(|spec| spec.name == name).with_context(|| format!("no camera `{name}`"))?;
+        let spec = spec.clone().size(width, height);
+        let index = self.index(&spec)?;
+        let mount = Mount::new(&spec, &self.cache_dir)?;
+        let Streams { streams } = self.order(json!({ "do": "change", "name": name, "mount": mount }))?;
+        self.specs[index] = spec;
+        Ok(streams)
+    }
+
+    /// The place of the camera that this one can stand for.
+    fn index(&self, spec: &CameraSpec) -> anyhow::Result<usize> {
+        let name = &spec.name;
+        let index =
+            self.specs.iter().position(|old| old.name == *name).with_context(|| format!("no camera `{name}`"))?;
+        ensure!(self.specs[index].login == spec.login, "the login of camera `{name}` cannot be changed");
+        let mut specs = self.specs.clone();
+        specs[index] = spec.clone();
+        validate(&specs)?;
+        Ok(index)
+    }
+
+    fn order<T: DeserializeOwned>(&self, order: Value) -> anyhow::Result<T> {
+        let what = format!("cannot order the camera server to {}", order["do"]);
+        // A panic in the midst of an order leaves at most an answer behind that nobody waits for.
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).give(order).context(what)
     }
 
     /// The TCP port it listens on; stays the same over [`restart`](Self::restart).
@@ -124,8 +199,8 @@ impl CameraServer {
     /// Kills the server if it still runs and starts it again on the same port.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.kill();
-        let (child, _, ended) = launch(&self.specs, self.port, &self.cache_dir)?;
-        (self.child, self.ours, self.ended) = (child, true, Some(ended));
+        let Launched { child, orders, ended, .. } = launch(&self.specs, self.port, &self.cache_dir)?;
+        (self.child, self.ours, self.orders, self.ended) = (child, true, Mutex::new(orders), Some(ended));
         Ok(())
     }
 
@@ -157,102 +232,24 @@ pub fn default_cache_dir() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/clips"))
 }
 
-/// What the server reads on its standard input.
-#[derive(Serialize)]
-struct Config<'a> {
-    port: u16,
-    cameras: Vec<Mount<'a>>,
-}
-
-#[derive(Serialize)]
-struct Mount<'a> {
-    name: &'a str,
-    clip: PathBuf,
-    frames: u16,
-    width: u32,
-    height: u32,
-    fps: u32,
-    gop: u32,
-    user: Option<&'a str>,
-    password: Option<&'a str>,
-}
-
-impl<'a> Mount<'a> {
-    fn new(spec: &'a CameraSpec, cache_dir: &Path) -> anyhow::Result<Self> {
-        let CameraSpec { name, width, height, fps, gop, .. } = spec;
-        let clip = spec.clip();
-        let path = clip.cached(cache_dir).with_context(|| format!("camera `{name}`"))?;
-        let (user, password) = spec.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str())).unzip();
-        Ok(Self {
-            name,
-            clip: path,
-            frames: clip.frames()?,
-            width: *width,
-            height: *height,
-            fps: *fps,
-            gop: *gop,
-            user,
-            password,
-        })
-    }
-}
-
-/// What the server says when it listens.
 #[derive(Deserialize)]
-struct Ready {
-    port: u16,
+struct Streams {
+    streams: usize,
 }
 
-type Launched = (Child, u16, tokio::sync::oneshot::Receiver<()>);
+#[derive(Deserialize)]
+struct Ended {
+    last: Vec<Option<u32>>,
+}
 
-fn launch(specs: &[CameraSpec], port: u16, cache_dir: &Path) -> anyhow::Result<Launched> {
-    let cameras = specs.iter().map(|spec| Mount::new(spec, cache_dir)).collect::<anyhow::Result<_>>()?;
-    let mut config =
-        serde_json::to_vec(&Config { port, cameras }).context("cannot write the camera server's configuration")?;
-    config.push(b'\n');
-
-    let mut child = Command::new(PYTHON)
-        .args(["-I", "-c", include_str!("cameras.py")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start {PYTHON}: is it installed (Debian: python3)?"))?;
-    let ready = hand_over(&mut child, &config);
-    match ready {
-        Ok((port, ended)) => Ok((child, port, ended)),
-        Err(error) => {
-            let _ = child.kill();
-            let status = child.wait().context("cannot wait for the camera server")?;
-            Err(error.context(format!("camera server did not start ({status}); its own message is on standard error")))
-        }
+/// Finds what would make an RTSP server of these cameras impossible or ambiguous.
+fn validate(specs: &[CameraSpec]) -> anyhow::Result<()> {
+    spec::validate(specs)?;
+    for CameraSpec { name, login, challenge, .. } in specs {
+        ensure!(
+            login.is_none() || *challenge == Challenge::Digest,
+            "camera `{name}` asks for a basic login, which only HTTP cameras do here"
+        );
     }
-}
-
-/// Sends the configuration and waits for the word that the server listens.
-fn hand_over(child: &mut Child, config: &[u8]) -> anyhow::Result<(u16, tokio::sync::oneshot::Receiver<()>)> {
-    // Kept in the child afterwards: closing it is what ends the server.
-    let stdin = child.stdin.as_mut().expect("standard input is piped");
-    stdin.write_all(config).context("cannot send the configuration")?;
-    let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-    let (say_ready, ready) = mpsc::channel();
-    let (say_ended, ended) = tokio::sync::oneshot::channel();
-    // Ends with the server, which holds the other end of the pipe.
-    thread::spawn(move || {
-        for line in lines.by_ref().map_while(Result::ok) {
-            let _ = say_ready.send(line);
-        }
-        let _ = say_ended.send(());
-    });
-    let line = ready.recv_timeout(READY_WITHIN).map_err(|error| match error {
-        mpsc::RecvTimeoutError::Timeout => anyhow::anyhow!("no word from it within {READY_WITHIN:?}"),
-        mpsc::RecvTimeoutError::Disconnected => {
-            anyhow::anyhow!(
-                "it ended at once: is the port taken, or one of Debian's python3-gi, gir1.2-gst-rtsp-server-1.0 and \
-                 gstreamer1.0-plugins-good missing?"
-            )
-        }
-    })?;
-    let ready: Ready = serde_json::from_str(&line).with_context(|| format!("unexpected word `{line}`"))?;
-    Ok((ready.port, ended))
+    Ok(())
 }

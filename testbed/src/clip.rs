@@ -1,20 +1,27 @@
-//! H.264 clips with a mark in every picture, made once and kept as files.
+//! Clips with a mark in every picture, made once and kept as files.
 //!
-//! A clip is an Annex-B stream with access-unit delimiters, one GOP after the other of exactly the same length, without
-//! B frames, parameter sets before each key frame: what a player needs to start at any GOP and to go round without a
-//! seam.
+//! A clip of H.264 or H.265 is an Annex-B stream with access-unit delimiters, one GOP after the other of exactly the same
+//! length, without B frames, parameter sets before each key frame: what a player needs to start at any GOP and to go round
+//! without a seam. One of JPEGs is just those, one after the other.
 
 use std::fs;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::mark::{MIN_SIZE, Mark};
 
+mod codec;
+
+pub use codec::Codec;
+pub(crate) use codec::jpegs;
+
 /// Part of every file name: raise it when the mark, the background or the encoding changes.
 const FORMAT_VERSION: u32 = 1;
+
+const NO_FFMPEG: &str = "cannot start ffmpeg: is it installed (Debian: ffmpeg)?";
 
 /// Seconds a clip lasts at least if nobody says otherwise; outages shorter than that are unambiguous.
 pub const DEFAULT_SECONDS: u32 = 64;
@@ -30,8 +37,10 @@ pub struct ClipSpec {
     pub height: u32,
     /// Frames per second.
     pub fps: u32,
-    /// Frames from one key frame to the next.
+    /// Frames from one key frame to the next; 1 with JPEGs.
     pub gop: u32,
+    /// Its compression.
+    pub codec: Codec,
     /// Least length in seconds; the clip is rounded up to whole GOPs.
     pub seconds: u32,
 }
@@ -41,7 +50,7 @@ impl ClipSpec {
     ///
     /// Fails when one of the parameters makes no clip; the message names it.
     pub fn frames(&self) -> anyhow::Result<u16> {
-        let Self { width, height, fps, gop, seconds, .. } = *self;
+        let Self { width, height, fps, gop, codec, seconds, .. } = *self;
         ensure!(width % 2 == 0 && height % 2 == 0, "picture size {width}x{height} must be even in both directions");
         let (least_width, least_height) = MIN_SIZE;
         ensure!(
@@ -52,31 +61,42 @@ impl ClipSpec {
             fps > 0 && gop > 0 && seconds > 0,
             "fps ({fps}), gop ({gop}) and seconds ({seconds}) must be at least 1"
         );
+        codec.validate(width, height, gop)?;
         let frames = (u64::from(fps) * u64::from(seconds)).next_multiple_of(u64::from(gop));
         u16::try_from(frames).ok().with_context(|| {
             format!("a clip of {frames} frames is too long: at most {}, lower seconds, fps or gop", u16::MAX)
         })
     }
 
-    /// The clip's path in `cache_dir`, made now if it is not there yet.
+    /// The path in `cache_dir` of the clip as a bare stream, made now if it is not there yet.
     ///
-    /// Takes some 10 s the first time for a minute of 1080p. Needs `ffmpeg` with libx264. Several processes may ask for
-    /// the same clip at once: each writes its own file, and the last rename wins.
+    /// Takes some 10 s the first time for a minute of 1080p H.264, H.265 thrice as long. Needs `ffmpeg` with libx264 and
+    /// libx265. Several processes may ask for the same clip at once: each writes its own file, and the last rename wins.
     pub fn cached(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
         let (frames, path) = (self.frames()?, self.path(cache_dir)?);
-        if path.exists() {
-            return Ok(path);
-        }
-        fs::create_dir_all(cache_dir)
-            .with_context(|| format!("cannot make the clip directory {}", cache_dir.display()))?;
-        let unfinished = path.with_extension(format!("{}-{:08x}.part", std::process::id(), fastrand::u32(..)));
-        let made = self.encode(frames, &unfinished).and_then(|()| check(&unfinished, frames, self.gop));
-        if let Err(error) = made {
-            // Best effort: the error is what matters, and a stray part file is never taken for a clip.
-            let _ = fs::remove_file(&unfinished);
-            return Err(error.context(format!("cannot make the clip {}", path.display())));
-        }
-        fs::rename(&unfinished, &path).with_context(|| format!("cannot rename {} into place", unfinished.display()))?;
+        into_place(&path, |unfinished| {
+            self.encode(frames, unfinished)?;
+            check(unfinished, frames, self.gop, self.codec)
+        })?;
+        Ok(path)
+    }
+
+    /// The path in `cache_dir` of the clip as an MP4 file with time stamps, made now if it is not there yet.
+    ///
+    /// Ten minutes of H.264, 25 frames per second at 320x240, take some 5 s the first time.
+    pub fn mp4(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
+        let stream = self.cached(cache_dir)?;
+        let path = stream.with_extension(format!("{}.mp4", self.codec));
+        into_place(&path, |unfinished| {
+            let mut command = Command::new("ffmpeg");
+            command
+                .args(["-v", "error", "-nostdin", "-y", "-f", self.codec.format(), "-framerate", &self.fps.to_string()])
+                .arg("-i")
+                .arg(&stream)
+                .args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4"])
+                .arg(unfinished);
+            succeeded(command.output().context(NO_FFMPEG)?)
+        })?;
         Ok(path)
     }
 
@@ -87,25 +107,23 @@ impl ClipSpec {
 
     fn path(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
         let frames = self.frames()?;
-        let Self { camera, width, height, fps, gop, .. } = self;
-        let name = format!("v{FORMAT_VERSION}-n{camera}-{width}x{height}-{fps}fps-gop{gop}-{frames}frames.h264");
+        let Self { camera, width, height, fps, gop, codec, .. } = self;
+        let name = format!("v{FORMAT_VERSION}-n{camera}-{width}x{height}-{fps}fps-gop{gop}-{frames}frames.{codec}");
         Ok(cache_dir.join(name))
     }
 
     fn encode(&self, frames: u16, path: &Path) -> anyhow::Result<()> {
-        let Self { width, height, fps, gop, .. } = self;
+        let Self { width, height, fps, gop, codec, .. } = self;
         let mut ffmpeg = Command::new("ffmpeg")
-            .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "yuv420p"])
+            .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", codec.pixels()])
             .args(["-s", &format!("{width}x{height}"), "-r", &fps.to_string(), "-i", "pipe:0"])
-            // sliced-threads=0: one slice per picture, as cameras send it, and faster than what zerolatency asks for.
-            .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-crf", "25", "-x264-params"])
-            .arg(format!("keyint={gop}:min-keyint={gop}:scenecut=0:bframes=0:aud=1:repeat-headers=1:sliced-threads=0"))
-            .args(["-f", "h264"])
+            .args(codec.encoder(*gop))
+            .args(["-f", codec.format()])
             .arg(path)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot start ffmpeg: is it installed (Debian: ffmpeg)?")?;
+            .context(NO_FFMPEG)?;
         let mut input = BufWriter::with_capacity(1 << 20, ffmpeg.stdin.take().expect("standard input is piped"));
         let mut painter = Painter::new(self);
         let drawn = (0..frames).try_for_each(|index| {
@@ -113,34 +131,36 @@ impl ClipSpec {
         });
         let drawn = drawn.and_then(|()| input.flush());
         drop(input);
-        let output = ffmpeg.wait_with_output().context("cannot wait for ffmpeg")?;
-        ensure!(
-            output.status.success(),
-            "ffmpeg failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        succeeded(ffmpeg.wait_with_output().context("cannot wait for ffmpeg")?)?;
         drawn.context("cannot send pictures to ffmpeg")
     }
 }
 
-/// Makes sure that the encoder kept to the promise: so many access units, a key frame at each GOP's start and nowhere
-/// else.
-fn check(path: &Path, frames: u16, gop: u32) -> anyhow::Result<()> {
-    let mut stream = Vec::new();
-    fs::File::open(path)?.read_to_end(&mut stream)?;
-    const DELIMITER: u8 = 9;
-    const KEY_SLICE: u8 = 5;
-    let mut keys = Vec::new();
-    for start in after_start_codes(&stream) {
-        match stream.get(start).map(|header| header & 0x1f) {
-            Some(DELIMITER) => keys.push(false),
-            Some(KEY_SLICE) => {
-                *keys.last_mut().context("a picture comes before the first access-unit delimiter")? = true
-            }
-            _ => {}
-        }
+/// Has a file made under another name and renames it, unless it is there already.
+fn into_place(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
     }
+    let dir = path.parent().context("a clip lies in a directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the clip directory {}", dir.display()))?;
+    let unfinished = path.with_extension(format!("{}-{:08x}.part", std::process::id(), fastrand::u32(..)));
+    if let Err(error) = make(&unfinished) {
+        // Best effort: the error is what matters, and a stray part file is never taken for a clip.
+        let _ = fs::remove_file(&unfinished);
+        return Err(error.context(format!("cannot make the clip {}", path.display())));
+    }
+    fs::rename(&unfinished, path).with_context(|| format!("cannot rename {} into place", unfinished.display()))
+}
+
+fn succeeded(ffmpeg: Output) -> anyhow::Result<()> {
+    let Output { status, stderr, .. } = ffmpeg;
+    ensure!(status.success(), "ffmpeg failed ({status}): {}", String::from_utf8_lossy(&stderr).trim());
+    Ok(())
+}
+
+/// Makes sure that the encoder kept to the promise: so many pictures, a key frame at each GOP's start and nowhere else.
+fn check(path: &Path, frames: u16, gop: u32, codec: Codec) -> anyhow::Result<()> {
+    let keys = codec.pictures(&fs::read(path)?)?;
     if keys.len() != usize::from(frames) {
         bail!("the encoder made {} access units of {frames} pictures", keys.len());
     }
@@ -150,11 +170,6 @@ fn check(path: &Path, frames: u16, gop: u32) -> anyhow::Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// Offsets of the first byte behind each start code.
-fn after_start_codes(stream: &[u8]) -> impl Iterator<Item = usize> {
-    stream.windows(3).enumerate().filter(|(_, window)| *window == [0, 0, 1]).map(|(offset, _)| offset + 3)
 }
 
 /// Draws the pictures of one clip: a scrolling background and the mark on it.
@@ -227,7 +242,8 @@ fn background(width: usize, height: usize, octaves: &[(usize, i32)], random: &mu
 mod tests {
     use super::*;
 
-    const SPEC: ClipSpec = ClipSpec { camera: 1, width: 320, height: 240, fps: 10, gop: 15, seconds: 4 };
+    const SPEC: ClipSpec =
+        ClipSpec { camera: 1, width: 320, height: 240, fps: 10, gop: 15, codec: Codec::H264, seconds: 4 };
 
     #[test]
     fn a_clip_is_whole_gops_and_fits_its_mark() {
@@ -238,6 +254,9 @@ mod tests {
             (ClipSpec { height: 100, ..SPEC }, "too small"),
             (ClipSpec { fps: 0, ..SPEC }, "fps (0)"),
             (ClipSpec { seconds: 6554, ..SPEC }, "too long"),
+            (ClipSpec { codec: Codec::Mjpeg, ..SPEC }, "gop (15) must be 1"),
+            (ClipSpec { codec: Codec::Mjpeg, gop: 1, height: 236, ..SPEC }, "multiples of 8 up to 2040"),
+            (ClipSpec { codec: Codec::Mjpeg, gop: 1, width: 2560, ..SPEC }, "multiples of 8 up to 2040"),
         ] {
             let message = spec.frames().unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
@@ -248,7 +267,7 @@ mod tests {
     fn a_clip_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = SPEC.cached(dir.path()).unwrap();
-        check(&path, 45, 15).unwrap();
+        check(&path, 45, 15, Codec::H264).unwrap();
         // What is there is taken as it is, and nothing else lies beside it.
         fs::write(&path, b"kept").unwrap();
         assert_eq!(SPEC.cached(dir.path()).unwrap(), path);
@@ -256,14 +275,49 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         // Anything else asked for is another file.
         assert_ne!(ClipSpec { camera: 2, ..SPEC }.cached(dir.path()).unwrap(), path);
+        assert_ne!(ClipSpec { codec: Codec::H265, ..SPEC }.cached(dir.path()).unwrap(), path);
     }
 
     #[test]
     fn a_clip_that_is_not_as_promised_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let path = SPEC.cached(dir.path()).unwrap();
-        assert!(check(&path, 46, 15).unwrap_err().to_string().contains("made 45 access units of 46"));
-        assert!(check(&path, 45, 5).unwrap_err().to_string().contains("access unit 5 is not a key frame"));
-        assert!(check(&path, 45, 45).unwrap_err().to_string().contains("access unit 15 is a key frame"));
+        for codec in [Codec::H264, Codec::H265] {
+            let path = ClipSpec { codec, ..SPEC }.cached(dir.path()).unwrap();
+            for (frames, gop, word) in [
+                (46, 15, "made 45 access units of 46"),
+                (45, 5, "access unit 5 is not a key frame"),
+                (45, 45, "access unit 15 is a key frame"),
+            ] {
+                let message = check(&path, frames, gop, codec).unwrap_err().to_string();
+                assert!(message.contains(word), "{codec}: {message}");
+            }
+        }
+        let path = ClipSpec { codec: Codec::Mjpeg, gop: 1, ..SPEC }.cached(dir.path()).unwrap();
+        let message = check(&path, 41, 1, Codec::Mjpeg).unwrap_err().to_string();
+        assert!(message.contains("made 40 access units of 41"), "{message}");
+    }
+
+    /// What ffprobe says of a file's video: codec, frames, frames a second, seconds.
+    fn probe(path: &Path) -> String {
+        let output = Command::new("ffprobe")
+            .args(["-v", "error", "-count_packets", "-of", "csv=p=0", "-show_entries"])
+            .arg("stream=codec_name,avg_frame_rate,duration,nb_read_packets")
+            .arg(path)
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    #[test]
+    fn a_file_has_the_clips_frames_with_their_times() {
+        let dir = tempfile::tempdir().unwrap();
+        for (codec, gop, expected) in [
+            (Codec::H264, 15, "h264,10/1,4.500000,45"),
+            (Codec::H265, 15, "hevc,10/1,4.500000,45"),
+            (Codec::Mjpeg, 1, "mjpeg,10/1,4.000000,40"),
+        ] {
+            assert_eq!(probe(&ClipSpec { codec, gop, ..SPEC }.mp4(dir.path()).unwrap()), expected);
+        }
     }
 }

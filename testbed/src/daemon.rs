@@ -4,6 +4,7 @@
 mod configuration;
 mod process;
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,8 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::configuration::Storage;
 use self::configuration::configuration;
+pub use self::configuration::{Credentials, Storage};
 pub use self::process::Process;
 use crate::oracle::{Http, List, fetch_list};
 
@@ -35,6 +36,7 @@ pub const TOKEN_FILE: &str = "state/admin.token";
 pub struct Daemon {
     program: PathBuf,
     dir: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
     own_group: bool,
     process: Process,
     http: Http,
@@ -110,6 +112,7 @@ impl Daemon {
         Ok(Self {
             program: program.to_owned(),
             dir: dir.to_owned(),
+            environment: storage.environment(dir),
             own_group: false,
             process: Process::default(),
             http: Http::new()?,
@@ -138,6 +141,8 @@ impl Daemon {
             .arg(self.dir.join("framehaul.toml"))
             // All cameras of the test bed are here.
             .env("FRAMEHAUL__CAPTURE__LOOPBACK", "true")
+            .env_remove("GOOGLE_APPLICATION_CREDENTIALS")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the log")?)
             .stderr(log);

@@ -1,4 +1,4 @@
-//! The demo: four real RTSP cameras, the daemon, a bucket in a directory, and a judgement of what lies there at the end.
+//! The demo: four real cameras of every codec, the daemon, a bucket in a directory, and a judgement of what lies there at the end.
 //!
 //! Everything for people goes to standard error; standard output gets one line, the report.
 
@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use self::interrupt::Interrupt;
 use self::screen::Screen;
-use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
+use crate::cameras::{CameraServer, CameraSpec, HttpCameraServer, default_cache_dir};
+use crate::clip::Codec;
 use crate::daemon::{Daemon, Status, Storage, TOKEN_FILE, Totals};
 use crate::oracle::{Entry, Fetcher, Pattern, Verdict, judge};
 
@@ -65,14 +67,37 @@ struct Report {
     p99_ms: f64,
 }
 
-/// The cameras, as the demo shows them; one wants a login with characters that break careless URLs.
-fn cameras() -> [CameraSpec; 4] {
+/// The RTSP cameras, as the demo shows them; one wants a login with characters that break careless URLs.
+fn rtsp_cameras() -> [CameraSpec; 3] {
     [
         CameraSpec::new("main-1080p").size(1920, 1080).rate(25, 25).login("viewer", "demo pass/%40"),
-        CameraSpec::new("hall-720p").size(1280, 720).rate(15, 15),
-        CameraSpec::new(LEAVER).size(640, 480).rate(10, 10),
-        CameraSpec::new("door").size(320, 240).rate(5, 5),
+        CameraSpec::new("hall-720p").codec(Codec::H265).size(1280, 720).rate(15, 15),
+        CameraSpec::new(LEAVER).codec(Codec::Mjpeg).size(640, 480).rate(10, 10),
     ]
+}
+
+/// The HTTP camera.
+fn http_camera() -> CameraSpec {
+    CameraSpec::new("door").codec(Codec::Mjpeg).size(320, 240).rate(5, 5)
+}
+
+/// All of them.
+fn cameras() -> impl Iterator<Item = CameraSpec> {
+    rtsp_cameras().into_iter().chain([http_camera()])
+}
+
+/// The servers of the cameras.
+struct Cameras {
+    rtsp: CameraServer,
+    http: HttpCameraServer,
+}
+
+impl Cameras {
+    /// What a PUT says that adds each camera.
+    fn requests(&self) -> impl Iterator<Item = (&str, Value)> {
+        let rtsp = self.rtsp.specs().iter().map(|spec| (spec.name.as_str(), self.rtsp.request(spec)));
+        rtsp.chain(self.http.specs().iter().map(|spec| (spec.name.as_str(), self.http.request(spec))))
+    }
 }
 
 /// Runs the demo; success only if every frame is accounted for and the pictures are in order.
@@ -95,13 +120,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::listen(daemon.process())?;
     let mut screen = Screen::new();
 
-    let server = start(&mut daemon, &mut screen)?;
+    let cameras = start(&mut daemon, &mut screen)?;
     interrupt.hauling();
-    let result = haul(&daemon, &server, seconds, &args.data_dir, &mut screen, &interrupt);
+    let result = haul(&daemon, &cameras, seconds, &args.data_dir, &mut screen, &interrupt);
     let result = result.map_err(|error| daemon.explain(error));
     // Also when something failed: nothing is left behind.
     let stopped = daemon.stop();
-    drop(server);
+    drop(cameras);
     let (report, faults) = result?;
     let status = stopped?;
     ensure!(status.success(), "framehaul ended with {status}; its log is {}", daemon.log().display());
@@ -161,10 +186,10 @@ fn clear(dir: &Path) -> std::io::Result<()> {
 }
 
 /// Starts the cameras and the daemon.
-fn start(daemon: &mut Daemon, screen: &mut Screen) -> anyhow::Result<CameraServer> {
-    let (specs, cache_dir) = (cameras(), default_cache_dir());
+fn start(daemon: &mut Daemon, screen: &mut Screen) -> anyhow::Result<Cameras> {
+    let cache_dir = default_cache_dir();
     // One after the other, and not without a word: the first demo spends most of its start here.
-    for spec in &specs {
+    for spec in cameras() {
         let (clip, name) = (spec.clip(), &spec.name);
         if !clip.is_cached(&cache_dir)? {
             let (seconds, width, height) = (clip.seconds, clip.width, clip.height);
@@ -172,27 +197,29 @@ fn start(daemon: &mut Daemon, screen: &mut Screen) -> anyhow::Result<CameraServe
         }
         clip.cached(&cache_dir).with_context(|| format!("cannot draw the pictures of {name}"))?;
     }
-    let server = CameraServer::start(&specs, 0, cache_dir)?;
-    screen.say(&format!("four RTSP cameras run on 127.0.0.1:{}", server.port()));
+    let rtsp = CameraServer::start(&rtsp_cameras(), 0, &cache_dir)?;
+    let http = HttpCameraServer::start(&[http_camera()], 0, &cache_dir)?;
+    let (rtsp_port, http_port) = (rtsp.port(), http.port());
+    screen.say(&format!("three RTSP cameras run on 127.0.0.1:{rtsp_port}, an HTTP camera on 127.0.0.1:{http_port}"));
     daemon.run()?;
     screen.say(&format!("framehaul runs on {}", daemon.address()));
-    Ok(server)
+    Ok(Cameras { rtsp, http })
 }
 
 /// Adds the cameras, watches them, removes them, and judges what was stored; the second part of the answer is what is wrong.
 fn haul(
     daemon: &Daemon,
-    server: &CameraServer,
+    cameras: &Cameras,
     seconds: Option<u64>,
     shown_dir: &Path,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> anyhow::Result<(Report, Vec<String>)> {
-    for spec in server.specs() {
-        daemon.put_camera(&spec.name, &server.request(spec))?;
+    for (name, request) in cameras.requests() {
+        daemon.put_camera(name, &request)?;
     }
     screen.say(&hints(daemon, shown_dir));
-    show(daemon, server, seconds, screen, interrupt)?;
+    show(daemon, cameras, seconds, screen, interrupt)?;
 
     screen.keep();
     screen.say("removing the cameras and waiting for the frames in flight");
@@ -216,7 +243,7 @@ fn hints(daemon: &Daemon, shown_dir: &Path) -> String {
 /// Shows the table until the time is over or a signal comes; in the middle one camera leaves and comes back.
 fn show(
     daemon: &Daemon,
-    server: &CameraServer,
+    cameras: &Cameras,
     length: Option<u64>,
     screen: &mut Screen,
     interrupt: &Interrupt,
@@ -240,16 +267,21 @@ fn show(
         }
         if returns.take_if(|at| elapsed >= *at).is_some() {
             screen.say(&format!("adding {LEAVER} again: its list goes on where it stopped"));
-            for spec in server.specs().iter().filter(|spec| spec.name == LEAVER) {
-                daemon.put_camera(LEAVER, &server.request(spec))?;
+            for (name, request) in cameras.requests().filter(|(name, _)| *name == LEAVER) {
+                daemon.put_camera(name, &request)?;
             }
         }
-        screen.tick(elapsed, &daemon.statuses()?);
+        screen.tick(elapsed, &daemon.statuses()?, codec_of);
         let next = Duration::from_secs(begin.elapsed().as_secs() + 1);
         if interrupt.came_within(next.saturating_sub(begin.elapsed()))? {
             return Ok(());
         }
     }
+}
+
+/// What a camera of the demo sends; nothing for one that somebody else added.
+fn codec_of(id: &str) -> Option<Codec> {
+    cameras().find(|spec| spec.name == id).map(|spec| spec.codec)
 }
 
 /// Judges the deleted cameras by their lists and objects.

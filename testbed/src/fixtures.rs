@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::clip::{ClipSpec, Painter};
+use crate::clip::{ClipSpec, Codec, Painter};
 use crate::mark::Mark;
 
 /// A JPEG of 320x240 for each mark, encoded by ffmpeg.
@@ -14,7 +14,8 @@ pub(crate) fn jpegs(marks: &[Mark]) -> Vec<Vec<u8>> {
     let raw = dir.path().join("raw.yuv");
     let mut file = fs::File::create(&raw).unwrap();
     for &mark in marks {
-        let spec = ClipSpec { camera: mark.camera, width: 320, height: 240, fps: 25, gop: 25, seconds: 1 };
+        let codec = Codec::H264;
+        let spec = ClipSpec { camera: mark.camera, width: 320, height: 240, fps: 25, gop: 25, codec, seconds: 1 };
         file.write_all(Painter::new(&spec).paint(mark)).unwrap();
     }
     drop(file);

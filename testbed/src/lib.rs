@@ -12,6 +12,7 @@ pub mod cameras;
 pub mod clip;
 pub mod daemon;
 pub mod demo;
+pub mod events;
 #[cfg(test)]
 mod fixtures;
 pub mod gcs;

@@ -180,7 +180,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::clip::ClipSpec;
+    use crate::clip::{ClipSpec, Codec};
     use crate::fixtures::jpegs_of;
     use crate::oracle::decode;
 
@@ -243,7 +243,7 @@ mod tests {
     fn survives(spec: ClipSpec, again: &[&str], expected_size: (usize, usize)) {
         let dir = tempfile::tempdir().unwrap();
         let clip = spec.cached(dir.path()).unwrap();
-        let worse = dir.path().join("worse.h264");
+        let worse = dir.path().join(format!("worse.{}", spec.codec));
         let status = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&clip).args(again).arg(&worse).status();
         assert!(status.expect("ffmpeg is installed").success());
         let expected: Vec<_> = (0..spec.frames().unwrap())
@@ -260,16 +260,32 @@ mod tests {
         assert_eq!(read, expected);
     }
 
+    const SMALL: ClipSpec =
+        ClipSpec { camera: 7, width: 320, height: 240, fps: 10, gop: 10, codec: Codec::H264, seconds: 5 };
+
     #[test]
     fn survives_h264_and_jpeg_at_a_small_size() {
-        let spec = ClipSpec { camera: 7, width: 320, height: 240, fps: 10, gop: 10, seconds: 5 };
-        survives(spec, &["-c", "copy"], (320, 240));
-        survives(spec, &["-c:v", "libx264", "-b:v", "60k", "-maxrate", "60k", "-bufsize", "60k"], (320, 240));
+        survives(SMALL, &["-c", "copy"], (320, 240));
+        survives(SMALL, &["-c:v", "libx264", "-b:v", "60k", "-maxrate", "60k", "-bufsize", "60k"], (320, 240));
+    }
+
+    #[test]
+    fn survives_h265_and_motion_jpeg_at_a_small_size() {
+        let h265 = ClipSpec { codec: Codec::H265, ..SMALL };
+        survives(h265, &["-c", "copy"], (320, 240));
+        survives(
+            h265,
+            &["-c:v", "libx265", "-preset", "ultrafast", "-b:v", "60k", "-x265-params", "log-level=error"],
+            (320, 240),
+        );
+        let mjpeg = ClipSpec { codec: Codec::Mjpeg, gop: 1, ..SMALL };
+        survives(mjpeg, &["-c", "copy"], (320, 240));
+        survives(mjpeg, &["-c:v", "mjpeg", "-q:v", "25"], (320, 240));
     }
 
     #[test]
     fn survives_down_scaling() {
-        let spec = ClipSpec { camera: 8, width: 1920, height: 1080, fps: 10, gop: 10, seconds: 2 };
+        let spec = ClipSpec { camera: 8, width: 1920, height: 1080, seconds: 2, ..SMALL };
         survives(spec, &["-vf", "scale=640:-2", "-c:v", "libx264", "-crf", "35"], (640, 360));
     }
 }

@@ -1,7 +1,7 @@
 //! A bucket that refuses.
 
 use serde_json::json;
-use testbed::daemon::{Status, Storage};
+use testbed::daemon::{Credentials, Status, Storage};
 use testbed::gcs::{GcsServer, Knobs, Options};
 use testbed::oracle::Entry;
 
@@ -13,7 +13,8 @@ const QUICK_RETRIES: &str = "[upload]\nretry_min = \"50ms\"\nretry_max = \"500ms
 fn bucket(refuse_status: Option<u16>) -> anyhow::Result<(GcsServer, Storage)> {
     let knobs = Knobs { refuse_status, ..Knobs::default() };
     let gcs = GcsServer::start(Options { buckets: vec![BUCKET.to_owned()], knobs, ..Options::default() })?;
-    let storage = Storage::Gcs { endpoint: gcs.endpoint(), bucket: BUCKET.to_owned() };
+    let storage =
+        Storage::Gcs { endpoint: gcs.endpoint(), bucket: BUCKET.to_owned(), credentials: Credentials::Anonymous };
     Ok((gcs, storage))
 }
 

@@ -47,14 +47,14 @@ fn cameras_that_cannot_stream_say_why_and_disturb_nobody() -> anyhow::Result<()>
             "password",
             json!({ "url": server.url("shut"), "user": USER, "password": "wrong" }),
             "auth",
-            "failed",
+            "auth_failed",
             ["does not accept", "check `user` and `password`"],
         ),
         (
             "anonymous",
             json!({ "url": server.url("shut") }),
             "auth",
-            "failed",
+            "auth_failed",
             ["does not accept", "check `user` and `password`"],
         ),
         (
@@ -116,8 +116,9 @@ fn cameras_that_cannot_stream_say_why_and_disturb_nobody() -> anyhow::Result<()>
     }
     let mut wrong = Vec::new();
     for (id, _, kind, state, words) in &hopeless {
-        let resting =
-            |status: &Status| status.last_error.is_some() && matches!(&*status.state, "backing_off" | "failed");
+        let resting = |status: &Status| {
+            status.last_error.is_some() && matches!(&*status.state, "backing_off" | "failed" | "auth_failed")
+        };
         let status = daemon.wait_for(id, PATIENCE, resting)?;
         let error = status.last_error.clone().unwrap_or_default();
         let message = error["message"].as_str().unwrap_or_default();

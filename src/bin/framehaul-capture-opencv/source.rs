@@ -1,27 +1,87 @@
 //! The OpenCV engine: the only user of OpenCV. It is part of this program and not of the library, so that the daemon
 //! cannot come to link OpenCV by accident.
 
+use std::os::unix::fs::FileTypeExt as _;
+
 use opencv::core::{Mat, Size, Vector};
 use opencv::prelude::{MatTraitConst as _, VectorToVec as _, VideoCaptureTrait as _, VideoCaptureTraitConst as _};
 use opencv::{imgcodecs, imgproc, videoio};
 use percent_encoding::utf8_percent_encode;
 use secrecy::ExposeSecret as _;
 
-use framehaul::capture::wire::ChildSettings;
+use framehaul::capture::wire::{ChildSettings, Kind, StreamInfo};
 use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError, USERINFO};
 
 /// Presentation times beyond this (some 30 years) are none, milliseconds.
 const MAX_PTS_MILLIS: f64 = 1e12;
 
-/// A stream opened by OpenCV's FFmpeg backend.
+/// What is opened, and how.
+struct Location {
+    name: String,
+    backend: i32,
+    parameters: Vector<i32>,
+    /// Whether the pictures carry times of their own.
+    timed: bool,
+    recorded: bool,
+}
+
+impl Location {
+    fn new(settings: &ChildSettings) -> Self {
+        let timeout = |ms: u64| i32::try_from(ms).unwrap_or(i32::MAX);
+        let is_device = |path: &str| std::fs::metadata(path).is_ok_and(|found| found.file_type().is_char_device());
+        // The backend is named: without it OpenCV may ignore the timeouts (opencv/opencv#23207).
+        let timeouts = [
+            videoio::CAP_PROP_OPEN_TIMEOUT_MSEC,
+            timeout(settings.open_timeout_ms),
+            videoio::CAP_PROP_READ_TIMEOUT_MSEC,
+            timeout(settings.read_timeout_ms),
+        ];
+        let ffmpeg = |name, timed, recorded| {
+            let parameters = Vector::from_slice(&timeouts);
+            Self { name, backend: videoio::CAP_FFMPEG, parameters, timed, recorded }
+        };
+        match settings.kind {
+            Kind::Rtsp => ffmpeg(url_with_credentials(settings), true, false),
+            // FFmpeg counts the parts of a multipart answer at 25 a second, however fast they come.
+            Kind::Http => ffmpeg(url_with_credentials(settings), false, false),
+            Kind::V4l2 if is_device(&settings.location) => Self {
+                name: settings.location.clone(),
+                backend: videoio::CAP_V4L2,
+                parameters: Vector::new(),
+                timed: false,
+                recorded: false,
+            },
+            // A file in the place of a device is what a machine without cameras can be tested with.
+            Kind::File | Kind::V4l2 => ffmpeg(settings.location.clone(), true, true),
+        }
+    }
+
+    fn open(&self) -> Result<videoio::VideoCapture, SourceError> {
+        let not_opened = |error: opencv::Error| SourceError::NotOpened(error.message);
+        let capture = videoio::VideoCapture::from_file_with_params(&self.name, self.backend, &self.parameters)
+            .map_err(not_opened)?;
+        if !capture.is_opened().map_err(not_opened)? {
+            return Err(SourceError::NotOpened("OpenCV found no video".to_owned()));
+        }
+        Ok(capture)
+    }
+}
+
+/// A stream opened by OpenCV.
 pub struct OpenCvSource {
+    location: Location,
     capture: videoio::VideoCapture,
+    info: StreamInfo,
+    /// Whether to begin again at the end.
+    repeat: bool,
+    /// Added to presentation times, microseconds: how far earlier rounds of a repeated file came.
+    offset_micros: i64,
+    last_pts_micros: i64,
     quality: Vector<i32>,
     max_width: Option<i32>,
     decoded: Mat,
     scaled: Mat,
     encoded: Vector<u8>,
-    fps: f64,
 }
 
 impl OpenCvSource {
@@ -31,33 +91,20 @@ impl OpenCvSource {
     ///
     /// [`SourceError::NotOpened`]. OpenCV does not say why; FFmpeg does, on standard error.
     pub fn open(settings: &ChildSettings) -> Result<Self, SourceError> {
-        let not_opened = |error: opencv::Error| SourceError::NotOpened(error.message);
-        let timeout = |ms: u64| i32::try_from(ms).unwrap_or(i32::MAX);
-        // The backend is named: without it OpenCV may ignore the timeouts (opencv/opencv#23207).
-        let parameters = Vector::from_slice(&[
-            videoio::CAP_PROP_OPEN_TIMEOUT_MSEC,
-            timeout(settings.open_timeout_ms),
-            videoio::CAP_PROP_READ_TIMEOUT_MSEC,
-            timeout(settings.read_timeout_ms),
-        ]);
-        let capture = videoio::VideoCapture::from_file_with_params(
-            url_with_credentials(settings).as_str(),
-            videoio::CAP_FFMPEG,
-            &parameters,
-        )
-        .map_err(not_opened)?;
-        if !capture.is_opened().map_err(not_opened)? {
-            return Err(SourceError::NotOpened("OpenCV found no video".to_owned()));
-        }
-        let fps = capture.get(videoio::CAP_PROP_FPS).unwrap_or(0.0);
+        let location = Location::new(settings);
+        let capture = location.open()?;
         Ok(Self {
+            info: info(&capture, settings.kind),
+            repeat: settings.repeat && location.recorded,
+            location,
             capture,
+            offset_micros: 0,
+            last_pts_micros: 0,
             quality: Vector::from_slice(&[imgcodecs::IMWRITE_JPEG_QUALITY, i32::from(settings.jpeg_quality)]),
             max_width: settings.max_width.and_then(|width| i32::try_from(width).ok()),
             decoded: Mat::default(),
             scaled: Mat::default(),
             encoded: Vector::new(),
-            fps: if fps.is_finite() && fps > 0.0 && fps < 1_000.0 { fps } else { 0.0 },
         })
     }
 
@@ -70,31 +117,77 @@ impl OpenCvSource {
         imgproc::resize(&self.decoded, &mut self.scaled, size, 0.0, 0.0, imgproc::INTER_AREA)?;
         Ok(&self.scaled)
     }
+
+    /// Goes on from the beginning of the file, as if it followed on its end.
+    fn rewind(&mut self) -> Result<(), SourceError> {
+        self.capture = self.location.open()?;
+        let interval = if self.info.fps > 0.0 { 1e6 / self.info.fps } else { 0.0 };
+        self.offset_micros = self.last_pts_micros + interval as i64;
+        Ok(())
+    }
+}
+
+/// What OpenCV knows of an open stream.
+fn info(capture: &videoio::VideoCapture, kind: Kind) -> StreamInfo {
+    let property = |property| capture.get(property).ok().filter(|value| value.is_finite() && *value > 0.0);
+    let pixels = |property_id| property(property_id).map_or(0, |pixels| pixels as u32);
+    StreamInfo {
+        fps: property(videoio::CAP_PROP_FPS).filter(|fps| *fps < 1_000.0).unwrap_or_default(),
+        width: pixels(videoio::CAP_PROP_FRAME_WIDTH),
+        height: pixels(videoio::CAP_PROP_FRAME_HEIGHT),
+        codec: match kind {
+            // The only one there.
+            Kind::Http => "mjpeg".to_owned(),
+            _ => codec(property(videoio::CAP_PROP_FOURCC).unwrap_or_default() as u32),
+        },
+    }
+}
+
+/// A codec's name by its four characters. OpenCV has them from the container, or from the codec's name where that has four
+/// letters; it says 0 for any other.
+fn codec(fourcc: u32) -> String {
+    let text: String = fourcc.to_le_bytes().iter().map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
+    match text.as_str() {
+        "avc1" | "avc3" | "x264" => "h264".to_owned(),
+        "hvc1" | "hev1" | "h265" => "hevc".to_owned(),
+        "mjpg" | "jpeg" => "mjpeg".to_owned(),
+        "mp4v" | "xvid" | "divx" | "fmp4" => "mpeg4".to_owned(),
+        other => other.chars().filter(char::is_ascii_alphanumeric).collect(),
+    }
 }
 
 /// OpenCV knows credentials only as part of the URL, so they are put together here, in the child's memory.
 fn url_with_credentials(settings: &ChildSettings) -> String {
-    let Some(user) = &settings.user else { return settings.url.clone() };
+    let Some(user) = &settings.user else { return settings.location.clone() };
     let mut userinfo = utf8_percent_encode(user, USERINFO).to_string();
     if let Some(password) = &settings.password {
         userinfo.push(':');
         userinfo.extend(utf8_percent_encode(password.expose_secret(), USERINFO));
     }
-    settings.url.replacen("://", &format!("://{userinfo}@"), 1)
+    settings.location.replacen("://", &format!("://{userinfo}@"), 1)
 }
 
 impl FrameSource for OpenCvSource {
     fn grab(&mut self) -> Result<Grabbed, SourceError> {
-        match self.capture.grab() {
-            Ok(true) => {
-                let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).ok();
-                // FFmpeg's "no time stamp" comes through as a number beyond all reason.
-                let millis = millis.filter(|ms| ms.abs() < MAX_PTS_MILLIS);
-                Ok(Grabbed { pts_micros: millis.map(|ms| (ms * 1_000.0) as i64) })
+        let ended = |error: opencv::Error| SourceError::Ended(error.message);
+        if !self.capture.grab().map_err(ended)? {
+            if !self.repeat {
+                return Err(SourceError::Ended("no further picture".to_owned()));
             }
-            Ok(false) => Err(SourceError::Ended("no further picture".to_owned())),
-            Err(error) => Err(SourceError::Ended(error.message)),
+            self.rewind()?;
+            if !self.capture.grab().map_err(ended)? {
+                return Err(SourceError::Ended("the file has no picture".to_owned()));
+            }
         }
+        if !self.location.timed {
+            return Ok(Grabbed { pts_micros: None });
+        }
+        let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).ok();
+        // FFmpeg's "no time stamp" comes through as a number beyond all reason.
+        let millis = millis.filter(|ms| ms.abs() < MAX_PTS_MILLIS);
+        let pts_micros = millis.map(|ms| (ms * 1_000.0) as i64 + self.offset_micros);
+        self.last_pts_micros = pts_micros.unwrap_or(self.last_pts_micros);
+        Ok(Grabbed { pts_micros })
     }
 
     fn encode(&mut self) -> Result<Picture, SourceError> {
@@ -115,7 +208,11 @@ impl FrameSource for OpenCvSource {
         Ok(Picture { width: pixels(width), height: pixels(height), jpeg })
     }
 
-    fn fps(&self) -> f64 {
-        self.fps
+    fn is_recorded(&self) -> bool {
+        self.location.recorded
+    }
+
+    fn info(&self) -> StreamInfo {
+        self.info.clone()
     }
 }

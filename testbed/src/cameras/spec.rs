@@ -3,9 +3,20 @@
 use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
 
-use crate::clip::{self, ClipSpec};
+use crate::clip::{self, ClipSpec, Codec};
 use crate::mark::crc16;
+
+/// How a camera with a login asks for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Challenge {
+    /// RFC 7616, with MD5 as cameras have it.
+    #[default]
+    Digest,
+    /// RFC 7617. Only over HTTP.
+    Basic,
+}
 
 /// One camera: its mount, its pictures and its login.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +31,20 @@ pub struct CameraSpec {
     pub height: u32,
     /// Frames per second.
     pub fps: u32,
-    /// Frames from one key frame to the next.
+    /// Frames from one key frame to the next. Of no meaning where each picture is one.
     pub gop: u32,
-    /// User and password for digest authentication; nobody is asked without.
+    /// How its pictures are compressed.
+    pub codec: Codec,
+    /// User and password; nobody is asked without.
     pub login: Option<(String, String)>,
+    /// How it asks for them.
+    pub challenge: Challenge,
     /// Least length of the clip in seconds.
     pub clip_seconds: u32,
 }
 
 impl CameraSpec {
-    /// A camera without a login, 640x480 at 25 frames per second, a key frame every 25 frames.
+    /// A camera without a login, H.264 of 640x480 at 25 frames per second, a key frame every 25 frames.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -38,7 +53,9 @@ impl CameraSpec {
             height: 480,
             fps: 25,
             gop: 25,
+            codec: Codec::H264,
             login: None,
+            challenge: Challenge::Digest,
             clip_seconds: clip::DEFAULT_SECONDS,
         }
     }
@@ -53,9 +70,29 @@ impl CameraSpec {
         Self { fps, gop, ..self }
     }
 
+    /// With its pictures compressed another way.
+    pub fn codec(self, codec: Codec) -> Self {
+        Self { codec, ..self }
+    }
+
     /// With digest authentication.
     pub fn login(self, user: &str, password: &str) -> Self {
         Self { login: Some((user.to_owned(), password.to_owned())), ..self }
+    }
+
+    /// With basic authentication.
+    pub fn basic_login(self, user: &str, password: &str) -> Self {
+        Self { challenge: Challenge::Basic, ..self.login(user, password) }
+    }
+
+    /// Puts the login into what a PUT says that adds the camera to framehaul.
+    pub(super) fn request(&self, url: String) -> Value {
+        let mut body = json!({ "url": url });
+        if let Some((user, password)) = &self.login {
+            body["user"] = json!(user);
+            body["password"] = json!(password);
+        }
+        body
     }
 
     /// The clip it plays.
@@ -65,7 +102,8 @@ impl CameraSpec {
             width: self.width,
             height: self.height,
             fps: self.fps,
-            gop: self.gop,
+            gop: if self.codec == Codec::Mjpeg { 1 } else { self.gop },
+            codec: self.codec,
             seconds: self.clip_seconds,
         }
     }
@@ -74,8 +112,8 @@ impl CameraSpec {
 impl FromStr for CameraSpec {
     type Err = anyhow::Error;
 
-    /// Reads `name=a,size=1920x1080,fps=25,gop=25,user=u,password=p,number=7,seconds=64`; all but the name may be left
-    /// out, and a GOP is one second then.
+    /// Reads `name=a,codec=h265,size=1920x1080,fps=25,gop=25,user=u,password=p,auth=basic,number=7,seconds=64`; all but the
+    /// name may be left out, and a GOP is one second then.
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let mut spec = Self::new("");
         let (mut gop, mut number, mut user, mut password) = (None, None, None, None);
@@ -93,6 +131,14 @@ impl FromStr for CameraSpec {
                         .with_context(|| format!("camera setting `{part}` is not WIDTHxHEIGHT"))?;
                     (spec.width, spec.height) = (number_of(width)?, number_of(height)?);
                 }
+                "codec" => spec.codec = value.parse()?,
+                "auth" => {
+                    spec.challenge = match value {
+                        "digest" => Challenge::Digest,
+                        "basic" => Challenge::Basic,
+                        _ => bail!("camera setting `{part}` is neither digest nor basic"),
+                    }
+                }
                 "fps" => spec.fps = number_of(value)?,
                 "gop" => gop = Some(number_of(value)?),
                 "seconds" => spec.clip_seconds = number_of(value)?,
@@ -102,7 +148,7 @@ impl FromStr for CameraSpec {
                 "user" => user = Some(value.to_owned()),
                 "password" => password = Some(value.to_owned()),
                 _ => bail!(
-                    "unknown camera setting `{key}`: known are name, size, fps, gop, user, password, number, seconds"
+                    "unknown camera setting `{key}`: known are name, codec, size, fps, gop, user, password, auth, number, seconds"
                 ),
             }
         }

@@ -1,4 +1,7 @@
-//! The server seen from outside: by ffmpeg, and by bare RTSP requests.
+//! The servers seen from outside: by ffmpeg, and by bare RTSP requests.
+
+mod http;
+mod orders;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -7,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::*;
+use crate::clip::Codec;
 use crate::fixtures::{ffmpeg_to_jpegs, jpegs_of};
 use crate::mark::Mark;
 use crate::oracle::decode;
@@ -32,15 +36,16 @@ fn server() -> CameraServer {
 
 /// The first `count` pictures a client gets.
 fn watch(url: &str, transport: &str, count: u32) -> Vec<Mark> {
-    let pictures = jpegs_of(
-        &["-timeout", "10000000", "-rtsp_transport", transport, "-i", url, "-frames:v", &count.to_string()],
-        4,
-    );
+    marks(&["-timeout", "10000000", "-rtsp_transport", transport, "-i", url, "-frames:v", &count.to_string()])
+}
+
+/// The marks of what ffmpeg gets from an input.
+fn marks(input: &[&str]) -> Vec<Mark> {
     let read = |jpeg: &Vec<u8>| {
         let (luma, width, height) = decode(jpeg).unwrap();
         Mark::read(&luma, width, height).unwrap()
     };
-    pictures.iter().map(read).collect()
+    jpegs_of(input, 4).iter().map(read).collect()
 }
 
 /// What ffmpeg says when it cannot play.
@@ -99,6 +104,28 @@ fn plays_every_frame_over_tcp_and_udp_from_the_newest_key_frame() {
         // At the camera's pace: the last picture is 29 frames after the first, less what a client may get ahead of
         // time.
         assert!(elapsed >= Duration::from_secs(1), "{transport}: {elapsed:?}");
+    }
+}
+
+#[test]
+fn plays_h265_and_jpegs_over_tcp_and_udp() {
+    let specs = [Codec::H265, Codec::Mjpeg]
+        .map(|codec| CameraSpec::new(codec.name()).codec(codec).size(320, 240).rate(FPS, GOP));
+    let server = CameraServer::start(&specs, 0, cache_dir()).unwrap();
+    for CameraSpec { name, number, .. } in &specs {
+        for transport in ["tcp", "udp"] {
+            let before = frame_now();
+            let marks = watch(&server.url(name), transport, 2 * GOP);
+            let first = i64::from(marks[0].counter);
+            for (index, mark) in marks.iter().enumerate() {
+                let counter = ((first + index as i64) % CLIP) as u32;
+                assert_eq!(*mark, Mark { camera: *number, counter, clip_frames: CLIP as u16 }, "{name} {transport}");
+            }
+            let age = (before - first).rem_euclid(CLIP);
+            // A JPEG needs no other to be understood: the newest is the first. Connecting takes a while.
+            let newest = name == "mjpeg";
+            assert!(if newest { age == 0 || age > CLIP / 2 } else { first % i64::from(GOP) == 0 }, "{name} {age}");
+        }
     }
 }
 
@@ -165,8 +192,10 @@ fn a_taken_port_is_an_error() {
 
 #[test]
 fn the_server_leaves_when_its_standard_input_closes() {
-    let mut server = server();
-    drop(server.child.stdin.take());
+    // It is closed in another server's place.
+    let (mut server, mut other) = (server(), self::server());
+    std::mem::swap(&mut server.orders, &mut other.orders);
+    drop(other);
     // Hangs if it does not.
     assert!(server.child.wait().unwrap().success());
 }
@@ -192,15 +221,19 @@ fn the_password_is_in_no_command_line_and_no_environment() {
 #[test]
 fn settings_are_read() {
     let full: CameraSpec =
-        "name=a,size=1920x1080,fps=15,gop=30,user=u,password=p=q,number=7,seconds=10".parse().unwrap();
+        "name=a,codec=h265,size=1920x1080,fps=15,gop=30,user=u,password=p=q,auth=basic,number=7,seconds=10"
+            .parse()
+            .unwrap();
     let expected = CameraSpec { number: 7, clip_seconds: 10, ..CameraSpec::new("a") };
-    assert_eq!(full, expected.size(1920, 1080).rate(15, 30).login("u", "p=q"));
+    assert_eq!(full, expected.codec(Codec::H265).size(1920, 1080).rate(15, 30).basic_login("u", "p=q"));
     assert_eq!("name=b,fps=5".parse::<CameraSpec>().unwrap(), CameraSpec::new("b").rate(5, 5));
     for (wrong, word) in [
         ("name", "not key=value"),
         ("name=a,size=640", "not WIDTHxHEIGHT"),
         ("name=a,fps=many", "`fps=many` is not a number"),
         ("name=a,colour=red", "unknown camera setting `colour`"),
+        ("name=a,codec=vp9", "unknown codec `vp9`: known are h264, h265, mjpeg"),
+        ("name=a,auth=none", "neither digest nor basic"),
         ("name=a,user=u", "only one of user and password"),
         ("name=a,number=65536", "not 0 to 65535"),
     ] {
@@ -220,6 +253,8 @@ fn cameras_that_cannot_be_told_apart_are_refused() {
         (vec![a(), CameraSpec { number: a().number, ..b() }], "same number"),
         (vec![a().login("u", "p"), b().login("u", "q")], "user `u` has two passwords"),
         (vec![a().size(321, 240)], "camera `a`"),
+        (vec![a().codec(Codec::Mjpeg).size(324, 240)], "camera `a`"),
+        (vec![a().basic_login("u", "p")], "camera `a` asks for a basic login"),
     ] {
         let message = CameraServer::start(&specs, 0, cache_dir()).unwrap_err().to_string();
         assert!(message.contains(word), "{message}");

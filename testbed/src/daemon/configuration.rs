@@ -1,6 +1,7 @@
 //! The configuration that a daemon under test gets.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -17,7 +18,33 @@ pub enum Storage {
         endpoint: String,
         /// The bucket.
         bucket: String,
+        /// Who the daemon says it is.
+        credentials: Credentials,
     },
+}
+
+/// Who a daemon under test says it is to the emulator.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// Nobody.
+    Anonymous,
+    /// The service account of this key file.
+    KeyFile(PathBuf),
+    /// Whom the metadata server at this `host:port` says that it is, as on a virtual machine.
+    Metadata(String),
+}
+
+impl Storage {
+    /// What the daemon finds in its environment.
+    pub(super) fn environment(&self, dir: &Path) -> Vec<(&'static str, OsString)> {
+        match self {
+            Storage::Gcs { credentials: Credentials::Metadata(host), .. } => {
+                // In the home directory there may be a developer's own credentials, which would be preferred.
+                vec![("GCE_METADATA_HOST", host.into()), ("HOME", dir.into())]
+            }
+            Storage::Directory | Storage::Gcs { .. } => Vec::new(),
+        }
+    }
 }
 
 /// All defaults but its places, a free port, and `more`.
@@ -32,11 +59,18 @@ pub(super) fn configuration(dir: &Path, storage: &Storage, more: &str) -> anyhow
             };
             format!("url = {}", json!(frames.as_str()))
         }
-        Storage::Gcs { endpoint, bucket } => format!(
-            "url = {}\nendpoint = {}\ncredentials = \"anonymous\"",
-            json!(format!("gs://{bucket}")),
-            json!(endpoint)
-        ),
+        Storage::Gcs { endpoint, bucket, credentials } => {
+            let credentials = match credentials {
+                Credentials::Anonymous => "credentials = \"anonymous\"".to_owned(),
+                Credentials::KeyFile(path) => {
+                    let path = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
+                    format!("credentials = \"key_file\"\nkey_file = {}", json!(path))
+                }
+                Credentials::Metadata(_) => "credentials = \"default\"".to_owned(),
+            };
+            let url = json!(format!("gs://{bucket}"));
+            format!("url = {url}\nendpoint = {}\n{credentials}", json!(endpoint))
+        }
     };
     let state = json!(state);
     Ok(format!("[state]\ndir = {state}\n[http]\nlisten = \"127.0.0.1:0\"\n[storage]\n{storage}\n{more}\n"))

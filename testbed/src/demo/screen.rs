@@ -2,10 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 
+use crate::clip::Codec;
 use crate::daemon::Status;
 
 /// Where there is no terminal, the table comes once in so many ticks.
 const PLAIN_EVERY: u64 = 5;
+
+/// What is known of a camera's codec, by its id.
+pub(super) type CodecOf = fn(&str) -> Option<Codec>;
 
 /// Standard error, as a screen.
 #[derive(Debug)]
@@ -28,13 +32,13 @@ impl Screen {
     }
 
     /// Shows the cameras as they are now; to be called once a second.
-    pub(super) fn tick(&mut self, elapsed: u64, cameras: &[(String, Status)]) {
+    pub(super) fn tick(&mut self, elapsed: u64, cameras: &[(String, Status)], codec_of: CodecOf) {
         if self.terminal {
-            let table = table(cameras);
+            let table = table(cameras, codec_of);
             self.write(&format!("{}{table}", self.erase()));
             self.drawn = table.lines().count();
         } else if self.ticks.is_multiple_of(PLAIN_EVERY) {
-            let cameras: Vec<String> = cameras.iter().map(line).collect();
+            let cameras: Vec<String> = cameras.iter().map(|camera| line(camera, codec_of)).collect();
             self.write(&format!("{elapsed:>4} s  {}\n", cameras.join("; ")));
         }
         self.ticks += 1;
@@ -61,19 +65,23 @@ fn lag(status: &Status) -> u64 {
     status.totals.captured.saturating_sub(status.watermark)
 }
 
-fn line((id, status): &(String, Status)) -> String {
-    let (stored, lost) = (status.totals.stored, status.totals.lost);
-    format!("{id} {} {:.1} fps, stored {stored}, lag {}, lost {lost}", status.state, status.fps, lag(status))
+fn codec_name(id: &str, codec_of: CodecOf) -> &'static str {
+    codec_of(id).map_or("?", Codec::name)
 }
 
-fn table(cameras: &[(String, Status)]) -> String {
+fn line((id, status): &(String, Status), codec_of: CodecOf) -> String {
+    let (stored, lost, codec) = (status.totals.stored, status.totals.lost, codec_name(id, codec_of));
+    format!("{id} ({codec}) {} {:.1} fps, stored {stored}, lag {}, lost {lost}", status.state, status.fps, lag(status))
+}
+
+fn table(cameras: &[(String, Status)], codec_of: CodecOf) -> String {
     let width = cameras.iter().map(|(id, _)| id.len()).max().unwrap_or(0).max("camera".len());
-    let head = ["camera", "state", "fps", "stored", "lag", "lost"];
+    let head = ["camera", "codec", "state", "fps", "stored", "lag", "lost"];
     let mut text = row(width, head);
     for (id, status) in cameras {
         let [fps, stored] = [format!("{:.1}", status.fps), status.totals.stored.to_string()];
         let [lag, lost] = [lag(status), status.totals.lost].map(|count| count.to_string());
-        text += &row(width, [id, &status.state, &fps, &stored, &lag, &lost]);
+        text += &row(width, [id, codec_name(id, codec_of), &status.state, &fps, &stored, &lag, &lost]);
         if let Some(message) = status.last_error.as_ref().and_then(|error| error["message"].as_str()) {
             // Cut short: a line that wraps would not be erased.
             text += &format!("  {:.76}\n", message.lines().next().unwrap_or_default());
@@ -82,8 +90,8 @@ fn table(cameras: &[(String, Status)]) -> String {
     text
 }
 
-fn row(width: usize, [camera, state, fps, stored, lag, lost]: [&str; 6]) -> String {
-    format!("{camera:<width$}  {state:<12} {fps:>6} {stored:>8} {lag:>5} {lost:>6}\n")
+fn row(width: usize, [camera, codec, state, fps, stored, lag, lost]: [&str; 7]) -> String {
+    format!("{camera:<width$}  {codec:<5}  {state:<12} {fps:>6} {stored:>8} {lag:>5} {lost:>6}\n")
 }
 
 #[cfg(test)]
@@ -111,13 +119,14 @@ mod tests {
     fn a_camera_takes_one_row() {
         let mut failed = camera("yard", 107);
         failed.1.last_error = Some(serde_json::json!({"message": "nobody there\nreally"}));
+        let codec_of: CodecOf = |id| (id == "yard").then_some(Codec::Mjpeg);
         assert_eq!(
-            table(&[camera("main-1080p", 101), failed]),
-            "camera      state           fps   stored   lag   lost\n\
-             main-1080p  streaming      25.0      100     6      1\n\
-             yard        streaming      25.0      100     0      1\n  \
+            table(&[camera("main-1080p", 101), failed], codec_of),
+            "camera      codec  state           fps   stored   lag   lost\n\
+             main-1080p  ?      streaming      25.0      100     6      1\n\
+             yard        mjpeg  streaming      25.0      100     0      1\n  \
                nobody there\n"
         );
-        assert_eq!(line(&camera("yard", 101)), "yard streaming 25.0 fps, stored 100, lag 6, lost 1");
+        assert_eq!(line(&camera("yard", 101), codec_of), "yard (mjpeg) streaming 25.0 fps, stored 100, lag 6, lost 1");
     }
 }

@@ -16,11 +16,28 @@ pub(super) enum Call {
     GetKnobs,
     ChangeKnobs,
     GetStats,
+    /// The service account's key file.
+    GetKey,
+    ExpireTokens,
+    ExpireUploads,
+    /// A signed assertion, to be exchanged for an access token.
+    Token,
+    /// A question to the metadata server: its path.
+    Metadata(String),
     UploadMultipart {
         bucket: String,
     },
     UploadMedia {
         bucket: String,
+    },
+    UploadStart {
+        bucket: String,
+    },
+    UploadPiece {
+        id: String,
+    },
+    UploadCancel {
+        id: String,
     },
     GetMetadata {
         bucket: String,
@@ -54,20 +71,28 @@ impl Call {
             ("GET", ["_testbed", "knobs"]) => Call::GetKnobs,
             ("PUT", ["_testbed", "knobs"]) => Call::ChangeKnobs,
             ("GET", ["_testbed", "stats"]) => Call::GetStats,
+            ("GET", ["_testbed", "key"]) => Call::GetKey,
+            ("POST", ["_testbed", "expire-tokens"]) => Call::ExpireTokens,
+            ("POST", ["_testbed", "expire-uploads"]) => Call::ExpireUploads,
+            ("POST", ["token"]) => Call::Token,
+            ("GET", [""] | ["computeMetadata", ..]) => Call::Metadata(uri.path().to_owned()),
             ("POST", ["upload", "storage", "v1", "b", bucket, "o"]) => {
                 let bucket = decode(bucket)?;
                 match query.get("uploadType") {
                     Some("multipart") => Call::UploadMultipart { bucket },
                     Some("media") => Call::UploadMedia { bucket },
-                    Some("resumable") => Call::Unsupported(
-                        "resumable uploads are not part of this testbed: send uploadType=multipart or media".into(),
-                    ),
+                    Some("resumable") => Call::UploadStart { bucket },
                     other => {
                         return Err(Refusal::invalid(format!(
-                            "uploadType is {other:?}: it must be `multipart` or `media`"
+                            "uploadType is {other:?}: it must be `multipart`, `media` or `resumable`"
                         )));
                     }
                 }
+            }
+            (method @ ("PUT" | "DELETE"), ["upload", "storage", "v1", "b", _, "o"]) => {
+                let id = query.get("upload_id").map(str::to_owned);
+                let id = id.ok_or_else(|| Refusal::invalid("Required parameter: upload_id"))?;
+                if method == "PUT" { Call::UploadPiece { id } } else { Call::UploadCancel { id } }
             }
             ("GET", ["storage", "v1", "b", bucket]) => Call::GetBucket { bucket: decode(bucket)? },
             ("GET", ["storage", "v1", "b", bucket, "o"]) => Call::List { bucket: decode(bucket)? },
@@ -87,20 +112,30 @@ impl Call {
 
     /// Whether this is about the server itself and no fault applies to it.
     pub(super) fn is_control(&self) -> bool {
-        matches!(self, Call::GetKnobs | Call::ChangeKnobs | Call::GetStats)
+        use Call::{ChangeKnobs, ExpireTokens, ExpireUploads, GetKey, GetKnobs, GetStats};
+        matches!(self, GetKnobs | ChangeKnobs | GetStats | GetKey | ExpireTokens | ExpireUploads)
+    }
+
+    /// Whether it is about tokens: the storage's faults do not apply, and no token is needed to ask for one.
+    pub(super) fn is_about_tokens(&self) -> bool {
+        matches!(self, Call::Token | Call::Metadata(_))
     }
 
     /// Whether the latency knobs apply.
     pub(super) fn has_latency(&self) -> bool {
         matches!(
             self,
-            Call::UploadMultipart { .. } | Call::UploadMedia { .. } | Call::GetMetadata { .. } | Call::GetMedia { .. }
+            Call::UploadMultipart { .. }
+                | Call::UploadMedia { .. }
+                | Call::UploadPiece { .. }
+                | Call::GetMetadata { .. }
+                | Call::GetMedia { .. }
         )
     }
 
-    /// Whether it stores an object.
+    /// Whether it stores an object, or a piece of one.
     pub(super) fn is_upload(&self) -> bool {
-        matches!(self, Call::UploadMultipart { .. } | Call::UploadMedia { .. })
+        matches!(self, Call::UploadMultipart { .. } | Call::UploadMedia { .. } | Call::UploadPiece { .. })
     }
 
     /// Whether the answer is an object's bytes.
@@ -112,6 +147,12 @@ impl Call {
     pub(super) fn count(&self, requests: &mut Requests) {
         let count = match self {
             Call::GetKnobs | Call::ChangeKnobs | Call::GetStats => return,
+            Call::GetKey | Call::ExpireTokens | Call::ExpireUploads => return,
+            Call::Token => &mut requests.token_exchange,
+            Call::Metadata(_) => &mut requests.metadata,
+            Call::UploadStart { .. } => &mut requests.upload_start,
+            Call::UploadPiece { .. } => &mut requests.upload_piece,
+            Call::UploadCancel { .. } => &mut requests.upload_cancel,
             Call::UploadMultipart { .. } => &mut requests.upload_multipart,
             Call::UploadMedia { .. } => &mut requests.upload_media,
             Call::GetMetadata { .. } => &mut requests.get_metadata,
@@ -208,6 +249,10 @@ mod tests {
                 "/upload/storage/v1/b/b/o?uploadType=multipart&name=x",
                 Call::UploadMultipart { bucket: bucket() },
             ),
+            ("POST", "/upload/storage/v1/b/b/o?uploadType=resumable", Call::UploadStart { bucket: bucket() }),
+            ("PUT", "/upload/storage/v1/b/b/o?upload_id=7", Call::UploadPiece { id: "7".into() }),
+            ("DELETE", "/upload/storage/v1/b/b/o?upload_id=7", Call::UploadCancel { id: "7".into() }),
+            ("GET", "/computeMetadata/v1/instance/x", Call::Metadata("/computeMetadata/v1/instance/x".into())),
             ("GET", "/storage/v1/b/b/o/a%2F%C3%BC%20+%25", Call::GetMetadata { bucket: bucket(), name: name() }),
             ("GET", "/storage/v1/b/b/o/a%2F%C3%BC%20+%25?alt=media", Call::GetMedia { bucket: bucket(), name: name() }),
             ("GET", "/download/storage/v1/b/b/o/a%2F%C3%BC%20+%25", Call::GetMedia { bucket: bucket(), name: name() }),
@@ -218,12 +263,11 @@ mod tests {
             assert_eq!(call(method, uri), expected, "{method} {uri}");
         }
         for (method, uri) in [
-            ("POST", "/upload/storage/v1/b/b/o?uploadType=resumable"),
             ("PATCH", "/storage/v1/b/b/o/x"),
             // A slash that should have been encoded is not forgiven.
             ("GET", "/storage/v1/b/b/o/x/y"),
             ("GET", "/storage/v1/b/b/o/x/b/b/o/y?alt=media"),
-            ("GET", "/"),
+            ("GET", "/nowhere"),
         ] {
             assert!(matches!(call(method, uri), Call::Unsupported(_)), "{method} {uri}");
         }

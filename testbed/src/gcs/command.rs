@@ -1,7 +1,8 @@
 //! The server as a program.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -12,7 +13,9 @@ use crate::signals::told_to_end;
 /// Cloud Storage's JSON API on 127.0.0.1, with faults on demand.
 ///
 /// Prints one line, {"endpoint":"http://127.0.0.1:PORT"}, when it listens. GET and PUT /_testbed/knobs show and change
-/// the faults while it runs, GET /_testbed/stats shows what it has counted.
+/// the faults while it runs, GET /_testbed/stats shows what it has counted, GET /_testbed/key the service account's key
+/// file; POST /_testbed/expire-tokens and /_testbed/expire-uploads make what there is of them expire. It is its own
+/// metadata server: clients find that with GCE_METADATA_HOST=127.0.0.1:PORT.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// TCP port; 0 takes a free one.
@@ -30,6 +33,9 @@ pub struct Args {
     /// Keep only metadata and checksums, and throw the bytes away.
     #[arg(long, conflicts_with = "root")]
     pub discard: bool,
+    /// Write the service account's key file here, readable by its owner only.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// End when standard input is closed, so as not to outlive the program that started this one.
     #[arg(long)]
     pub until_stdin_closes: bool,
@@ -50,6 +56,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         discard: args.discard,
         knobs: args.knobs,
     })?;
+    if let Some(path) = &args.key_file {
+        write_private(path, &server.service_account_key())
+            .with_context(|| format!("cannot write the key file {}", path.display()))?;
+    }
     let line = serde_json::json!({ "endpoint": server.endpoint() });
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot print the endpoint on standard output")?;
@@ -57,4 +67,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     told.await;
     Ok(())
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }

@@ -30,6 +30,20 @@ pub struct Knobs {
     /// Share of uploads that are stored and then answered with 503 all the same, from 0 to 1: the client cannot know.
     #[arg(long, default_value_t = 0.0)]
     pub rate_lost_answer: f64,
+    /// Share of uploads that are stored and whose connection is then reset, from 0 to 1: the client gets no answer at
+    /// all.
+    #[arg(long, default_value_t = 0.0)]
+    pub rate_reset: f64,
+    /// Share of calls that are never answered, from 0 to 1, until the client goes away. Nothing of such a call takes
+    /// effect.
+    #[arg(long, default_value_t = 0.0)]
+    pub rate_hang: f64,
+    /// Share of calls whose answer's body comes at `slow_answer_bytes_per_s`, from 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub rate_slow_answer: f64,
+    /// How fast the bodies of slow answers come; one byte per second when absent.
+    #[arg(long)]
+    pub slow_answer_bytes_per_s: Option<u64>,
     /// The `Retry-After` of injected answers, in seconds; no such header when absent.
     #[arg(long)]
     pub retry_after_s: Option<u32>,
@@ -37,6 +51,18 @@ pub struct Knobs {
     /// would.
     #[arg(long)]
     pub refuse_status: Option<u16>,
+    /// Takes storage calls only with `Authorization: Bearer`, a token of this server or a JWT of its service account.
+    #[arg(long)]
+    pub require_auth: bool,
+    /// How long tokens that are handed out claim to live, in seconds; an hour when absent.
+    #[arg(long)]
+    pub token_lifetime_s: Option<u64>,
+    /// Refuses tokens and JWTs older than so many seconds, whatever they claim. A JWT's age counts from its first use.
+    #[arg(long)]
+    pub expire_tokens_after_s: Option<f64>,
+    /// Answers those who want a token, from the metadata server or for an assertion, with this status.
+    #[arg(long)]
+    pub refuse_tokens_status: Option<u16>,
     /// Where the random numbers start. They start again when this value changes, and only then.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -62,16 +88,22 @@ impl Knobs {
 
     /// Refuses values that mean nothing.
     pub(super) fn validate(&self) -> anyhow::Result<()> {
-        let rates =
-            [("rate_503", self.rate_503), ("rate_429", self.rate_429), ("rate_lost_answer", self.rate_lost_answer)];
+        let rates = [
+            ("rate_503", self.rate_503),
+            ("rate_429", self.rate_429),
+            ("rate_lost_answer", self.rate_lost_answer),
+            ("rate_reset", self.rate_reset),
+            ("rate_hang", self.rate_hang),
+            ("rate_slow_answer", self.rate_slow_answer),
+        ];
         for (name, rate) in rates {
             if !(0.0..=1.0).contains(&rate) {
                 bail!("knob `{name}` is {rate}: it is a share of all calls, from 0 to 1");
             }
         }
         if rates.iter().map(|(_, rate)| rate).sum::<f64>() > 1.0 {
-            let [a, b, c] = rates.map(|(name, rate)| format!("`{name}` ({rate})"));
-            bail!("knobs {a}, {b} and {c} add up to more than 1");
+            let named = rates.iter().filter(|(_, rate)| *rate > 0.0).map(|(name, rate)| format!("`{name}` ({rate})"));
+            bail!("knobs {} add up to more than 1", named.collect::<Vec<_>>().join(", "));
         }
         if !(0.0..=600_000.0).contains(&self.latency_median_ms) {
             bail!("knob `latency_median_ms` is {}: it goes from 0 to 600000", self.latency_median_ms);
@@ -79,13 +111,33 @@ impl Knobs {
         if !(0.0..=4.0).contains(&self.latency_sigma) {
             bail!("knob `latency_sigma` is {}: it goes from 0 to 4", self.latency_sigma);
         }
-        if self.bandwidth_bytes_per_s == Some(0) {
-            bail!("knob `bandwidth_bytes_per_s` is 0: give at least 1, or null for no limit");
+        let speeds = [
+            ("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s, "no limit"),
+            ("slow_answer_bytes_per_s", self.slow_answer_bytes_per_s, "1"),
+        ];
+        for (name, speed, absent) in speeds {
+            if speed == Some(0) {
+                bail!("knob `{name}` is 0: give at least 1, or null for {absent}");
+            }
         }
-        if let Some(status) = self.refuse_status
-            && !(400..=599).contains(&status)
+        for (name, status) in
+            [("refuse_status", self.refuse_status), ("refuse_tokens_status", self.refuse_tokens_status)]
         {
-            bail!("knob `refuse_status` is {status}: it is an HTTP error, from 400 to 599");
+            if let Some(status) = status
+                && !(400..=599).contains(&status)
+            {
+                bail!("knob `{name}` is {status}: it is an HTTP error, from 400 to 599");
+            }
+        }
+        if let Some(seconds) = self.expire_tokens_after_s
+            && !(0.0..=86_400.0).contains(&seconds)
+        {
+            bail!("knob `expire_tokens_after_s` is {seconds}: it goes from 0 to 86400");
+        }
+        if let Some(seconds) = self.token_lifetime_s
+            && seconds > 86_400
+        {
+            bail!("knob `token_lifetime_s` is {seconds}: it goes from 0 to 86400");
         }
         Ok(())
     }
@@ -98,6 +150,12 @@ pub(super) enum Fault {
     Status(u16),
     /// It takes effect, if it is an upload, and is answered with 503.
     LostAnswer,
+    /// It takes effect, if it is an upload, and its connection is reset.
+    Reset,
+    /// It has no effect and is never answered.
+    Hang,
+    /// The body of its answer comes slowly.
+    SlowAnswer,
 }
 
 /// The random numbers behind the knobs. Faults and latencies have a sequence each, so that turning a latency on does
@@ -118,15 +176,20 @@ impl Dice {
     /// The fault to inject into the next call, if any. Throws one number per call, whatever the rates are.
     pub(super) fn fault(&mut self, knobs: &Knobs) -> Option<Fault> {
         let thrown = self.faults.f64();
-        if thrown < knobs.rate_503 {
-            Some(Fault::Status(503))
-        } else if thrown < knobs.rate_503 + knobs.rate_429 {
-            Some(Fault::Status(429))
-        } else if thrown < knobs.rate_503 + knobs.rate_429 + knobs.rate_lost_answer {
-            Some(Fault::LostAnswer)
-        } else {
-            None
-        }
+        let mut reach = 0.0;
+        [
+            (knobs.rate_503, Fault::Status(503)),
+            (knobs.rate_429, Fault::Status(429)),
+            (knobs.rate_lost_answer, Fault::LostAnswer),
+            (knobs.rate_reset, Fault::Reset),
+            (knobs.rate_hang, Fault::Hang),
+            (knobs.rate_slow_answer, Fault::SlowAnswer),
+        ]
+        .into_iter()
+        .find_map(|(rate, fault)| {
+            reach += rate;
+            (thrown < reach).then_some(fault)
+        })
     }
 
     /// How long the next upload or read takes.
@@ -166,7 +229,12 @@ mod tests {
             (r#"{"latency_sigma": -1}"#, "latency_sigma"),
             (r#"{"latency_median_ms": 1e9}"#, "latency_median_ms"),
             (r#"{"bandwidth_bytes_per_s": 0}"#, "bandwidth_bytes_per_s"),
+            (r#"{"rate_hang": 0.6, "rate_reset": 0.6}"#, "rate_hang"),
+            (r#"{"slow_answer_bytes_per_s": 0}"#, "slow_answer_bytes_per_s"),
             (r#"{"refuse_status": 200}"#, "refuse_status"),
+            (r#"{"refuse_tokens_status": 200}"#, "refuse_tokens_status"),
+            (r#"{"expire_tokens_after_s": -1}"#, "expire_tokens_after_s"),
+            (r#"{"token_lifetime_s": 1000000}"#, "token_lifetime_s"),
             (r#"[1]"#, "JSON object"),
         ] {
             let error = Knobs::default().patched(patch.as_bytes()).unwrap_err();
@@ -180,6 +248,9 @@ mod tests {
             rate_503: 0.3,
             rate_429: 0.2,
             rate_lost_answer: 0.1,
+            rate_reset: 0.05,
+            rate_hang: 0.05,
+            rate_slow_answer: 0.05,
             latency_median_ms: 10.0,
             latency_sigma: 1.0,
             ..Knobs::default()
@@ -198,9 +269,14 @@ mod tests {
         assert_ne!(plain, (0..1000).map(|_| other.fault(&knobs)).collect::<Vec<_>>());
         let count = |wanted| plain.iter().filter(|fault| **fault == Some(wanted)).count();
         // Five standard deviations on either side.
-        for (fault, bounds) in
-            [(Fault::Status(503), 228..=372), (Fault::Status(429), 137..=263), (Fault::LostAnswer, 53..=147)]
-        {
+        for (fault, bounds) in [
+            (Fault::Status(503), 228..=372),
+            (Fault::Status(429), 137..=263),
+            (Fault::LostAnswer, 53..=147),
+            (Fault::Reset, 16..=84),
+            (Fault::Hang, 16..=84),
+            (Fault::SlowAnswer, 16..=84),
+        ] {
             assert!(bounds.contains(&count(fault)), "{fault:?}: {}", count(fault));
         }
     }

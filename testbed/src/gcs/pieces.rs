@@ -21,6 +21,12 @@ impl Pieces {
         }
     }
 
+    /// Appends all slices of another body.
+    pub(super) fn append(&mut self, mut other: Pieces) {
+        self.len += other.len;
+        self.slices.append(&mut other.slices);
+    }
+
     /// Bytes in all slices.
     pub(super) fn len(&self) -> usize {
         self.len

@@ -1,14 +1,13 @@
 //! Errors in the words of Cloud Storage.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{Response, StatusCode, header};
 use serde_json::json;
 
 use super::store::Refused;
 
 /// An answer.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Bytes>;
 
 /// A call that failed: what the client is told.
 #[derive(Debug)]
@@ -47,6 +46,11 @@ impl Refusal {
         }
     }
 
+    /// 401: who calls is not known, or no longer.
+    pub(super) fn unauthorized(reason: &'static str, message: &str) -> Self {
+        Refusal::new(StatusCode::UNAUTHORIZED, reason, message)
+    }
+
     /// A fault out of the knobs, in the words the real thing would use.
     pub(super) fn injected(status: u16, retry_after_s: Option<u32>) -> Self {
         let (reason, message) = match status {
@@ -73,10 +77,14 @@ impl Refusal {
         } else {
             (Some("application/json; charset=UTF-8"), self.json())
         };
-        let mut answer = Response::new(Full::new(Bytes::from(body)));
+        let mut answer = Response::new(Bytes::from(body));
         *answer.status_mut() = self.status;
         if let Some(kind) = kind {
             answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = header::HeaderValue::from_static("Bearer realm=\"testbed\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(seconds) = self.retry_after_s {
             answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
@@ -90,9 +98,14 @@ impl Refusal {
             "domain": "global",
             "reason": self.reason,
         });
-        if self.status == StatusCode::PRECONDITION_FAILED {
+        let location = match self.status {
+            StatusCode::PRECONDITION_FAILED => Some("If-Match"),
+            StatusCode::UNAUTHORIZED => Some("Authorization"),
+            _ => None,
+        };
+        if let Some(location) = location {
             error["locationType"] = json!("header");
-            error["location"] = json!("If-Match");
+            error["location"] = json!(location);
         }
         let body = json!({
             "error": {

@@ -1,8 +1,9 @@
 //! The server as a library: start it, look into it, drop it.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -15,9 +16,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::knobs::{Dice, Knobs};
+use super::line::Line;
 use super::service::{App, State};
 use super::stats::Stats;
 use super::store::{Body, Store};
+use super::tokens::Tokens;
 
 /// How to start a [`GcsServer`]. The default has no buckets, so name one or say `any_bucket`.
 #[derive(Clone, Debug, Default)]
@@ -83,11 +86,14 @@ impl GcsServer {
             endpoint: format!("http://{address}"),
             root: options.root,
             discard: options.discard,
+            account: OnceLock::new(),
             state: Mutex::new(State {
                 dice: Dice::new(options.knobs.seed),
                 knobs: options.knobs,
                 stats: Stats::default(),
                 store: Store::new(&options.buckets, options.any_bucket),
+                tokens: Tokens::default(),
+                sessions: HashMap::new(),
                 next_file: first_file(),
             }),
         });
@@ -111,6 +117,26 @@ impl GcsServer {
     /// Where to send requests: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         self.app.endpoint.clone()
+    }
+
+    /// Where its metadata server is, as the environment variable `GCE_METADATA_HOST` wants it: `127.0.0.1:PORT`.
+    pub fn metadata_host(&self) -> String {
+        self.app.endpoint.trim_start_matches("http://").to_owned()
+    }
+
+    /// The key file of its service account, as JSON. The account is made when this is first called.
+    pub fn service_account_key(&self) -> String {
+        self.app.account().key_file().to_string()
+    }
+
+    /// Makes every token and JWT that it has handed out or seen expire.
+    pub fn expire_tokens(&self) {
+        self.app.state().tokens.expire_all();
+    }
+
+    /// Makes every resumable upload expire that is not finished.
+    pub fn expire_uploads(&self) {
+        self.app.state().sessions.clear();
     }
 
     /// The knobs as they are now.
@@ -211,9 +237,16 @@ async fn accept(listener: tokio::net::TcpListener, app: &Arc<App>) {
         if let Err(error) = socket.set_nodelay(true) {
             eprintln!("cannot switch off Nagle's algorithm, answers may be late: {error}");
         }
+        let line = match Line::of(&socket) {
+            Ok(line) => line,
+            Err(error) => {
+                eprintln!("no descriptor for a connection, which is closed: {error}");
+                continue;
+            }
+        };
         let app = app.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| app.serve(request));
+            let service = service_fn(|request| app.serve(request, &line));
             // A connection that breaks is the client's business, and the broken request has been counted.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
         });

@@ -49,22 +49,48 @@ impl Upload {
         let parts = multipart::boundary(kind)
             .and_then(|boundary| multipart::parse(body, boundary))
             .map_err(|wrong| Refusal::invalid(format!("Malformed multipart body: {wrong}")))?;
-        let mut metadata = json(&parts.metadata)?;
+        let metadata = json(&parts.metadata)?;
         let mut claims = Claims::default();
         claims.add_headers(headers)?;
         claims.add_json(&metadata)?;
         if let Some(trailer) = &parts.trailer {
             claims.add_json(&json(trailer)?)?;
         }
+        Upload::described(query, metadata, parts.media_type, parts.media, claims)
+    }
+
+    /// Reads the start of an `uploadType=resumable` upload, whose bytes are still to come: the body is its metadata.
+    pub(super) fn resumable(query: &Query, headers: &HeaderMap, body: &Pieces) -> Result<Upload, Refusal> {
+        let metadata = json(&body.to_bytes())?;
+        let mut claims = Claims::default();
+        claims.add_headers(headers)?;
+        claims.add_json(&metadata)?;
+        let media_type = headers.get("x-upload-content-type").and_then(|value| value.to_str().ok());
+        Upload::described(query, metadata, media_type.map(str::to_owned), Pieces::default(), claims)
+    }
+
+    /// Takes note of the checksums that come with the last bytes.
+    pub(super) fn add_claims(&mut self, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.claims.add_headers(headers)
+    }
+
+    /// An upload of which `metadata` tells the name, unless the query does, and more.
+    fn described(
+        query: &Query,
+        mut metadata: Map<String, Value>,
+        media_type: Option<String>,
+        media: Pieces,
+        claims: Claims,
+    ) -> Result<Upload, Refusal> {
         let string = |key: &str| Some(metadata.get(key)?.as_str()?.to_owned());
         let name = query.get("name").map(str::to_owned).or_else(|| string("name"));
-        let content_type = string("contentType").or(parts.media_type);
+        let content_type = string("contentType").or(media_type);
         metadata.retain(|key, _| EXTRA.contains(&key.as_str()));
         Ok(Upload {
             name: checked_name(name)?,
             content_type: content_type.as_deref().unwrap_or("application/octet-stream").into(),
             extra: (!metadata.is_empty()).then(|| Box::new(metadata)),
-            media: parts.media,
+            media,
             claims,
         })
     }

@@ -22,8 +22,19 @@ pub enum Entry {
         #[serde(default)]
         maybe_stored: bool,
     },
-    /// A session's life; the times are RFC 3339.
-    Session { session: u32, opened: String, closed: Option<String>, why: Option<String> },
+    /// A session's life, and what its stream is; the times are RFC 3339.
+    Session {
+        session: u32,
+        opened: String,
+        closed: Option<String>,
+        why: Option<String>,
+        #[serde(default)]
+        codec: Option<String>,
+        #[serde(default)]
+        width: Option<u32>,
+        #[serde(default)]
+        height: Option<u32>,
+    },
 }
 
 /// A stored frame as the list describes it.

@@ -20,7 +20,6 @@ mod tests;
 pub use command::{Args, run};
 pub use fetch::Fetcher;
 pub use http::Http;
-#[cfg(test)]
 pub(crate) use judge::decode;
 pub use judge::{Between, Verdict, judge};
 pub use list::{Entry, Frame, List, fetch_cameras, fetch_list};

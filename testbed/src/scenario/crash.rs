@@ -136,7 +136,15 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
         let (mut tails_here, mut crashed, mut without_session) = (0, 0, 0);
         // Whether the session being read was ended by a kill, and whether its last entry so far is a tombstone.
         let (mut session_crashed, mut ends_in_range) = (false, false);
-        let last_one = Entry::Session { session: 0, opened: String::new(), closed: None, why: None };
+        let last_one = Entry::Session {
+            session: 0,
+            opened: String::new(),
+            closed: None,
+            why: None,
+            codec: None,
+            width: None,
+            height: None,
+        };
         for entry in entries.iter().chain([&last_one]) {
             match entry {
                 Entry::Frame(frame) => {

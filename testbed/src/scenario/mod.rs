@@ -3,26 +3,34 @@
 //! Each scenario starts real parts, injects its faults, counts them, and returns figures; whether they are good enough is
 //! decided by [`Outcome::pass`], from the same run.
 
+mod changes;
 mod crash;
+mod credentials;
 mod footprint;
 mod garbage;
 mod latency;
 mod order;
 mod recovery;
 mod settings;
+mod sources;
 mod stage;
+mod stream;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use changes::{Changes, changes};
 pub use crash::{Crash, crash};
+pub use credentials::{Credentials, credentials};
 pub use footprint::{Footprint, footprint, media_libraries};
 pub use garbage::garbage;
 pub use latency::{Latency, latency};
 pub use order::{Order, order};
 pub use recovery::{Recovery, recovery};
 pub use settings::{Settings, settings};
+pub use sources::{Sources, sources};
 pub use stage::Stage;
+pub use stream::{Stream, stream};
 
 /// What a scenario found.
 #[derive(Debug, Clone, Serialize, Deserialize)]

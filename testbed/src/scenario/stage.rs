@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::Problems;
 use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
-use crate::daemon::{Daemon, Storage};
+use crate::daemon::{Credentials, Daemon, Storage};
 use crate::gcs::{GcsServer, Knobs, Options};
 use crate::oracle::{Entry, Fetcher, Pattern, Verdict, judge};
 
@@ -47,13 +47,23 @@ impl Stage {
     pub fn daemon(&self, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
         Daemon::start(&self.program, self.dir.path(), storage, more)
     }
+
+    /// The same in a directory of its own, for scenarios with several.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub fn daemon_in(&self, name: &str, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
+        Daemon::start(&self.program, &self.dir.path().join(name), storage, more)
+    }
 }
 
 /// Starts an emulator with one bucket, bodies on disk under `stage`.
 pub(super) fn bucket(stage: &Stage, knobs: Knobs) -> anyhow::Result<(GcsServer, Storage)> {
     let root = Some(stage.dir().join("bucket"));
     let gcs = GcsServer::start(Options { buckets: vec![BUCKET.to_owned()], root, knobs, ..Options::default() })?;
-    let storage = Storage::Gcs { endpoint: gcs.endpoint(), bucket: BUCKET.to_owned() };
+    let storage =
+        Storage::Gcs { endpoint: gcs.endpoint(), bucket: BUCKET.to_owned(), credentials: Credentials::Anonymous };
     Ok((gcs, storage))
 }
 

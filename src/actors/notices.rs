@@ -1,0 +1,202 @@
+//! What the Supervisor is told by its actors, and what follows from it.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tracing::{error, warn};
+
+use super::Supervisor;
+use super::messages::*;
+use crate::capture::{ErrorKind, Exit, Permit, Verdict};
+use crate::model::{CameraId, Login, Refusal, UnixMicros};
+
+/// An UploadActor that died is replaced after this.
+const UPLOAD_RESTART: Duration = Duration::from_millis(100);
+
+impl Handler<CameraNotice> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, notice: CameraNotice, ctx: &mut Self::Context) {
+        let Some(record) = self.cameras.get_mut(&notice.camera) else { return };
+        if notice.generation != record.generation {
+            return;
+        }
+        let before = record.state;
+        let mut accepted = None;
+        match notice.news {
+            CameraNews::Capturing { pid } => {
+                if let Some(running) = &mut record.running {
+                    running.pid = pid;
+                }
+            }
+            CameraNews::Opened(info) => {
+                record.stream = Some(info);
+                if let Some(running) = &mut record.running {
+                    running.opened = true;
+                    accepted = running.login.clone();
+                }
+            }
+            CameraNews::Streaming { session, fps } => {
+                record.enter(CameraState::Streaming);
+                record.session = Some(session).filter(|session| *session > 0).or(record.session);
+                record.fps = fps;
+                record.capture_error = None;
+                if let Some((login, credentials)) = record.running.as_ref().and_then(|running| running.login.as_ref()) {
+                    self.logins.streaming(login, credentials, UnixMicros::now());
+                }
+            }
+            CameraNews::Stalled => record.enter(CameraState::Stalled),
+        }
+        let changed = before != record.state;
+        if let Some((login, credentials)) = accepted {
+            self.login_accepted(&login, &credentials, ctx);
+        }
+        if changed {
+            self.count_states();
+        }
+    }
+}
+
+impl Supervisor {
+    /// Takes note that a login was accepted, and lets those go on that waited for it.
+    pub(super) fn login_accepted(&mut self, login: &Login, credentials: &str, ctx: &mut Context<Self>) {
+        if self.logins.accepted(login, credentials, UnixMicros::now()) {
+            self.wiring.journal.login_accepted(login.clone());
+        }
+        self.login_settled(login, ctx);
+    }
+
+    /// Takes note that a login was refused, for good, and answers whether the camera is probably only busy.
+    pub(super) fn login_refused(&mut self, login: &Login, credentials: &str) -> bool {
+        let at = UnixMicros::now();
+        let refusal = Refusal { login: login.clone(), credentials: credentials.to_owned(), at };
+        self.wiring.journal.login_refused(refusal);
+        self.logins.refused(login, credentials, at)
+    }
+
+    /// When a camera may log in again.
+    fn next_login(&mut self, id: &CameraId, login: &Login, credentials: &str) -> Duration {
+        let now = UnixMicros::now();
+        match self.logins.ask(login, credentials, id, now) {
+            Permit::NotBefore(at) => at.since(now),
+            Permit::Go | Permit::AfterTrial => Duration::ZERO,
+        }
+    }
+}
+
+impl Handler<CameraExited> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, exited: CameraExited, ctx: &mut Self::Context) {
+        let id = exited.camera;
+        let Some(record) = self.cameras.get_mut(&id) else { return };
+        if exited.generation != record.generation {
+            return;
+        }
+        let running = record.running.take();
+        let (wanted, paused) = (record.spec.clone(), record.paused);
+        // A failure of the spec before is not charged to the one that was put since.
+        let outdated = match (&running, &wanted) {
+            (Some(running), Some(wanted)) => !running.spec.captures_as(wanted),
+            _ => false,
+        };
+        let started = running.as_ref().map_or_else(Instant::now, |running| running.started);
+        let opened = running.as_ref().is_some_and(|running| running.opened);
+        let login = running.and_then(|running| running.login);
+        let mut failure = match &exited.exit {
+            Exit::Stopped | Exit::Finished => None,
+            Exit::Failed { diagnosis, .. } => Some((diagnosis.kind, diagnosis.message.to_string())),
+            Exit::Panicked => Some((ErrorKind::Panic, "its actor panicked: please report this".to_owned())),
+        };
+        let mut next_login = None;
+        if let Some((login, credentials)) = &login {
+            match &mut failure {
+                Some((kind, message)) if *kind == ErrorKind::Auth => {
+                    if self.login_refused(login, credentials) {
+                        *kind = ErrorKind::Busy;
+                        *message = "the camera refuses a login that it accepted a moment ago: it probably has as many \
+                                    clients as it takes"
+                            .to_owned();
+                    }
+                    next_login = Some(self.next_login(&id, login, credentials));
+                }
+                _ if opened => self.logins.lost(login, credentials),
+                _ => self.logins.ended(login, &id),
+            }
+        }
+        let Some(record) = self.cameras.get_mut(&id) else { return };
+        if wanted.is_none() {
+            record.enter(CameraState::Deleted);
+        } else if self.stopping {
+            record.enter(CameraState::Stopped);
+        } else if paused {
+            record.enter(CameraState::Paused);
+        } else if let Some((kind, message)) = failure.filter(|_| !outdated) {
+            let now = Instant::now();
+            let (state, wait) = match next_login {
+                Some(wait) if kind == ErrorKind::Busy => (CameraState::BackingOff, wait),
+                Some(wait) => (CameraState::AuthFailed, wait),
+                None => match record.outage.after(&exited.exit, started, now, &mut self.rng) {
+                    Verdict::BackOff(at) => (CameraState::BackingOff, at.duration_since(now)),
+                    Verdict::Failed(at) if kind == ErrorKind::Auth => (CameraState::AuthFailed, at.duration_since(now)),
+                    Verdict::Failed(at) => (CameraState::Failed, at.duration_since(now)),
+                },
+            };
+            if kind == ErrorKind::Panic {
+                error!(camera = %id, generation = exited.generation, "the camera's actor panicked; it starts again in {wait:.1?}");
+            } else {
+                warn!(camera = %id, kind = kind.as_str(), "{message}; next try in {wait:.1?}");
+            }
+            record.enter(state);
+            record.capture_error = Some(LastError::capture(UnixMicros::now(), kind, &message));
+            self.wiring.metrics.reconnect(&id, kind.as_str());
+            self.start_later(&id, wait, ctx);
+        } else if exited.exit == Exit::Finished && !outdated {
+            record.enter(CameraState::Ended);
+        } else {
+            // It was stopped to make room for what it is now, or to be started anew.
+            self.start_camera(&id, ctx);
+        }
+        if let Some((login, _)) = login {
+            self.login_settled(&login, ctx);
+        }
+        self.tell_if_stopped();
+        self.count_states();
+    }
+}
+
+impl Handler<UploadExited> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, exited: UploadExited, ctx: &mut Self::Context) {
+        if self.wiring.hub.is_closed() {
+            return;
+        }
+        error!(place = exited.place, "an upload worker died; the frame it held goes back");
+        ctx.run_later(UPLOAD_RESTART, move |actor, ctx| {
+            let addr = actor.start_upload(exited.place, ctx);
+            actor.uploads[exited.place] = addr;
+        });
+    }
+}
+
+impl Handler<SequencerExited> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, exited: SequencerExited, ctx: &mut Self::Context) {
+        if System::try_current().is_some() && self.cameras.contains_key(&exited.camera) {
+            error!(camera = %exited.camera, "the camera's sequencer died; it is built anew from the journal");
+            self.start_sequencer(&exited.camera, ctx);
+        }
+    }
+}
+
+impl Handler<UploadTrouble> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, trouble: UploadTrouble, _: &mut Self::Context) {
+        let Some(record) = self.cameras.get_mut(&trouble.camera) else { return };
+        record.upload_error =
+            trouble.error.map(|(kind, message)| LastError { at: UnixMicros::now(), source: "upload", kind, message });
+    }
+}

@@ -1,0 +1,143 @@
+//! A camera id as the Supervisor knows it: what is asked, what is running, what last went wrong.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Addr, SpawnHandle};
+
+use super::camera::CameraActor;
+use super::messages::{CameraState, CameraView, LastError, Stop};
+use crate::capture::wire::StreamInfo;
+use crate::capture::{ErrorKind, Outage};
+use crate::journal::{KnownCamera, Ledger};
+use crate::metrics::ShownCamera;
+use crate::model::{CameraSpec, Login, ManagedBy, SessionNo, UnixMicros};
+
+/// One camera id.
+pub(super) struct Record {
+    pub spec: Option<CameraSpec>,
+    pub revision: u64,
+    pub managed_by: ManagedBy,
+    pub paused: bool,
+    pub ledger: Arc<Ledger>,
+    pub state: CameraState,
+    since: UnixMicros,
+    pub generation: u64,
+    pub running: Option<Running>,
+    /// When it starts by itself.
+    pub next_try: Option<(SpawnHandle, UnixMicros)>,
+    /// Set while another camera tries the same login: it starts when that is known.
+    pub awaits_login: Option<Login>,
+    pub outage: Outage,
+    pub session: Option<SessionNo>,
+    pub fps: f64,
+    pub stream: Option<StreamInfo>,
+    pub capture_error: Option<LastError>,
+    pub upload_error: Option<LastError>,
+}
+
+/// A generation that is not over.
+pub(super) struct Running {
+    pub addr: Addr<CameraActor>,
+    /// What it was started with.
+    pub spec: CameraSpec,
+    pub started: Instant,
+    pub pid: Option<u32>,
+    /// What it logs in with, and the credentials' fingerprint.
+    pub login: Option<(Login, String)>,
+    pub opened: bool,
+}
+
+impl Record {
+    /// A camera id without a spec.
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            spec: None,
+            revision: 0,
+            managed_by: ManagedBy::default(),
+            paused: false,
+            ledger,
+            state: CameraState::Deleted,
+            since: UnixMicros::now(),
+            generation: 0,
+            running: None,
+            next_try: None,
+            awaits_login: None,
+            outage: Outage::default(),
+            session: None,
+            fps: 0.0,
+            stream: None,
+            capture_error: None,
+            upload_error: None,
+        }
+    }
+
+    /// A camera id as the journal knew it.
+    pub fn known(camera: KnownCamera) -> Self {
+        let state = match (&camera.spec, camera.paused) {
+            (None, _) => CameraState::Deleted,
+            (Some(_), true) => CameraState::Paused,
+            (Some(_), false) => CameraState::Connecting,
+        };
+        Self {
+            spec: camera.spec,
+            revision: camera.revision,
+            managed_by: camera.managed_by,
+            paused: camera.paused,
+            state,
+            ..Self::new(camera.ledger)
+        }
+    }
+
+    /// Takes note of what it is doing now.
+    pub fn enter(&mut self, state: CameraState) {
+        if self.state != state {
+            self.state = state;
+            self.since = UnixMicros::now();
+        }
+        if state != CameraState::Streaming {
+            self.fps = 0.0;
+        }
+    }
+
+    /// Ends its generation, if one is running, for this reason.
+    pub fn stop(&self, why: &'static str) -> bool {
+        if let Some(running) = &self.running {
+            running.addr.do_send(Stop { why });
+        }
+        self.running.is_some()
+    }
+
+    /// What metrics show of it.
+    pub fn shown(&self) -> ShownCamera {
+        ShownCamera {
+            ledger: self.ledger.clone(),
+            up: self.state == CameraState::Streaming,
+            wanted: !matches!(self.state, CameraState::Paused | CameraState::Ended),
+            auth_failed: self.capture_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Auth.as_str()),
+        }
+    }
+
+    /// What an observer sees.
+    pub fn view(&self) -> CameraView {
+        let errors = self.capture_error.iter().chain(&self.upload_error);
+        CameraView {
+            camera: self.ledger.camera().clone(),
+            spec: self.spec.clone(),
+            revision: self.revision,
+            managed_by: self.managed_by,
+            state: self.state,
+            since: self.since,
+            generation: self.generation,
+            session: self.session,
+            pid: self.running.as_ref().and_then(|running| running.pid),
+            fps: self.fps,
+            stream: self.stream.clone(),
+            next_try_at: self.next_try.map(|(_, at)| at),
+            last_frame_age: self.ledger.last_captured_at().map(|at| UnixMicros::now().since(at)),
+            totals: self.ledger.totals(),
+            watermark: self.ledger.watermark(),
+            last_error: errors.max_by_key(|error| error.at).cloned(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Retention: a list loses its oldest entries once they have been in it for long enough.
+//!
+//! What goes is always a prefix of a camera's list, so that one number, `pruned_to`, tells consumers what they can still
+//! have. Totals, seqs and session numbers go on as if nothing had gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::info;
+
+use super::{Journal, JournalError, Ledger, Ledgers};
+use crate::model::{CameraId, CommitNo, Seq, UnixMicros};
+
+/// Entries that go in one transaction. The journal's thread does nothing else meanwhile.
+const CHUNK: usize = 500;
+
+/// How often lists are looked at.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// What one step removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pruned {
+    /// How many entries.
+    pub entries: usize,
+    /// Whether there may be more to remove.
+    pub more: bool,
+}
+
+/// Removes from all lists what has been in them for longer than `keep`, at once and then every minute, until the journal
+/// is closed.
+pub async fn retain(journal: Journal, ledgers: Ledgers, keep: Duration) {
+    let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let before = UnixMicros(UnixMicros::now().0.saturating_sub(keep));
+        for ledger in ledgers.all() {
+            if shorten(&journal, &ledger, before).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Removes in steps what is older than `before`; between two of them the journal does what else there is to do.
+async fn shorten(journal: &Journal, ledger: &Arc<Ledger>, before: UnixMicros) -> Option<()> {
+    let mut entries = 0;
+    loop {
+        let pruned = journal.prune(ledger.clone(), before).await?;
+        entries += pruned.entries;
+        if !pruned.more {
+            break;
+        }
+    }
+    if entries > 0 {
+        info!(camera = %ledger.camera(), entries, "the oldest entries of the list have gone, as `list.keep` has it");
+    }
+    Some(())
+}
+
+/// Removes entries from the beginning of a camera's list: at most [`CHUNK`], none past `watermark`, none from the first on
+/// that was recorded at `before` or later.
+pub(super) fn prune(
+    transaction: &Transaction<'_>,
+    camera: &CameraId,
+    watermark: Seq,
+    before: UnixMicros,
+) -> Result<Pruned, JournalError> {
+    let found = transaction
+        .prepare_cached("SELECT num, pruned_to FROM camera WHERE id = ?1")?
+        .query_row([camera.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    // A camera's accounts may be there before its row is.
+    let Some((num, pruned_to)) = found else { return Ok(Pruned::default()) };
+    let (mut entries, mut last, mut newest) = (0, pruned_to, 0);
+    {
+        let mut oldest = transaction.prepare_cached(
+            "SELECT last, commit_no, coalesce(stored_at < ?4, 0) FROM frame WHERE camera = ?1 AND seq > ?2 AND last <= ?3
+             ORDER BY seq LIMIT ?5",
+        )?;
+        let mut rows = oldest.query(params![num, pruned_to, watermark as i64, before.0, CHUNK as i64])?;
+        while let Some(row) = rows.next()? {
+            if !row.get::<_, bool>(2)? {
+                break;
+            }
+            (entries, last, newest) = (entries + 1, row.get(0)?, row.get::<_, i64>(1)?.max(newest));
+        }
+    }
+    if entries == 0 {
+        return Ok(Pruned::default());
+    }
+    transaction
+        .prepare_cached("DELETE FROM frame WHERE camera = ?1 AND seq > ?2 AND seq <= ?3")?
+        .execute(params![num, pruned_to, last])?;
+    // The session that reaches into what is left stays: a crash range may have to name it.
+    transaction
+        .prepare_cached(
+            "DELETE FROM session WHERE camera = ?1 AND session <
+             (SELECT max(session) FROM session WHERE camera = ?1 AND first_seq <= ?2)",
+        )?
+        .execute(params![num, last])?;
+    // Together with the watermark: a recovery would take what has gone for unresolved.
+    transaction
+        .prepare_cached("UPDATE camera SET pruned_to = ?2, watermark = max(watermark, ?2) WHERE num = ?1")?
+        .execute(params![num, last])?;
+    let newest = pruned_commit(transaction)?.max(newest as CommitNo);
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('pruned_commit', ?1)")?
+        .execute([newest.to_string()])?;
+    Ok(Pruned { entries, more: entries == CHUNK })
+}
+
+/// The highest commit number that retention has removed, 0 for none: from there on the order of commits is complete.
+pub(super) fn pruned_commit(connection: &Connection) -> rusqlite::Result<CommitNo> {
+    let number: Option<i64> = connection
+        .prepare_cached("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'pruned_commit'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(number.unwrap_or(0) as CommitNo)
+}

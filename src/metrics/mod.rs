@@ -1,0 +1,351 @@
+//! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of the API in
+//! `requests`, the rest here.
+
+mod cameras;
+mod requests;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use self::cameras::{CameraCollector, Cameras};
+use self::requests::Requests;
+use crate::model::CameraId;
+use crate::storage::BucketErrorKind;
+
+pub use self::cameras::ShownCamera;
+pub use self::requests::AuthFailure;
+
+/// Seconds, 5 ms to 60 s: per destination only, never per camera.
+const BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// The kinds of error that a bucket can have, so that each is exported before it happens.
+const BUCKET_ERRORS: [BucketErrorKind; 5] = [
+    BucketErrorKind::Transient,
+    BucketErrorKind::Throttled,
+    BucketErrorKind::Auth,
+    BucketErrorKind::NotFound,
+    BucketErrorKind::Permanent,
+];
+
+/// The metrics of one daemon. Cloning is cheap; all clones are one.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    cameras: Cameras,
+    states: IntGaugeVec,
+    uploads: IntCounterVec,
+    upload_attempts: IntCounterVec,
+    upload_conflicts: IntCounterVec,
+    upload_bytes: IntCounterVec,
+    upload_duration: HistogramVec,
+    uploads_in_flight: IntGaugeVec,
+    frame_age: HistogramVec,
+    memory_frames: Gauge,
+    memory_bytes: Gauge,
+    memory_max_frames: Gauge,
+    memory_max_bytes: Gauge,
+    journal_commit: Histogram,
+    requests: Requests,
+    streams: IntGauge,
+    reload_successful: IntGauge,
+    reload_at: Gauge,
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("framehaul")
+}
+
+fn duration(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).namespace("framehaul").buckets(BUCKETS.to_vec())
+}
+
+/// Counts something for as long as it is held.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Declares all metrics in a registry of their own.
+    ///
+    /// # Errors
+    ///
+    /// When two of them share a name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let by_destination = |name: &str, help: &str| HistogramVec::new(duration(name, help), &["destination"]);
+        let inner = Inner {
+            cameras: Cameras::default(),
+            states: IntGaugeVec::new(opts("cameras", "Cameras of the catalog, by what they are doing."), &["state"])?,
+            uploads: IntCounterVec::new(
+                opts("uploads_total", "Frames whose upload came to an end, by result (stored, conflict)."),
+                &["destination", "result"],
+            )?,
+            upload_attempts: IntCounterVec::new(
+                opts(
+                    "upload_attempts_total",
+                    "Upload attempts: stored, conflict, or the kind of error after which another is made.",
+                ),
+                &["destination", "result"],
+            )?,
+            upload_conflicts: IntCounterVec::new(
+                opts("upload_conflicts_total", "Frames whose key was taken by an object with other content."),
+                &["destination"],
+            )?,
+            upload_bytes: IntCounterVec::new(
+                opts("upload_bytes_total", "Bytes of the frames stored."),
+                &["destination"],
+            )?,
+            upload_duration: by_destination("upload_duration_seconds", "Duration of the attempt that stored a frame.")?,
+            uploads_in_flight: IntGaugeVec::new(
+                opts("uploads_in_flight", "Upload attempts that are being made."),
+                &["destination"],
+            )?,
+            frame_age: by_destination(
+                "frame_age_at_commit_seconds",
+                "Age of a frame when the destination had confirmed it, from its capture.",
+            )?,
+            memory_frames: Gauge::with_opts(opts("memory_frames", "Frames in memory, waiting or on their way."))?,
+            memory_bytes: Gauge::with_opts(opts("memory_bytes", "JPEG bytes of the frames in memory."))?,
+            memory_max_frames: Gauge::with_opts(opts("memory_max_frames", "Frames that memory may hold."))?,
+            memory_max_bytes: Gauge::with_opts(opts("memory_max_bytes", "JPEG bytes that memory may hold."))?,
+            journal_commit: Histogram::with_opts(duration(
+                "journal_commit_duration_seconds",
+                "Time from the first write of a commit until it was on disk.",
+            ))?,
+            requests: Requests::new(&registry)?,
+            streams: IntGauge::with_opts(opts(
+                "http_streams_open",
+                "Clients that follow a list by server-sent events.",
+            ))?,
+            reload_successful: IntGauge::with_opts(opts(
+                "config_last_reload_successful",
+                "1 unless the configuration could not be used when it was last read.",
+            ))?,
+            reload_at: Gauge::with_opts(opts(
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration in use was read, in Unix time.",
+            ))?,
+            registry,
+        };
+        inner.register()?;
+        let metrics = Self(Arc::new(inner));
+        metrics.config_read(true);
+        Ok(metrics)
+    }
+
+    /// Exports the metrics of a destination as zeros before the first frame goes there.
+    pub fn expect_destination(&self, destination: &str) {
+        let inner = &self.0;
+        for result in ["stored", "conflict"] {
+            inner.uploads.with_label_values(&[destination, result]);
+            inner.upload_attempts.with_label_values(&[destination, result]);
+        }
+        for kind in BUCKET_ERRORS {
+            inner.upload_attempts.with_label_values(&[destination, kind.as_str()]);
+        }
+        inner.upload_conflicts.with_label_values(&[destination]);
+        inner.upload_bytes.with_label_values(&[destination]);
+        inner.uploads_in_flight.with_label_values(&[destination]);
+        let _: [Histogram; 2] =
+            [&inner.upload_duration, &inner.frame_age].map(|vec| vec.with_label_values(&[destination]));
+    }
+
+    /// An attempt begins; it counts as in flight until the answer is dropped.
+    pub fn uploading(&self, destination: &str) -> Counted {
+        Counted::new(self.0.uploads_in_flight.with_label_values(&[destination]))
+    }
+
+    /// A frame was stored: how long its last attempt took, how old it was, how large.
+    pub fn upload_stored(&self, destination: &str, duration: Duration, age_seconds: f64, bytes: u64) {
+        self.0.uploads.with_label_values(&[destination, "stored"]).inc();
+        self.0.upload_attempts.with_label_values(&[destination, "stored"]).inc();
+        self.0.upload_bytes.with_label_values(&[destination]).inc_by(bytes);
+        self.0.upload_duration.with_label_values(&[destination]).observe(duration.as_secs_f64());
+        self.0.frame_age.with_label_values(&[destination]).observe(age_seconds);
+    }
+
+    /// A frame found its key taken.
+    pub fn upload_conflict(&self, destination: &str) {
+        self.0.uploads.with_label_values(&[destination, "conflict"]).inc();
+        self.0.upload_attempts.with_label_values(&[destination, "conflict"]).inc();
+        self.0.upload_conflicts.with_label_values(&[destination]).inc();
+    }
+
+    /// An attempt failed.
+    pub fn upload_failed(&self, destination: &str, kind: BucketErrorKind) {
+        self.0.upload_attempts.with_label_values(&[destination, kind.as_str()]).inc();
+    }
+
+    /// A camera's capture ended and is scheduled again.
+    pub fn reconnect(&self, camera: &CameraId, kind: &str) {
+        self.0.cameras.reconnect(camera, kind);
+    }
+
+    /// Shows these cameras and forgets all others.
+    pub fn show_cameras(&self, cameras: impl IntoIterator<Item = ShownCamera>) {
+        self.0.cameras.show(cameras);
+    }
+
+    /// How many cameras are in a state.
+    pub fn set_cameras(&self, state: &str, count: usize) {
+        self.0.states.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// What is in memory.
+    pub fn set_memory(&self, frames: usize, bytes: u64) {
+        self.0.memory_frames.set(frames as f64);
+        self.0.memory_bytes.set(bytes as f64);
+    }
+
+    /// What may be in memory.
+    pub fn set_memory_budget(&self, frames: usize, bytes: u64) {
+        self.0.memory_max_frames.set(frames as f64);
+        self.0.memory_max_bytes.set(bytes as f64);
+    }
+
+    /// The journal has committed.
+    pub fn journal_committed(&self, took: Duration) {
+        self.0.journal_commit.observe(took.as_secs_f64());
+    }
+
+    /// A request was answered; `pattern` is the route it met, if any.
+    pub fn request_answered(&self, pattern: Option<&str>, method: &str, status: u16, took: Duration) {
+        self.0.requests.answered(pattern, method, status, took.as_secs_f64());
+    }
+
+    /// A request was not let in.
+    pub fn auth_failed(&self, reason: AuthFailure) {
+        self.0.requests.refused(reason);
+    }
+
+    /// A client follows a list, until the answer is dropped.
+    pub fn streaming(&self) -> Counted {
+        Counted::new(self.0.streams.clone())
+    }
+
+    /// The configuration was read, at the start or again, and could be used or not.
+    pub fn config_read(&self, usable: bool) {
+        self.0.reload_successful.set(i64::from(usable));
+        if usable {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.0.reload_at.set(now.as_secs_f64());
+        }
+    }
+
+    /// Everything, in Prometheus's text format.
+    ///
+    /// # Errors
+    ///
+    /// When a metric cannot be written as text.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl Inner {
+    fn register(&self) -> prometheus::Result<()> {
+        let build =
+            GaugeVec::new(opts("build_info", "Always 1; its labels tell the program's version."), &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        let registry = &self.registry;
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        registry.register(Box::new(CameraCollector::new(self.cameras.clone())?))?;
+        registry.register(Box::new(self.states.clone()))?;
+        registry.register(Box::new(self.uploads.clone()))?;
+        registry.register(Box::new(self.upload_attempts.clone()))?;
+        registry.register(Box::new(self.upload_conflicts.clone()))?;
+        registry.register(Box::new(self.upload_bytes.clone()))?;
+        registry.register(Box::new(self.upload_duration.clone()))?;
+        registry.register(Box::new(self.uploads_in_flight.clone()))?;
+        registry.register(Box::new(self.frame_age.clone()))?;
+        for gauge in [&self.memory_frames, &self.memory_bytes, &self.memory_max_frames, &self.memory_max_bytes] {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        registry.register(Box::new(self.journal_commit.clone()))?;
+        registry.register(Box::new(self.streams.clone()))?;
+        registry.register(Box::new(self.reload_successful.clone()))?;
+        registry.register(Box::new(self.reload_at.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::CameraState;
+
+    /// What all that is not of a single camera may cost a Prometheus.
+    const MOST_SERIES: usize = 200;
+
+    #[test]
+    fn everything_that_can_happen_stays_within_its_series() {
+        let metrics = Metrics::new().unwrap();
+        metrics.expect_destination("gs://frames");
+        for state in CameraState::ALL {
+            metrics.set_cameras(state.as_str(), 1);
+        }
+        for kind in BUCKET_ERRORS {
+            metrics.upload_failed("gs://frames", kind);
+        }
+        // Every route with the methods it takes, now or soon, and every class of answer they can give.
+        let routes = [
+            ("/livez", &["GET"] as &[&str]),
+            ("/readyz", &["GET"]),
+            ("/metrics", &["GET"]),
+            ("/api/v1/cameras", &["GET", "PUT", "POST", "DELETE"]),
+            ("/api/v1/cameras/{id}/frames", &["GET"]),
+            ("/api/v1/frames/stream", &["GET"]),
+            ("/api/v1/cameras/{id}/snapshot.jpg", &["GET"]),
+            ("/api/v1/debug/panic", &["POST"]),
+        ];
+        for (route, methods) in routes {
+            for method in methods {
+                for status in [200, 304, 400, 401, 405, 500] {
+                    metrics.request_answered(Some(route), method, status, Duration::ZERO);
+                }
+            }
+        }
+        for method in ["GET", "BREW"] {
+            metrics.request_answered(None, method, 404, Duration::ZERO);
+            metrics.request_answered(None, method, 500, Duration::ZERO);
+        }
+        let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert!((100..=MOST_SERIES).contains(&series), "{series} series:\n{text}");
+    }
+
+    #[test]
+    fn what_is_held_is_counted_and_what_is_dropped_is_not() {
+        let metrics = Metrics::new().unwrap();
+        let gauge = || {
+            let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+            text.lines().find_map(|line| line.strip_prefix("framehaul_http_streams_open ")).unwrap().to_owned()
+        };
+        let held = (metrics.streaming(), metrics.streaming());
+        assert_eq!(gauge(), "2");
+        drop(held);
+        assert_eq!(gauge(), "0");
+    }
+}
