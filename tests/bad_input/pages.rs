@@ -113,6 +113,6 @@ fn a_page_of_another_site_changes_nothing() -> anyhow::Result<()> {
         assert!(!answer.head.to_lowercase().contains("access-control"), "{}", answer.head);
     }
     let twice = Request::new("GET", "/livez").header("Host", "127.0.0.1").header("Host", "evil.example");
-    twice.send_bare(&daemon)?.refuses_with(400, "two hosts");
+    assert_eq!(twice.status(&daemon)?, 400);
     leave(daemon)
 }

@@ -155,6 +155,8 @@ impl<'a> Request<'a> {
         let address = daemon.address().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        // Head and body are two writes; the second must not wait for an acknowledgement of the first.
+        stream.set_nodelay(true)?;
         let mut request = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.path);
         if !self.headers.iter().any(|(name, _)| *name == "Host") {
             request += &format!("Host: {address}\r\n");
