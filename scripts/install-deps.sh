@@ -9,6 +9,9 @@ build=(make gcc g++ pkg-config clang libclang-dev libopencv-dev)
 # Test cameras: GStreamer's RTSP server under Debian's Python, with appsrc (in base) and rtph264pay (in good); ffmpeg encodes
 # their pictures.
 test=(python3 python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good} ffmpeg)
+# Metrics and alerts: Prometheus with promtool. The unit: systemd-analyze.
+test+=(prometheus)
+command -v systemd-analyze >/dev/null || test+=(systemd)
 packages=("${build[@]}" "${test[@]}")
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -47,7 +50,17 @@ trap 'rm -f "$log"' EXIT
 # Its hundreds of lines matter only when it fails. Standard input stays with sudo, which may ask for a password.
 quietly() { "${as_root[@]}" "$@" >>"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "\`$*\` failed; its last lines stand above."; }; }
 quietly apt-get update -q
+# Prometheus is wanted for its programs: Debian's package would also start it as a service, now and at each boot. It heeds
+# this file, unless the system has one of its own.
+policy=/usr/sbin/policy-rc.d
+if [[ " ${wanted[*]} " == *' prometheus '* && ! -e $policy ]]; then
+    "${as_root[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
+    trap '"${as_root[@]}" rm -f "$policy"; rm -f "$log"' EXIT
+fi
 quietly apt-get install -q -y --no-install-recommends "${wanted[@]}"
+if [[ " ${wanted[*]} " == *' prometheus '* && -d /run/systemd/system ]]; then
+    quietly systemctl disable prometheus.service
+fi
 
 mapfile -t wanted < <(missing)
 ((${#wanted[@]} == 0)) || fail "apt-get succeeded, yet these are not installed: ${wanted[*]}. Look at \`apt-cache policy ${wanted[*]}\`."

@@ -20,7 +20,7 @@ fn assert_passed(outcome: anyhow::Result<Outcome>) {
 
 #[test]
 fn every_kind_of_source_streams() {
-    assert_passed(scenario::sources(&stage(), &Sources { fps: 10, seconds: 6, long: 1_500 }));
+    assert_passed(scenario::sources(&stage(), &Sources { fps: 10, seconds: 6, long: 15_000 }));
 }
 
 #[test]

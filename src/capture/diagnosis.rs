@@ -77,11 +77,16 @@ pub struct Diagnosis {
     pub message: Cow<'static, str>,
 }
 
-/// Pieces of lines that FFmpeg 5.1 prints, as seen on real failures, with what they mean. The first match counts.
+/// Pieces of lines that FFmpeg 5.1 and OpenCV 4.6 print, as seen on real failures, with what they mean. The first match
+/// counts.
 const TABLE: &[(&str, ErrorKind, &str)] = &[
-    ("failed: 401 ", ErrorKind::Auth, "the camera does not accept user and password: check `user` and `password`"),
-    ("failed: 403 ", ErrorKind::Auth, "the camera forbids this user the stream: check the user's rights"),
-    ("failed: 404 ", ErrorKind::NotFound, "the camera has no stream at this path: check the path in `url`"),
+    ("failed: 401 ", ErrorKind::Auth, WRONG_PASSWORD),
+    ("HTTP error 401", ErrorKind::Auth, WRONG_PASSWORD),
+    ("failed: 403 ", ErrorKind::Auth, FORBIDDEN_USER),
+    ("HTTP error 403", ErrorKind::Auth, FORBIDDEN_USER),
+    ("failed: 404 ", ErrorKind::NotFound, WRONG_PATH),
+    ("HTTP error 404", ErrorKind::NotFound, WRONG_PATH),
+    ("failed: 453 ", ErrorKind::Busy, "the camera has no room for another client: end one, or raise its limit"),
     ("failed: 454 ", ErrorKind::Protocol, "the camera has dropped the session"),
     ("failed: 461 ", ErrorKind::Protocol, "the camera does not offer this `transport`: try the other one"),
     (
@@ -95,13 +100,40 @@ const TABLE: &[(&str, ErrorKind, &str)] = &[
     ("Connection timed out", ErrorKind::Timeout, "the camera does not answer"),
     ("Connection reset by peer", ErrorKind::Eof, "the camera has cut the connection"),
     (
+        "certificate failed verification",
+        ErrorKind::Certificate,
+        "the camera's certificate cannot be verified: install its issuer's, or write \"tls\": \"unverified\"",
+    ),
+    (
+        "does not match hostname",
+        ErrorKind::Certificate,
+        "the camera's certificate is for another name: use that one in `url`, or write \"tls\": \"unverified\"",
+    ),
+    (
+        "Format not on whitelist",
+        ErrorKind::NoVideo,
+        "what is there is no video of a kind that is read: over HTTP that is MJPEG only, and no playlist is followed",
+    ),
+    ("moov atom not found", ErrorKind::NoVideo, "the file is no video, or was not written to its end"),
+    (
+        "can't open camera",
+        ErrorKind::Busy,
+        "the device cannot be opened: another program has it, or the daemon's user may not",
+    ),
+    (
         "Invalid data found",
         ErrorKind::Protocol,
-        "what answers there does not speak RTSP: check host, port and path in `url`",
+        "what answers there does not speak this protocol: check host, port and path in `url`",
     ),
     ("failed: 5", ErrorKind::Protocol, "the camera reports an error of its own"),
+    ("HTTP error 5", ErrorKind::Protocol, "the camera reports an error of its own"),
     ("failed: 4", ErrorKind::Protocol, "the camera refuses the request"),
+    ("HTTP error 4", ErrorKind::Protocol, "the camera refuses the request"),
 ];
+
+const WRONG_PASSWORD: &str = "the camera does not accept user and password: check `user` and `password`";
+const FORBIDDEN_USER: &str = "the camera forbids this user the stream: check the user's rights";
+const WRONG_PATH: &str = "the camera has no stream at this path: check the path in `url`";
 
 /// What a line means, if anything.
 pub fn diagnose(line: &str) -> Option<Diagnosis> {
@@ -113,23 +145,51 @@ pub fn diagnose(line: &str) -> Option<Diagnosis> {
 mod tests {
     use super::*;
 
+    /// One line for each of the table's: as it was printed, or, for the errors of a network that could not be provoked, as
+    /// FFmpeg's source has it.
+    const SEEN: [(&str, ErrorKind); 25] = [
+        ("[rtsp @ 0x56518638c680] method DESCRIBE failed: 401 Unauthorized", ErrorKind::Auth),
+        ("[OPENCV:FFMPEG:24] HTTP error 401 Unauthorized", ErrorKind::Auth),
+        ("[rtsp @ 0x5580ec944940] method OPTIONS failed: 403 Forbidden", ErrorKind::Auth),
+        ("[OPENCV:FFMPEG:24] HTTP error 403 Forbidden", ErrorKind::Auth),
+        ("[rtsp @ 0x56404d60f6c0] method DESCRIBE failed: 404 Not Found", ErrorKind::NotFound),
+        ("[OPENCV:FFMPEG:24] HTTP error 404 Not Found", ErrorKind::NotFound),
+        ("[rtsp @ 0x558d9ed94940] method OPTIONS failed: 453 Not Enough Bandwidth", ErrorKind::Busy),
+        ("[rtsp @ 0x563944191940] method OPTIONS failed: 454 Session Not Found", ErrorKind::Protocol),
+        ("[rtsp @ 0x55ae1c5df940] method OPTIONS failed: 461 Unsupported Transport", ErrorKind::Protocol),
+        (
+            "[tcp @ 0x560ce5f31d00] Connection to tcp://127.0.0.1:1?timeout=1 failed: Connection refused",
+            ErrorKind::Refused,
+        ),
+        (
+            "[tcp @ 0x1] Failed to resolve hostname no.such.host.invalid: Name or service not known",
+            ErrorKind::UnknownHost,
+        ),
+        ("[tcp @ 0x1] Connection to tcp://10.255.0.1:554?timeout=1 failed: No route to host", ErrorKind::Timeout),
+        ("[tcp @ 0x1] Connection to tcp://10.255.0.1:554?timeout=1 failed: Network is unreachable", ErrorKind::Timeout),
+        ("[tcp @ 0x1] Connection to tcp://10.255.0.1:554?timeout=1 failed: Connection timed out", ErrorKind::Timeout),
+        ("[rtsp @ 0x1] CSeq 7: Connection reset by peer", ErrorKind::Eof),
+        ("[OPENCV:FFMPEG:16] Peer certificate failed verification", ErrorKind::Certificate),
+        ("[OPENCV:FFMPEG:16] The certificate's owner does not match hostname 127.0.0.1", ErrorKind::Certificate),
+        ("[hls @ 0x55b3bf24d940] Format not on whitelist 'mov,mp4,m4a,3gp,3g2,mj2'", ErrorKind::NoVideo),
+        ("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x564481919940] moov atom not found", ErrorKind::NoVideo),
+        (
+            "[ WARN:0@0.005] global cap_v4l.cpp (902) open VIDEOIO(V4L2:/dev/video0): can't open camera by index",
+            ErrorKind::Busy,
+        ),
+        ("rtsp://h/a: Invalid data found when processing input", ErrorKind::Protocol),
+        ("[rtsp @ 0x55e4e4a07940] method OPTIONS failed: 503 Service Unavailable", ErrorKind::Protocol),
+        ("[OPENCV:FFMPEG:24] HTTP error 503 Service Unavailable", ErrorKind::Protocol),
+        ("[rtsp @ 0x1] method PLAY failed: 400 Bad Request", ErrorKind::Protocol),
+        ("[OPENCV:FFMPEG:24] HTTP error 418 Teapot", ErrorKind::Protocol),
+    ];
+
     #[test]
-    fn lines_seen_on_real_failures_are_told_apart() {
-        for (line, kind) in [
-            ("[rtsp @ 0x56518638c680] method DESCRIBE failed: 401 Unauthorized", ErrorKind::Auth),
-            ("[rtsp @ 0x56404d60f6c0] method DESCRIBE failed: 404 Not Found", ErrorKind::NotFound),
-            ("[rtsp @ 0x1] method SETUP failed: 461 Unsupported transport", ErrorKind::Protocol),
-            ("[rtsp @ 0x1] method DESCRIBE failed: 503 Service Unavailable", ErrorKind::Protocol),
-            (
-                "[tcp @ 0x560ce5f31d00] Connection to tcp://127.0.0.1:1?timeout=1 failed: Connection refused",
-                ErrorKind::Refused,
-            ),
-            (
-                "[tcp @ 0x1] Failed to resolve hostname no.such.host.invalid: Name or service not known",
-                ErrorKind::UnknownHost,
-            ),
-        ] {
-            assert_eq!(diagnose(line).map(|d| d.kind), Some(kind), "{line}");
+    fn each_line_of_the_table_was_seen_and_tells_a_kind_apart() {
+        assert_eq!(SEEN.len(), TABLE.len());
+        for ((line, kind), (piece, of_table, message)) in SEEN.iter().zip(TABLE) {
+            assert!(line.contains(piece) && kind == of_table, "{line}: {piece}");
+            assert_eq!(diagnose(line), Some(Diagnosis { kind: *kind, message: (*message).into() }), "{line}");
         }
         assert_eq!(diagnose("[h264 @ 0x1] error while decoding MB 1 2"), None);
     }

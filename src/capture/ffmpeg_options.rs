@@ -3,7 +3,11 @@
 use crate::model::{CameraSpec, SourceKind, Tls, Transport};
 
 /// OpenCV takes FFmpeg's options only from this variable of the environment. They hold no secret.
-pub const OPTIONS_VARIABLE: &str = "OPENCV_FFMPEG_CAPTURE_OPTIONS";
+const OPTIONS_VARIABLE: &str = "OPENCV_FFMPEG_CAPTURE_OPTIONS";
+/// From which level on OpenCV passes FFmpeg's messages on; errors, unless it is set.
+const LEVEL_VARIABLE: &str = "OPENCV_FFMPEG_LOGLEVEL";
+/// FFmpeg's number for warnings. An HTTP status that is no success is one of those.
+const WARNINGS: &str = "24";
 
 /// Debian's collection of trusted certificates.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -11,13 +15,22 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Containers in which a file may come. None of them names other files, as playlists do.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,mjpeg,mpjpeg,flv,live_flv,asf,ivf,m4v,nut,ogg";
 
+/// The environment of a camera's capture process, all of it.
+pub fn environment(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(&'static str, String)> {
+    let mut environment = vec![(OPTIONS_VARIABLE, ffmpeg_options(spec, read_timeout_ms))];
+    if matches!(spec.url.kind(), SourceKind::Http | SourceKind::Https) {
+        environment.push((LEVEL_VARIABLE, WARNINGS.to_owned()));
+    }
+    environment
+}
+
 /// FFmpeg's options for a camera, in OpenCV's notation.
 ///
 /// Protocols and, outside of RTSP, formats are listed, so that no stream and no file can send FFmpeg to a file or another
 /// server: a playlist in place of pictures is refused. The socket timeout of RTSP is called `timeout` since FFmpeg 5.0,
 /// `stimeout` before. Without `fpsprobesize` FFmpeg waits for some twenty frames before it calls a stream open: five
 /// seconds at 5 fps.
-pub fn ffmpeg_options(spec: &CameraSpec, read_timeout_ms: u64) -> String {
+fn ffmpeg_options(spec: &CameraSpec, read_timeout_ms: u64) -> String {
     let timeout_us = read_timeout_ms.saturating_mul(1_000);
     let transport = match spec.transport {
         Transport::Tcp => "tcp",

@@ -144,7 +144,7 @@ impl CaptureProcess {
         // A clean environment: nothing of the daemon's reaches a process that decodes hostile streams.
         let mut child = Command::new(engine)
             .env_clear()
-            .env(ffmpeg_options::OPTIONS_VARIABLE, ffmpeg_options::ffmpeg_options(spec, settings.read_timeout_ms))
+            .envs(ffmpeg_options::environment(spec, settings.read_timeout_ms))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -241,7 +241,7 @@ impl CaptureProcess {
                 self.told_or(ErrorKind::Timeout, "the camera does not answer: check host and port in `url`").await
             }
             Ending::NotOpened { late: false } => {
-                let sentence = "what answers there offers no video by RTSP: check host, port and path in `url`";
+                let sentence = "there is no video: check host, port and path in `url`";
                 self.told_or(ErrorKind::NoVideo, sentence).await
             }
             // The child's own sentence is the media library's, which may repeat a URL: ours says as much.

@@ -106,6 +106,10 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
     .workers(WORKERS)
     .max_connections(1_024)
     .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
+    // For each connection, of an answer that is longer: most that follow a list and do not read hold just this.
+    .h1_write_buffer_size(8 * 1_024)
+    // Who has closed its half does not wait for the rest of a stream: its place is free at once.
+    .h1_allow_half_closed(false)
     .listen(listener)
     .context("cannot listen")?;
     let address = *server.addrs().first().context("the server listens nowhere")?;

@@ -67,6 +67,10 @@ fn duration(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(name, help).namespace("framehaul").buckets(BUCKETS.to_vec())
 }
 
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
 /// Counts something for as long as it is held.
 #[derive(Debug)]
 pub struct Counted(IntGauge);
@@ -247,8 +251,7 @@ impl Metrics {
     pub fn config_read(&self, usable: bool) {
         self.0.reload_successful.set(i64::from(usable));
         if usable {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.0.reload_at.set(now.as_secs_f64());
+            self.0.reload_at.set(unix_now());
         }
     }
 
@@ -269,8 +272,12 @@ impl Inner {
         let build =
             GaugeVec::new(opts("build_info", "Always 1; its labels tell the program's version."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        // The collector's own `process_start_time_seconds` is 0 where a sandbox hides /proc/stat.
+        let started = Gauge::with_opts(opts("start_timestamp_seconds", "When the daemon was started, in Unix time."))?;
+        started.set(unix_now());
         let registry = &self.registry;
         registry.register(Box::new(build))?;
+        registry.register(Box::new(started))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         registry.register(Box::new(CameraCollector::new(self.cameras.clone())?))?;
         registry.register(Box::new(self.states.clone()))?;

@@ -71,7 +71,7 @@ impl Requests {
         // A method that the route does not take is the client's word, of which there is no end; so is that of a client
         // that was not let in.
         let method = match method {
-            _ if route == OTHER || matches!(status, 401 | 405) => OTHER,
+            _ if route == OTHER || matches!(status, 401 | 403 | 405 | 421) => OTHER,
             "GET" => "GET",
             "PUT" => "PUT",
             "POST" => "POST",
@@ -139,6 +139,7 @@ mod tests {
             requests.answered(None, method, 404, 0.0);
             requests.answered(Some("/metrics"), method, 405, 0.0);
             requests.answered(Some("/metrics"), method, 401, 0.0);
+            requests.answered(Some("/metrics"), method, 403, 0.0);
         }
         let found = prometheus::core::Collector::collect(&requests.total);
         assert_eq!(found[0].get_metric().len(), 2);

@@ -121,6 +121,11 @@ impl Daemon {
         })
     }
 
+    /// With this in its environment, from the next [`run`](Self::run) on.
+    pub fn env(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
+    }
+
     /// With a process group of its own, so that Ctrl-C reaches only us.
     pub fn in_own_group(mut self) -> Self {
         self.own_group = true;

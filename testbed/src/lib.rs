@@ -2,7 +2,7 @@
 //! the oracle that judges a bucket by the pixels in it.
 //!
 //! [`cameras`] serves clips ([`clip`]) with a mark ([`mark`]) in every picture, [`gcs`] takes the objects, and
-//! [`oracle`] reads the marks back from what framehaul stored. Nothing here shares code with framehaul: a common
+//! [`oracle`] reads the marks back from what framehaul stored; [`service_manager`] hears what it says. Nothing here shares code with framehaul: a common
 //! mistake could not be seen.
 
 #![forbid(unsafe_code)]
@@ -19,4 +19,5 @@ pub mod gcs;
 pub mod mark;
 pub mod oracle;
 pub mod scenario;
+pub mod service_manager;
 mod signals;

@@ -76,14 +76,14 @@ fn cameras_that_cannot_stream_say_why_and_disturb_nobody() -> anyhow::Result<()>
             json!({ "url": audio.url() }),
             "no_video",
             "backing_off",
-            ["no video by RTSP", "host, port and path in `url`"],
+            ["there is no video", "host, port and path in `url`"],
         ),
         (
             "empty",
             json!({ "url": empty.url() }),
             "no_video",
             "backing_off",
-            ["no video by RTSP", "host, port and path in `url`"],
+            ["there is no video", "host, port and path in `url`"],
         ),
         (
             "host",
@@ -98,14 +98,14 @@ fn cameras_that_cannot_stream_say_why_and_disturb_nobody() -> anyhow::Result<()>
             json!({ "url": foreign.url() }),
             "no_video",
             "backing_off",
-            ["no video by RTSP", "check host, port and path in `url`"],
+            ["there is no video", "check host, port and path in `url`"],
         ),
         (
             "rude",
             json!({ "url": rude.url() }),
             "no_video",
             "backing_off",
-            ["no video by RTSP", "check host, port and path in `url`"],
+            ["there is no video", "check host, port and path in `url`"],
         ),
     ];
     let daemon = stage.daemon(&Storage::Directory, "[capture]\nopen_timeout = \"2s\"")?;

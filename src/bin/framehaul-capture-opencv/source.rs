@@ -132,7 +132,10 @@ fn info(capture: &videoio::VideoCapture, kind: Kind) -> StreamInfo {
     let property = |property| capture.get(property).ok().filter(|value| value.is_finite() && *value > 0.0);
     let pixels = |property_id| property(property_id).map_or(0, |pixels| pixels as u32);
     StreamInfo {
-        fps: property(videoio::CAP_PROP_FPS).filter(|fps| *fps < 1_000.0).unwrap_or_default(),
+        fps: match kind {
+            Kind::Http => 0.0,
+            _ => property(videoio::CAP_PROP_FPS).filter(|fps| *fps < 1_000.0).unwrap_or_default(),
+        },
         width: pixels(videoio::CAP_PROP_FRAME_WIDTH),
         height: pixels(videoio::CAP_PROP_FRAME_HEIGHT),
         codec: match kind {
@@ -143,14 +146,15 @@ fn info(capture: &videoio::VideoCapture, kind: Kind) -> StreamInfo {
     }
 }
 
-/// A codec's name by its four characters. OpenCV has them from the container, or from the codec's name where that has four
-/// letters; it says 0 for any other.
+/// A codec's name by its four characters. OpenCV has them from the container, or else takes the first four letters of the
+/// codec's name.
 fn codec(fourcc: u32) -> String {
     let text: String = fourcc.to_le_bytes().iter().map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
     match text.as_str() {
         "avc1" | "avc3" | "x264" => "h264".to_owned(),
         "hvc1" | "hev1" | "h265" => "hevc".to_owned(),
-        "mjpg" | "jpeg" => "mjpeg".to_owned(),
+        // The last is the beginning of the name, where OpenCV has cut it off.
+        "mjpg" | "jpeg" | "mjpe" => "mjpeg".to_owned(),
         "mp4v" | "xvid" | "divx" | "fmp4" => "mpeg4".to_owned(),
         other => other.chars().filter(char::is_ascii_alphanumeric).collect(),
     }

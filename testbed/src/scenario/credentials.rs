@@ -32,6 +32,8 @@ pub struct Credentials {
 
 /// How often the accounts are looked at on the way.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long it may take from the end of an outage until an upload is let in again.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// How long the frames in flight may take at the end. After an outage credentials are renewed within half a minute, and a
 /// frame that failed often waits for up to a minute.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
@@ -66,16 +68,23 @@ pub fn credentials(stage: &Stage, plan: &Credentials) -> anyhow::Result<Outcome>
 
     let mut problems = Problems::default();
     let begun = Instant::now();
-    let (from, until) = (plan.lasts / 2, plan.lasts / 2 + plan.outage);
+    let mut outage = Outage::default();
     while begun.elapsed() < plan.lasts {
-        let out = (from..until).contains(&begun.elapsed());
-        metadata.gcs.change_knobs(|knobs| knobs.refuse_tokens_status = out.then_some(404))?;
+        outage.go_on(begun.elapsed(), plan, &metadata.gcs)?;
         for run in [&mut key_file, &mut metadata] {
             run.look(&mut problems)?;
         }
         std::thread::sleep(LOOK_EVERY);
     }
-    metadata.gcs.change_knobs(|knobs| knobs.refuse_tokens_status = None)?;
+    let mended = outage.mended.context("the outage did not end while the cameras streamed: make it shorter")?;
+    let recovered = daemon::wait(RECOVERED_WITHIN, || {
+        outage.go_on(begun.elapsed(), plan, &metadata.gcs)?;
+        Ok(outage.recovered)
+    })
+    .context("no upload was let in after the metadata server's outage")?;
+    problems.check(recovered - mended < RECOVERED_WITHIN, || {
+        format!("after the metadata server's outage the first upload was let in after {:?}", recovered - mended)
+    });
 
     let mut faults = 0;
     let mut figure = serde_json::Map::new();
@@ -84,22 +93,54 @@ pub fn credentials(stage: &Stage, plan: &Credentials) -> anyhow::Result<Outcome>
         let auth = run.gcs.stats().auth;
         let refused_tokens = run.gcs.stats().injected.tokens_refused;
         faults += auth.refused_expired + refused_tokens;
-        problems.check(refused_tokens > 0 || run.kind == "key-file" || plan.outage.is_zero(), || {
-            "the metadata server's outage was over before somebody asked it".to_owned()
+        problems.check(refused_tokens > 0 || run.kind == "key-file", || {
+            "nobody asked the metadata server in its outage".to_owned()
         });
         run.check_tokens(plan, &auth, &mut problems);
         // The oracle has no token, and its own reading is not what is tested.
         run.gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
         figure.insert(run.kind.to_owned(), run.judge(plan, &auth, refused_tokens, &mut problems)?);
     }
+    let seconds = (recovered - mended).as_secs_f64();
+    figure.insert("seconds_from_outage_to_first_upload".to_owned(), json!((seconds * 10.0).round() / 10.0));
     let bound = format!(
         "tokens of a key file and of a metadata server expire every {} s for {} s, the latter's server is out for {} s: \
-         0 lost, pixels rise, every daemon's renewals are few, no token in a log",
+         0 lost, pixels rise, uploads go on within {} s of the outage, renewals are few, no token in a log",
         plan.expire_every.as_secs_f64(),
         plan.lasts.as_secs(),
-        plan.outage.as_secs()
+        plan.outage.as_secs(),
+        RECOVERED_WITHIN.as_secs()
     );
     Ok(problems.outcome(bound, Value::Object(figure), faults))
+}
+
+/// The metadata server's outage, half-way. No token that was handed out before is good any more when it begins.
+#[derive(Default)]
+struct Outage {
+    begun: bool,
+    /// When it ended, and how many uploads had been let in until then.
+    mended: Option<Duration>,
+    accepted: u64,
+    /// When the next one was let in.
+    recovered: Option<Duration>,
+}
+
+impl Outage {
+    fn go_on(&mut self, now: Duration, plan: &Credentials, gcs: &GcsServer) -> anyhow::Result<()> {
+        let from = plan.lasts / 2;
+        if !self.begun && now >= from {
+            self.begun = true;
+            gcs.change_knobs(|knobs| knobs.refuse_tokens_status = Some(404))?;
+            gcs.expire_tokens();
+        } else if self.mended.is_none() && now >= from + plan.outage {
+            self.accepted = gcs.stats().auth.accepted;
+            gcs.change_knobs(|knobs| knobs.refuse_tokens_status = None)?;
+            self.mended = Some(now);
+        } else if self.mended.is_some() && self.recovered.is_none() && gcs.stats().auth.accepted > self.accepted {
+            self.recovered = Some(now);
+        }
+        Ok(())
+    }
 }
 
 fn start(

@@ -1,6 +1,8 @@
 //! Every kind of source arrives: each codec over RTSP and HTTP, files, and a device.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,8 +39,8 @@ const OFF_BY: u64 = 1;
 const FILM_SECONDS: u32 = 4;
 /// How far a played file's pace may be off its own, and the frames of a second and a half at most: the first come late.
 const PACE_WITHIN: f64 = 0.2;
-/// A number no machine has so many cameras for.
-const DEVICE: &str = "/dev/video63";
+/// Numbers of devices that no machine has so many cameras for.
+const DEVICES: RangeInclusive<u32> = 50..=63;
 
 /// A source: the camera's id, what is asked for, and what its sessions must say of the codec.
 struct Asked {
@@ -77,7 +79,7 @@ pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
         Asked { id: "rtsp-h265", request: over("tcp", h265), codec: "hevc" },
         Asked { id: "rtsp-mjpeg", request: over("tcp", mjpeg), codec: "mjpeg" },
         Asked { id: "rtsp-h265-udp", request: over("udp", h265), codec: "hevc" },
-        Asked { id: "v4l2", request: json!({ "url": format!("v4l2://{DEVICE}") }), codec: "h264" },
+        Asked { id: "v4l2", request: json!({ "url": format!("v4l2://{}", device.device.display()) }), codec: "h264" },
     ];
     for (id, spec) in ["http", "http-basic", "http-digest"].into_iter().zip(http.specs()) {
         streams.push(Asked { id, request: http.request(spec), codec: "mjpeg" });
@@ -100,6 +102,7 @@ pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
     films.ask(&daemon)?;
     films.wait(&daemon)?;
     daemon.quiesce(Duration::from_secs(60))?;
+    let stands_for = format!("a file in the place of {}", device.device.display());
     drop(device);
 
     for Asked { id, codec, .. } in streams {
@@ -118,7 +121,7 @@ pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
     let refused = rtsp.refused_logins()? + http.refused_logins();
     problems.check(refused == 0, || format!("{refused} logins were refused"));
     films.judge(&daemon, &mut problems, &mut figure)?;
-    figure.insert("v4l2_stands_for".to_owned(), json!(format!("a file in the place of {DEVICE}")));
+    figure.insert("v4l2_stands_for".to_owned(), json!(stands_for));
     let bound = format!(
         "H.264, H.265 and MJPEG over RTSP, MJPEG over HTTP (open, basic, digest), file and v4l2 stream without a fault in their \
          pixels; 1 fps of {} frames at {LONG_FPS} fps gives {} +- {OFF_BY}",
@@ -237,24 +240,36 @@ impl Films {
 }
 
 /// A film under a device's name. Removed when dropped.
-struct StandIn;
+struct StandIn {
+    device: PathBuf,
+}
 
 impl StandIn {
+    /// Takes a name that is free: other runs may be going on.
     fn new(film: &Path) -> anyhow::Result<Self> {
-        let device = Path::new(DEVICE);
-        if device.is_symlink() {
-            // Of a run that was killed.
-            fs::remove_file(device).with_context(|| format!("cannot remove the link {DEVICE}"))?;
+        for number in DEVICES {
+            let device = PathBuf::from(format!("/dev/video{number}"));
+            if device.is_symlink() && !device.exists() {
+                // Of a run that was killed, whose film is gone.
+                fs::remove_file(&device).with_context(|| format!("cannot remove the link {}", device.display()))?;
+            }
+            match symlink(film, &device) {
+                Ok(()) => return Ok(Self { device }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot make the link {}: only root may", device.display()));
+                }
+            }
         }
-        symlink(film, device).with_context(|| format!("cannot make the link {DEVICE}: only root may"))?;
-        Ok(Self)
+        bail!("/dev/video{} to /dev/video{} are all taken", DEVICES.start(), DEVICES.end())
     }
 }
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(DEVICE) {
-            eprintln!("cannot remove the link {DEVICE}: {error}");
+        if let Err(error) = fs::remove_file(&self.device) {
+            eprintln!("cannot remove the link {}: {error}", self.device.display());
         }
     }
 }

@@ -48,6 +48,15 @@ impl Stage {
         Daemon::start(&self.program, self.dir.path(), storage, more)
     }
 
+    /// The same without starting it.
+    ///
+    /// # Errors
+    ///
+    /// When its configuration cannot be written.
+    pub fn prepare(&self, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
+        Daemon::prepare(&self.program, self.dir.path(), storage, more)
+    }
+
     /// The same in a directory of its own, for scenarios with several.
     ///
     /// # Errors

@@ -1,0 +1,32 @@
+//! The daemon in the hands of its operators: under a service manager, and watched by a Prometheus. Short forms of scenarios that
+//! `make accept NAME=live-path-2` runs in full.
+
+use std::path::Path;
+use std::time::Duration;
+
+use testbed::scenario::{self, Outcome, Prometheus, Service, Stage};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
+
+fn stage() -> Stage {
+    Stage::new(Path::new(PROGRAM)).expect("a stage")
+}
+
+#[track_caller]
+fn assert_passed(outcome: anyhow::Result<Outcome>) {
+    let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
+    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
+    println!("{}", outcome.figure);
+}
+
+#[test]
+fn a_part_that_hangs_silences_the_watchdog_until_it_goes_on() {
+    let plan = Service { period: Duration::from_secs(3), hang: Duration::from_secs(7) };
+    assert_passed(scenario::service(&stage(), Path::new(PROGRAM), &plan));
+}
+
+#[test]
+fn a_prometheus_takes_the_metrics_and_knows_the_latency_of_uploads() {
+    let plan = Prometheus { cameras: 2, fps: 10, latency_ms: 30 };
+    assert_passed(scenario::prometheus(&stage(), &plan));
+}
