@@ -1,7 +1,7 @@
 //! Tokens that come and go while the daemon runs, what is written down about their owners, and where they must not show.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
@@ -35,9 +35,18 @@ fn a_token_opens_until_it_is_removed() -> anyhow::Result<()> {
     let table = String::from_utf8(token_command(&stage, &["ls"])?.stdout)?;
     assert!(table.starts_with("NAME") && table.contains("looks  read"), "{table}");
 
-    // Removed means removed: from the next request on, and for the next daemon as well.
+    let follow = Request::new("GET", "/api/v1/frames/stream").header("Authorization", format!("Bearer {looks}"));
+    let mut stream = BufReader::new(follow.open(&daemon)?);
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    assert!(line.contains(" 200 "), "{line}");
+
+    // Removed means removed: from the next request on, for a stream that is open, and for the next daemon as well.
     assert!(token_command(&stage, &["rm", "looks"])?.status.success());
     assert_eq!([ask(&daemon, "GET", "/metrics", &looks)?, ask(&daemon, "GET", "/metrics", &works)?], [401, 200]);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).context("the stream goes on")?;
+    assert!(rest.contains("text/event-stream") && rest.ends_with("\r\n0\r\n\r\n"), "{rest}");
     daemon.stop()?;
     let later = new_token(&stage, "later", "read")?;
     daemon.run()?;
