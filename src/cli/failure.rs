@@ -13,6 +13,8 @@ pub enum Kind {
     Usage,
     /// The daemon understood and will not: the request is wrong.
     Refused,
+    /// What the request supposes is not so.
+    Precondition,
     /// There is nothing of this name.
     NotFound,
     /// Nobody answers.
@@ -37,7 +39,7 @@ impl Kind {
         match self {
             Self::Other => 1,
             Self::Usage => 2,
-            Self::Refused => 65,
+            Self::Refused | Self::Precondition => 65,
             Self::NotFound => 66,
             Self::Unreachable => 69,
             Self::Broken => 70,

@@ -36,7 +36,7 @@ enum Command {
     /// Read the configuration, report every problem in it, and exit.
     Check(ConfigArgs),
     /// Add, look at, change and watch cameras of a running daemon.
-    Camera(camera::CameraArgs),
+    Camera(Box<camera::CameraArgs>),
     /// Make, list and remove the tokens that open the API.
     Token(token::TokenArgs),
 }
@@ -67,7 +67,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Camera(args) => camera::run(args),
+        Command::Camera(args) => camera::run(*args),
         Command::Token(args) => Ok(token::run(&args)),
     }
 }

@@ -74,12 +74,11 @@ pub fn run(args: &TokenArgs) -> ExitCode {
         TokenCommand::Rm { names, .. } => {
             let mut result = Ok(());
             for name in names {
-                let removed = tokens::remove(&state_dir, name).map_err(failed).and_then(|there| match there {
-                    true => Ok(note(format_args!("removed token `{name}`"))),
-                    false => Err(Failure::new(
-                        Kind::NotFound,
-                        format!("there is no token `{name}`: see `framehaul token ls`"),
-                    )),
+                let removed = tokens::remove(&state_dir, name).map_err(failed).and_then(|there| {
+                    let missing = || {
+                        Failure::new(Kind::NotFound, format!("there is no token `{name}`: see `framehaul token ls`"))
+                    };
+                    there.then(|| note(format_args!("removed token `{name}`"))).ok_or_else(missing)
                 });
                 result = result.and(removed.map_err(Failure::tell));
             }

@@ -1,12 +1,16 @@
 //! Who may ask: whoever has a token whose scope covers the route. There is no other rule, and none for local addresses.
 
-use actix_web::body::{BoxBody, MessageBody};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use actix_web::middleware::{self, Next};
+use actix_web::web::Bytes;
 use actix_web::{Error, Route, web};
 
 use super::Api;
@@ -87,7 +91,10 @@ async fn enter(
         }
     };
     if access != Access::Operate {
-        return next.call(request).await;
+        return Ok(next.call(request).await?.map_body(|_, body| match body.size() {
+            BodySize::Stream => BoxBody::new(WhileKnown { body, api, caller }),
+            _ => body,
+        }));
     }
     if caller.scope < Scope::Operate {
         api.door.refuse(&request, "scope", Some(&caller.name));
@@ -104,6 +111,28 @@ async fn enter(
         Err(error) => error.as_response_error().status_code(),
     });
     answer
+}
+
+/// A body without an end of its own: it ends when the token is removed that it was asked for with.
+struct WhileKnown {
+    body: BoxBody,
+    api: web::Data<Api>,
+    caller: Caller,
+}
+
+impl MessageBody for WhileKnown {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        let piece = ready!(Pin::new(&mut this.body).poll_next(context));
+        // Asked last, so that nothing is sent that has come after the removal.
+        Poll::Ready(piece.filter(|_| this.api.door.tokens.still_know(&this.caller)))
+    }
 }
 
 /// An answer with a challenge (RFC 6750, section 3).

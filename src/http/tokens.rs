@@ -216,6 +216,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// What the caller may do.
     pub scope: Scope,
+    /// What the caller's token is known by.
+    pub digest: Digest,
 }
 
 /// Every token that opens something: the first one, and the named ones as they are on disk at each look.
@@ -246,17 +248,26 @@ impl Tokens {
 
     /// Whose token this is. Every token is compared, and each whole.
     pub fn find(&self, given: &str) -> Option<Caller> {
-        let given = Digest::of(given);
+        self.find_digest(&Digest::of(given))
+    }
+
+    /// Whether this caller's token has not been removed.
+    pub fn still_know(&self, caller: &Caller) -> bool {
+        self.find_digest(&caller.digest).is_some()
+    }
+
+    fn find_digest(&self, given: &Digest) -> Option<Caller> {
         let mut found = None;
-        if self.first.matches(&given) {
-            found = Some(Caller { name: FIRST.into(), scope: Scope::Operate });
+        let caller = |name: Arc<str>, scope| Some(Caller { name, scope, digest: given.clone() });
+        if self.first.matches(given) {
+            found = caller(FIRST.into(), Scope::Operate);
         }
         // Nothing that is done under the lock leaves a half-done change behind.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.refresh(&mut known);
         for token in &known.tokens {
-            if token.sha256.matches(&given) {
-                found = Some(Caller { name: token.name.0.clone(), scope: token.scope });
+            if token.sha256.matches(given) {
+                found = caller(token.name.0.clone(), token.scope);
             }
         }
         found

@@ -26,14 +26,16 @@ fn hostile_urls() -> Vec<String> {
         "pipe:0",
         "data:video/mp4;base64,AAAA",
         "http://169.254.169.254/computeMetadata/v1/",
-        "https://127.0.0.1/",
+        "http://metadata.google.internal/computeMetadata/v1/",
+        "https://0.0.0.0/",
         "ftp://127.0.0.1/x",
         "rtmp://127.0.0.1/live",
-        "rtsps://127.0.0.1/main",
         "udp://239.0.0.1:5000",
         "tcp://127.0.0.1:22",
         "gopher://127.0.0.1:6379/_FLUSHALL",
-        "v4l2:///dev/video0",
+        "v4l2:/etc/passwd",
+        "v4l2:///dev/video0/../../etc/passwd",
+        "v4l2:/dev/video",
         "javascript:alert(1)",
         "RTSP",
         "rtsp:",
@@ -255,7 +257,7 @@ fn bad_ids_and_routes_are_no_server_errors(daemon: &Daemon) -> anyhow::Result<()
         ("POST", "/livez"),
         ("POST", "/readyz"),
         ("DELETE", "/metrics"),
-        ("POST", "/api/v1/cameras"),
+        ("DELETE", "/api/v1/cameras"),
         ("POST", "/api/v1/cameras/gate"),
         ("PATCH", "/api/v1/cameras/gate"),
         ("PUT", "/api/v1/cameras/gate/frames"),
@@ -322,7 +324,7 @@ fn bad_bodies_are_explained(daemon: &Daemon) -> anyhow::Result<()> {
         assert!(problem.to_string().contains(field), "{body}: {problem}");
     }
     // Right types, impossible values: all of them at once.
-    let body = r#"{"url":"http://h/","user":"","password":"","sampling":{"fps":0},"jpeg_quality":0,"max_width":1}"#;
+    let body = r#"{"url":"ftp://h/","user":"","password":"","sampling":{"fps":0},"jpeg_quality":0,"max_width":1}"#;
     let problem = send("application/json", body.into())?.refuses_with(422, body);
     let fields: Vec<&str> =
         problem["errors"].as_array().into_iter().flatten().filter_map(|e| e["field"].as_str()).collect();

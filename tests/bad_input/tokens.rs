@@ -1,15 +1,15 @@
 //! Tokens that come and go while the daemon runs, what is written down about their owners, and where they must not show.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use testbed::daemon::{Daemon, Storage, wait};
+use testbed::daemon::{Daemon, Storage};
 
 use super::vocabulary::{PROGRAM, Request, files_below, leave, new_token, stage, token_command};
 
@@ -35,9 +35,18 @@ fn a_token_opens_until_it_is_removed() -> anyhow::Result<()> {
     let table = String::from_utf8(token_command(&stage, &["ls"])?.stdout)?;
     assert!(table.starts_with("NAME") && table.contains("looks  read"), "{table}");
 
-    // Removed means removed: from the next request on, and for the next daemon as well.
+    let follow = Request::new("GET", "/api/v1/frames/stream").header("Authorization", format!("Bearer {looks}"));
+    let mut stream = BufReader::new(follow.open(&daemon)?);
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    assert!(line.contains(" 200 "), "{line}");
+
+    // Removed means removed: from the next request on, for a stream that is open, and for the next daemon as well.
     assert!(token_command(&stage, &["rm", "looks"])?.status.success());
     assert_eq!([ask(&daemon, "GET", "/metrics", &looks)?, ask(&daemon, "GET", "/metrics", &works)?], [401, 200]);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).context("the stream goes on")?;
+    assert!(rest.contains("text/event-stream") && rest.ends_with("\r\n0\r\n\r\n"), "{rest}");
     daemon.stop()?;
     let later = new_token(&stage, "later", "read")?;
     daemon.run()?;
@@ -112,6 +121,11 @@ fn every_change_is_written_down_once_and_a_scanner_fills_no_disk() -> anyhow::Re
     for reason in ["no_token", "unknown_token"] {
         assert!(turned_away.iter().any(|record| record["reason"] == reason), "{reason}: {turned_away:?}");
     }
+    let metrics = daemon.get("/metrics")?;
+    for reason in ["missing", "wrong"] {
+        let series = format!("framehaul_auth_failures_total{{reason=\"{reason}\"}} {}\n", guesses / 2);
+        assert!(metrics.contains(&series), "no {series}");
+    }
     assert!(turned_away.iter().all(|record| record["peer"].as_str().is_some()), "{turned_away:?}");
     assert!(!daemon.log_text().contains("fh_guess"), "what was guessed is in the log");
     leave(daemon)
@@ -174,10 +188,10 @@ fn a_token_shows_nowhere() -> anyhow::Result<()> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let seen = wait(Duration::from_secs(10), || {
-        let log = daemon.log_text();
-        Ok((watch.try_wait()?.is_none() && log.contains("GET /api/v1/cameras")).then_some(()))
-    });
+    // Its first line comes with the daemon's answer.
+    let mut line = String::new();
+    BufReader::new(watch.stdout.as_mut().context("no output")?).read_line(&mut line)?;
+    assert!(line.starts_with("ID"), "{line}");
     for pid in [watch.id(), daemon.pid()] {
         for name in ["cmdline", "environ"] {
             let bytes = fs::read(format!("/proc/{pid}/{name}"))?;
@@ -187,7 +201,6 @@ fn a_token_shows_nowhere() -> anyhow::Result<()> {
     }
     watch.kill()?;
     let said = watch.wait_with_output()?;
-    seen.context("the watcher did not ask")?;
     assert_clean("the watcher's output", &[said.stdout, said.stderr].concat());
     for arguments in [&["ls"][..], &["ls", "--format", "json"], &["rm", "looks"], &["new", "works", "--scope", "read"]]
     {

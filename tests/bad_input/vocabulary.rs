@@ -147,14 +147,17 @@ impl<'a> Request<'a> {
     pub fn status(self, daemon: &Daemon) -> anyhow::Result<u16> {
         let what = format!("{} {}", self.method, self.path);
         let mut line = String::new();
-        BufReader::new(self.write(daemon)?).read_line(&mut line)?;
+        BufReader::new(self.open(daemon)?).read_line(&mut line)?;
         status_in(&line).with_context(|| what)
     }
 
-    fn write(self, daemon: &Daemon) -> anyhow::Result<TcpStream> {
+    /// Sends it and leaves the answer to be read.
+    pub fn open(self, daemon: &Daemon) -> anyhow::Result<TcpStream> {
         let address = daemon.address().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        // Head and body are two writes; the second must not wait for an acknowledgement of the first.
+        stream.set_nodelay(true)?;
         let mut request = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.path);
         if !self.headers.iter().any(|(name, _)| *name == "Host") {
             request += &format!("Host: {address}\r\n");
@@ -170,7 +173,7 @@ impl<'a> Request<'a> {
     }
 
     fn talk(self, daemon: &Daemon) -> anyhow::Result<Answer> {
-        let mut stream = self.write(daemon)?;
+        let mut stream = self.open(daemon)?;
         let mut answer = Vec::new();
         if let Err(error) = stream.read_to_end(&mut answer) {
             ensure!(!answer.is_empty(), "no answer: {error}");

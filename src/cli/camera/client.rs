@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::ACCEPT;
+use reqwest::header::{ACCEPT, IF_NONE_MATCH};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use url::Url;
@@ -70,12 +70,22 @@ impl Client {
 
     /// Asks, with a JSON body if there is one; the answer is a success.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
-        let request = self.http.request(method, format!("{}{path}", self.base)).timeout(ANSWER_WITHIN);
-        let request = match body {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        self.answer(match body {
             Some(body) => request.json(body),
             None => request,
-        };
-        let response = self.send(request).await?;
+        })
+        .await
+    }
+
+    /// Puts something where nothing may be.
+    pub async fn put_new(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        let request = self.http.put(format!("{}{path}", self.base)).json(body);
+        self.answer(request.header(IF_NONE_MATCH, "*")).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+        let response = self.send(request.timeout(ANSWER_WITHIN)).await?;
         let text = response.text().await.map_err(|error| self.unreachable(&error))?;
         let json = match text.as_str() {
             "" => Value::Null,
@@ -136,6 +146,7 @@ impl Client {
 fn kind_of(status: StatusCode) -> Kind {
     match status.as_u16() {
         404 => Kind::NotFound,
+        412 => Kind::Precondition,
         401 | 403 | 421 => Kind::Forbidden,
         429 | 503 => Kind::NotNow,
         400..=499 => Kind::Refused,

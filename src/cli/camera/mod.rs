@@ -170,19 +170,16 @@ fn path(id: &CameraId) -> String {
 
 async fn add_camera(client: &Client, add: &AddArgs, body: &serde_json::Value) -> Result<(), Failure> {
     let path = path(&add.id);
-    if !add.replace {
-        // A PUT would change a camera that is there.
-        match client.ask(Method::GET, &path, None).await {
-            Ok(_) => {
-                let detail =
-                    format!("there is a camera `{}` already: change it with --replace, or choose another id", add.id);
-                return Err(Failure::new(Kind::Refused, detail));
+    let answer = match add.replace {
+        true => client.ask(Method::PUT, &path, Some(body)).await?,
+        false => client.put_new(&path, body).await.map_err(|failure| match failure.kind() {
+            Some(Kind::Precondition) => {
+                let way_out = "change it with --replace, or choose another id";
+                Failure::new(Kind::Precondition, format!("there is a camera `{}` already: {way_out}", add.id))
             }
-            Err(failure) if failure.kind() == Some(Kind::NotFound) => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    let answer = client.ask(Method::PUT, &path, Some(body)).await?;
+            _ => failure,
+        })?,
+    };
     match add.format {
         Format::Json => print(format_args!("{}\n", answer.text)),
         Format::Table => {

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::client::Answer;
 use crate::cli::Format;
-use crate::cli::failure::{Failure, print};
+use crate::cli::failure::{Failure, Kind, print};
 use crate::cli::table::{NONE, Table, plain};
 
 /// The columns of a list of cameras.
@@ -82,12 +84,27 @@ fn branch(text: &mut String, value: &Value, depth: usize) {
     }
 }
 
-/// What a probe found.
-pub fn probe(answer: Answer, picture: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let _ = picture;
-    match format {
-        Format::Json => print(format_args!("{}\n", answer.text)),
-        Format::Table => print(tree(&answer.json)),
+/// What a probe found. That there is no picture is a failure.
+pub fn probe(mut answer: Answer, picture: Option<&Path>, format: Format) -> Result<(), Failure> {
+    let jpeg = answer.json["stream"]["picture"].as_str().map(|text| BASE64_STANDARD.decode(text));
+    if let (Some(file), Some(Ok(jpeg))) = (picture, jpeg) {
+        let failed =
+            |error| Failure::new(Kind::Other, format!("cannot write the picture to {}: {error}", file.display()));
+        std::fs::write(file, jpeg).map_err(failed)?;
+    }
+    if format == Format::Json {
+        print(format_args!("{}\n", answer.text))?;
+    }
+    if answer.json["ok"] != true {
+        let [kind, message] = ["kind", "message"].map(|name| plain(&word(&answer.json["error"][name])));
+        return Err(Failure::new(Kind::Other, format!("no picture came: {kind}: {message}")));
+    }
+    match (format, answer.json["stream"].as_object_mut()) {
+        (Format::Table, Some(stream)) => {
+            stream.remove("picture");
+            print(tree(&answer.json["stream"]))
+        }
+        _ => Ok(()),
     }
 }
 
