@@ -256,11 +256,12 @@ impl Writer {
             match self.commit(batch) {
                 Ok(effects) => {
                     (self.timer)(begun.elapsed());
+                    // First: whoever is told below that something is durable finds it counted.
+                    let newest = self.next_commit - 1;
+                    self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
                     for effect in effects {
                         self.take_effect(effect);
                     }
-                    let newest = self.next_commit - 1;
-                    self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
                 }
                 Err(error) => {
                     error!(%error, "the journal cannot be written: the process ends, nothing that was shown is lost");

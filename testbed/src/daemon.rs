@@ -383,6 +383,28 @@ impl Daemon {
         .with_context(|| format!("camera `{id}` did not come to what was waited for; last: {last:?}"))
     }
 
+    /// Sends it SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::HUP)
+    }
+
+    /// Tells it to read its file of cameras again, and waits until it says that it has.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within `patience`.
+    pub fn reload(&self, patience: Duration) -> anyhow::Result<()> {
+        const DONE: &str = "the file of cameras was read again";
+        let before = self.log_text().matches(DONE).count();
+        self.hang_up()?;
+        wait(patience, || Ok((self.log_text().matches(DONE).count() > before).then_some(())))
+            .with_context(|| format!("it did not read its file of cameras; {}", self.log_end()))
+    }
+
     /// Removes all cameras and waits until none of their frames is in flight and their lists are complete.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -64,7 +64,27 @@ impl Http {
         bearer: Option<&str>,
         json: Option<String>,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let (status, _, body) = self.send_with(method, url, bearer, json, &[])?;
+        Ok((status, body))
+    }
+
+    /// The same with further headers, and with the answer's.
+    ///
+    /// # Errors
+    ///
+    /// When there is no complete answer within 30 s.
+    pub fn send_with(
+        &self,
+        method: Method,
+        url: &str,
+        bearer: Option<&str>,
+        json: Option<String>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
         let mut request = Request::builder().method(&method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = bearer {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -78,8 +98,8 @@ impl Http {
         self.runtime.as_ref().expect("the runtime is there until drop").spawn(async move {
             let whole = async {
                 let response = client.request(request).await?;
-                let status = response.status();
-                anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+                let (head, body) = response.into_parts();
+                anyhow::Ok((head.status, head.headers, body.collect().await?.to_bytes()))
             };
             let result = match tokio::time::timeout(DEADLINE, whole).await {
                 Ok(result) => result,

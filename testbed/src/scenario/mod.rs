@@ -4,14 +4,17 @@
 //! decided by [`Outcome::pass`], from the same run.
 
 mod changes;
+mod churn;
 mod crash;
 mod credentials;
 mod footprint;
 mod garbage;
 mod latency;
+mod logins;
 mod order;
 mod prometheus;
 mod recovery;
+mod reload;
 mod service;
 mod settings;
 mod sources;
@@ -22,14 +25,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use changes::{Changes, changes};
+pub use churn::{Churn, churn};
 pub use crash::{Crash, crash};
 pub use credentials::{Credentials, credentials};
 pub use footprint::{Footprint, footprint, media_libraries};
 pub use garbage::garbage;
 pub use latency::{Latency, latency};
+pub use logins::{Logins, logins};
 pub use order::{Order, order};
 pub use prometheus::{Prometheus, prometheus};
 pub use recovery::{Recovery, recovery};
+pub use reload::{Reload, reload};
 pub use service::{Service, service};
 pub use settings::{Settings, settings};
 pub use sources::{Sources, sources};

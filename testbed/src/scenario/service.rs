@@ -67,7 +67,8 @@ pub fn service(stage: &Stage, program: &Path, plan: &Service) -> anyhow::Result<
         if line == "READY=1" {
             let recovered = fs::read(&log).is_ok_and(|log| has(&log[earlier..], "settled as lost(crash)"));
             let listens = fs::read_to_string(&address).is_ok_and(|address| TcpStream::connect(address.trim()).is_ok());
-            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((recovered, listens));
+            // The first word counts.
+            seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((recovered, listens));
         }
     })?;
     daemon.env("NOTIFY_SOCKET", manager.socket());

@@ -277,8 +277,9 @@ fn follow(
                 let entry = serde_json::from_str(&event.data).context("an event's data is no JSON")?;
                 let session = event.kind == "session";
                 followed.told.push((event.kind, event.id, entry));
-                if session && may_cut && rng.u8(0..4) > 0 {
-                    // As if the connection had broken right here: what else has come is dropped.
+                if session && rng.u8(0..4) > 0 {
+                    // As if the connection had broken right here: what else has come is dropped. Beyond the number of cuts as
+                    // well: there are few such places.
                     followed.cuts += 1;
                     followed.cuts_after_sessions += 1;
                     continue 'connection;

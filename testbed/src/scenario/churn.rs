@@ -1,0 +1,181 @@
+//! Cameras come and go by the hundred, most of them broken. Those that stay notice nothing, and nothing is left of the others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::stage::{add, bucket, cameras, examine, until_streaming};
+use super::{Outcome, Problems, Stage};
+use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
+use crate::daemon::{Daemon, wait};
+use crate::gcs::Knobs;
+
+/// How many.
+#[derive(Debug, Clone)]
+pub struct Churn {
+    /// Cameras that stay.
+    pub bystanders: usize,
+    /// Frames a second of these.
+    pub fps: u32,
+    /// Cameras that come and go.
+    pub cameras: usize,
+    /// How many of them at a time.
+    pub at_once: usize,
+}
+
+/// What a process has of the system, and of the list of metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Holdings {
+    children: usize,
+    descriptors: usize,
+    threads: usize,
+    series: BTreeSet<String>,
+}
+
+impl Holdings {
+    fn of(daemon: &Daemon) -> anyhow::Result<Self> {
+        let pid = daemon.pid();
+        let count = |what: &str| -> anyhow::Result<usize> {
+            Ok(fs::read_dir(format!("/proc/{pid}/{what}")).context("cannot look at framehaul")?.count())
+        };
+        let mut children = 0;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let list = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+            children += list.split_whitespace().count();
+        }
+        let metrics = daemon.get("/metrics")?;
+        let series = metrics.lines().filter(|line| !line.starts_with('#'));
+        // What counts requests grows with the kinds of requests there have been, not with the cameras.
+        let series = series.filter(|line| !line.starts_with("framehaul_http_"));
+        let series = series.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect();
+        Ok(Self { children, descriptors: count("fd")?, threads: count("task")?, series })
+    }
+}
+
+/// Runs the scenario.
+///
+/// # Errors
+///
+/// When a part does not start or does not answer.
+pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
+    let patience = Duration::from_secs(120);
+    let (_gcs, storage) = bucket(stage, Knobs::default())?;
+    let calm = cameras("calm", plan.bystanders, plan.fps)?;
+    let small = |name: &str| CameraSpec::new(name).size(320, 240).rate(5, 5);
+    let specs = [small("come0"), small("come1"), small("shut").login("viewer", "right")];
+    let coming = CameraServer::start(&specs, 0, default_cache_dir())?;
+    // Whoever connects waits in its queue for ever.
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
+    let silent = format!("rtsp://{}/main", listener.local_addr()?);
+    let mut daemon = stage.daemon(&storage, "[capture]\nopen_timeout = \"2s\"")?;
+    let bystanders = add(&daemon, &calm)?;
+    until_streaming(&daemon, &bystanders, patience)?;
+
+    let specs = |round: usize| -> Vec<(String, Value, bool)> {
+        let kinds = [
+            (json!({ "url": coming.url("come0") }), true),
+            (json!({ "url": "rtsp://127.0.0.1:1/main" }), false),
+            (json!({ "url": silent }), false),
+            (json!({ "url": coming.url("shut"), "user": "viewer", "password": "wrong" }), false),
+            (json!({ "url": coming.url("come1") }), true),
+        ];
+        (0..plan.at_once)
+            .map(|i| {
+                let (spec, streams) = kinds[i % kinds.len()].clone();
+                (format!("churn-{round}-{i}"), spec, streams)
+            })
+            .collect()
+    };
+    let come_and_go = |round: usize| -> anyhow::Result<(u64, u64)> {
+        let (mut streamed, mut failed) = (0, 0);
+        let specs = specs(round);
+        for (id, spec, _) in &specs {
+            daemon.put_camera(id, spec)?;
+        }
+        for (id, _, streams) in &specs {
+            if *streams {
+                daemon.wait_for(id, patience, |status| status.totals.captured > 0)?;
+                streamed += 1;
+            } else {
+                daemon.wait_for(id, patience, |status| status.last_error.is_some())?;
+                failed += 1;
+            }
+        }
+        for (id, ..) in &specs {
+            daemon.delete_camera(id)?;
+        }
+        for (id, ..) in &specs {
+            daemon.wait_for(id, patience, |status| status.state == "deleted" && status.totals.in_flight == 0)?;
+        }
+        Ok((streamed, failed))
+    };
+
+    // Pools fill up with the first ones.
+    come_and_go(0)?;
+    let settled = |like: Option<&Holdings>| -> anyhow::Result<Holdings> {
+        let mut last = None;
+        let looked = wait(Duration::from_secs(30), || {
+            let now = Holdings::of(&daemon)?;
+            let same = match like {
+                Some(like) => {
+                    now.children == like.children
+                        && now.descriptors <= like.descriptors
+                        && now.threads <= like.threads
+                        && now.series == like.series
+                }
+                None => now.children == plan.bystanders,
+            };
+            last = Some(now);
+            Ok(last.clone().filter(|_| same))
+        });
+        looked.or_else(|error| last.ok_or(error))
+    };
+    let before = settled(None)?;
+    let (mut streamed, mut failed) = (0, 0);
+    for round in 1..=plan.cameras.div_ceil(plan.at_once) {
+        let (more_streamed, more_failed) = come_and_go(round)?;
+        streamed += more_streamed;
+        failed += more_failed;
+    }
+    let after = settled(Some(&before))?;
+
+    let mut problems = Problems::default();
+    problems.check(before.children == plan.bystanders, || format!("{} children before", before.children));
+    problems.check(after.children == before.children, || format!("{} children, before {}", after.children, before.children));
+    problems.check(after.descriptors <= before.descriptors, || {
+        format!("{} descriptors, before {}", after.descriptors, before.descriptors)
+    });
+    problems.check(after.threads <= before.threads, || format!("{} threads, before {}", after.threads, before.threads));
+    let left: Vec<&String> = after.series.difference(&before.series).collect();
+    problems.check(left.is_empty(), || format!("{} series are left, for example {}", left.len(), left[0]));
+    problems.check(!after.series.iter().any(|series| series.contains("churn-")), || "a removed camera has series".to_owned());
+    let generations: Vec<u64> =
+        bystanders.iter().map(|id| Ok(daemon.status(id)?.generation)).collect::<anyhow::Result<_>>()?;
+    problems.check(generations.iter().all(|generation| *generation == 1), || format!("generations {generations:?}"));
+    daemon.quiesce(patience)?;
+    let (mut frames, mut lost) = (0, 0);
+    for id in &bystanders {
+        let (verdict, _) = examine(&daemon, &storage, id, &mut problems)?;
+        frames += verdict.frames;
+        lost += verdict.tombstoned;
+        problems.check(verdict.sessions == 1, || format!("camera {id}: {} sessions", verdict.sessions));
+    }
+    problems.check(lost == 0 && frames > 0, || format!("the others stored {frames} and lost {lost} frames"));
+    daemon.stop()?;
+    let holds = |holdings: &Holdings| {
+        json!({ "children": holdings.children, "descriptors": holdings.descriptors, "threads": holdings.threads,
+            "series": holdings.series.len() })
+    };
+    let figure = json!({ "came_and_went": streamed + failed, "streamed": streamed, "failed": failed,
+        "others": { "frames": frames, "lost": lost }, "before": holds(&before), "after": holds(&after) });
+    let bound = format!(
+        "{} cameras come and go while {} others stream: those lose 0 frames by their pixels; no process, descriptor, thread or \
+         metric series is left",
+        plan.cameras, plan.bystanders
+    );
+    Ok(problems.outcome(bound, figure, failed))
+}
