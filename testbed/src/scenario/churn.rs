@@ -145,14 +145,18 @@ pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
 
     let mut problems = Problems::default();
     problems.check(before.children == plan.bystanders, || format!("{} children before", before.children));
-    problems.check(after.children == before.children, || format!("{} children, before {}", after.children, before.children));
+    problems.check(after.children == before.children, || {
+        format!("{} children, before {}", after.children, before.children)
+    });
     problems.check(after.descriptors <= before.descriptors, || {
         format!("{} descriptors, before {}", after.descriptors, before.descriptors)
     });
     problems.check(after.threads <= before.threads, || format!("{} threads, before {}", after.threads, before.threads));
     let left: Vec<&String> = after.series.difference(&before.series).collect();
     problems.check(left.is_empty(), || format!("{} series are left, for example {}", left.len(), left[0]));
-    problems.check(!after.series.iter().any(|series| series.contains("churn-")), || "a removed camera has series".to_owned());
+    problems.check(!after.series.iter().any(|series| series.contains("churn-")), || {
+        "a removed camera has series".to_owned()
+    });
     let generations: Vec<u64> =
         bystanders.iter().map(|id| Ok(daemon.status(id)?.generation)).collect::<anyhow::Result<_>>()?;
     problems.check(generations.iter().all(|generation| *generation == 1), || format!("generations {generations:?}"));

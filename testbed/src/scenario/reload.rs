@@ -53,8 +53,10 @@ pub fn reload(stage: &Stage, plan: &Reload) -> anyhow::Result<Outcome> {
     fs::write(&file, "[cam0]\nurl = \"exec:ls\"").context("cannot write the cameras")?;
     let refused = daemon.log_text().matches("nothing is changed").count();
     daemon.hang_up()?;
-    crate::daemon::wait(patience, || Ok((daemon.log_text().matches("nothing is changed").count() > refused).then_some(())))
-        .context("a bad file was not refused")?;
+    crate::daemon::wait(patience, || {
+        Ok((daemon.log_text().matches("nothing is changed").count() > refused).then_some(()))
+    })
+    .context("a bad file was not refused")?;
     problems.check(generations(&daemon)? == before, || "a bad file changed something".to_owned());
 
     write(plan.changed)?;
@@ -76,7 +78,9 @@ pub fn reload(stage: &Stage, plan: &Reload) -> anyhow::Result<Outcome> {
         let (verdict, _) = examine(&daemon, &Storage::Directory, id, &mut problems)?;
         frames += verdict.frames;
         let sessions = if place < plan.changed { 2 } else { 1 };
-        problems.check(verdict.sessions == sessions, || format!("camera {id}: {} sessions, not {sessions}", verdict.sessions));
+        problems.check(verdict.sessions == sessions, || {
+            format!("camera {id}: {} sessions, not {sessions}", verdict.sessions)
+        });
         if place >= plan.changed {
             untouched_lost += verdict.tombstoned;
         }
@@ -116,14 +120,20 @@ fn until_captured(daemon: &Daemon, ids: &[String], frames: u64, patience: Durati
 }
 
 /// Replaces the set that requests manage, beside the cameras of the file, rightly and wrongly.
-fn replaces_sets(daemon: &Daemon, server: &CameraServer, ids: &[String], problems: &mut Problems) -> anyhow::Result<Value> {
+fn replaces_sets(
+    daemon: &Daemon,
+    server: &CameraServer,
+    ids: &[String],
+    problems: &mut Problems,
+) -> anyhow::Result<Value> {
     let url = server.url(&ids[0]);
     let before = catalog(daemon)?;
     let (status, tag) = put_set(daemon, &json!({ "extra": { "url": url } }), None)?;
     problems.check(status == StatusCode::OK, || format!("a set without a condition was answered {status}"));
     let stale = before.1;
     let after = catalog(daemon)?;
-    problems.check(after.1 != stale && after.1 == tag, || "the set's ETag does not tell it from the one before".to_owned());
+    problems
+        .check(after.1 != stale && after.1 == tag, || "the set's ETag does not tell it from the one before".to_owned());
     let mut answers = vec![status.as_u16()];
     for (what, set, tag, wanted) in [
         ("a stale ETag", json!({ "other": { "url": url } }), Some(&stale), StatusCode::PRECONDITION_FAILED),
@@ -158,8 +168,9 @@ fn catalog(daemon: &Daemon) -> anyhow::Result<(Vec<(String, String, u64)>, Strin
     let answer: Value = serde_json::from_slice(&body)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let cameras = answer["cameras"].as_array().context("no cameras")?.iter();
-    let cameras = cameras
-        .map(|camera| (text(&camera["id"]), text(&camera["managed_by"]), camera["revision"].as_u64().unwrap_or_default()));
+    let cameras = cameras.map(|camera| {
+        (text(&camera["id"]), text(&camera["managed_by"]), camera["revision"].as_u64().unwrap_or_default())
+    });
     Ok((cameras.collect(), etag(&headers)?))
 }
 
