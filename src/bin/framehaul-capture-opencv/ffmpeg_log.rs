@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -23,25 +24,28 @@ const WARNINGS: u8 = 24;
 const DECODER_START: &str = "chosen by get_format()";
 /// Longest line that is looked at, bytes.
 const MAX_LINE_BYTES: usize = 4_096;
+/// How long lines may wait for others, so that not each of them costs a change of threads. Thirty come with a JPEG.
+const NAP: Duration = Duration::from_millis(5);
 
 /// FFmpeg's messages, read by a thread of their own.
 pub struct FfmpegLog {
     heard: Arc<Heard>,
     /// Begins our own lines, by which we know how far the thread is. A camera's words stand among FFmpeg's, so it is a secret.
     mark: String,
-    marks: u64,
 }
 
 #[derive(Default)]
 struct Heard {
     so_far: Mutex<SoFar>,
-    changed: Condvar,
+    /// Signals a new number of marks, written or read.
+    marked: Condvar,
 }
 
 #[derive(Clone, Copy, Default)]
 struct SoFar {
     decoder_starts: u64,
-    marks: u64,
+    marks_written: u64,
+    marks_read: u64,
     /// Whether nothing more will be read.
     over: bool,
 }
@@ -66,7 +70,7 @@ impl FfmpegLog {
         let (heard, mark) = (Arc::new(Heard::default()), format!("{:016x}", fastrand::u64(..)));
         let reader = Reader { heard: heard.clone(), mark: mark.clone() };
         std::thread::Builder::new().spawn(move || reader.run(terminal.into()))?;
-        Ok(Self { heard, mark, marks: 0 })
+        Ok(Self { heard, mark })
     }
 
     /// How often a decoder has started, according to what was read so far.
@@ -80,15 +84,16 @@ impl FfmpegLog {
     ///
     /// When the terminal is gone.
     pub fn catch_up(&mut self) -> io::Result<u64> {
-        self.marks += 1;
+        self.heard.lock().marks_written += 1;
+        self.heard.marked.notify_all();
         // A line of its own, even in the midst of another one.
         let line = format!("\n{}\n", self.mark);
         let mut left = line.as_bytes();
         while !left.is_empty() {
             left = &left[rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stdout(), left))?..];
         }
-        let waiting = |so_far: &mut SoFar| so_far.marks < self.marks && !so_far.over;
-        let so_far = self.heard.changed.wait_while(self.heard.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        let waiting = |so_far: &mut SoFar| so_far.marks_read < so_far.marks_written && !so_far.over;
+        let so_far = self.heard.marked.wait_while(self.heard.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         if so_far.over { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(so_far.decoder_starts) }
     }
 }
@@ -102,7 +107,7 @@ struct Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.heard.lock().over = true;
-        self.heard.changed.notify_all();
+        self.heard.marked.notify_all();
     }
 }
 
@@ -123,13 +128,15 @@ impl Reader {
                     line.clear();
                 }
             }
+            let idle = |so_far: &mut SoFar| so_far.marks_read >= so_far.marks_written;
+            drop(self.heard.marked.wait_timeout_while(self.heard.lock(), NAP, idle));
         }
     }
 
     fn hear(&self, line: &str) {
         if line == self.mark {
-            self.heard.lock().marks += 1;
-            self.heard.changed.notify_all();
+            self.heard.lock().marks_read += 1;
+            self.heard.marked.notify_all();
         } else if line.contains(DECODER_START) {
             self.heard.lock().decoder_starts += 1;
         } else if is_for_others(line) {
@@ -188,7 +195,7 @@ mod tests {
         );
         std::fs::write(file.path(), text).unwrap();
         reader.run(file.reopen().unwrap());
-        let SoFar { decoder_starts, marks, over } = *heard.lock();
-        assert_eq!((decoder_starts, marks, over), (2, 2, true));
+        let SoFar { decoder_starts, marks_read, over, .. } = *heard.lock();
+        assert_eq!((decoder_starts, marks_read, over), (2, 2, true));
     }
 }
