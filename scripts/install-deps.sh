@@ -6,9 +6,9 @@ set -euo pipefail
 # The opencv crate: the clang program and libclang read OpenCV's headers; libopencv-dev holds opencv4.pc, by which they are found.
 # C and C++ compilers: also for SQLite and the TLS library, which come as source.
 build=(make gcc g++ pkg-config clang libclang-dev libopencv-dev)
-# Test cameras: GStreamer's RTSP server under Debian's Python, with appsrc (in base) and rtph264pay (in good); ffmpeg encodes
-# their pictures.
-test=(python3 python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good} ffmpeg)
+# Test cameras: GStreamer's RTSP server under Debian's Python, with appsrc (in base) and rtph264pay, rtph265pay and rtpjpegpay
+# (in good); ffmpeg encodes their pictures. The official Python client of Cloud Storage gets an environment of its own.
+test=(python3 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good} ffmpeg)
 # Metrics and alerts: Prometheus with promtool. The unit: systemd-analyze.
 test+=(prometheus)
 command -v systemd-analyze >/dev/null || test+=(systemd)

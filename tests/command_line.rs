@@ -30,8 +30,8 @@ fn camera(stage: &Stage) -> Command {
 /// Runs it to its end.
 #[track_caller]
 fn run(stage: &Stage, arguments: &[&str], code: i32) -> (String, String) {
-    let output = camera(stage).args(arguments).stdin(Stdio::null()).output().unwrap();
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+    let output = camera(stage).args(arguments).stdin(Stdio::null()).output().expect("framehaul starts");
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
     assert!(code != 0 || !err.contains("error"), "{arguments:?}: {err}");
     assert!(code == 0 || (out.is_empty() && !err.is_empty()), "{arguments:?}: {out}{err}");

@@ -340,6 +340,10 @@ impl Daemon {
     ///
     /// When the API does not answer.
     pub fn statuses(&self) -> anyhow::Result<Vec<(String, Status)>> {
+        self.cameras("/api/v1/cameras?deleted=true")
+    }
+
+    fn cameras(&self, path: &str) -> anyhow::Result<Vec<(String, Status)>> {
         #[derive(Deserialize)]
         struct Answer {
             cameras: Vec<Camera>,
@@ -349,7 +353,7 @@ impl Daemon {
             id: String,
             status: Status,
         }
-        let answer: Answer = serde_json::from_str(&self.get("/api/v1/cameras?deleted=true")?)?;
+        let answer: Answer = serde_json::from_str(&self.get(path)?)?;
         Ok(answer.cameras.into_iter().map(|camera| (camera.id, camera.status)).collect())
     }
 
@@ -411,10 +415,9 @@ impl Daemon {
     ///
     /// When that takes longer than `patience`.
     pub fn quiesce(&self, patience: Duration) -> anyhow::Result<()> {
-        for (id, status) in self.statuses()? {
-            if status.state != "deleted" {
-                self.delete_camera(&id)?;
-            }
+        // One that is deleted already may still be on its way out.
+        for (id, _) in self.cameras("/api/v1/cameras")? {
+            self.delete_camera(&id)?;
         }
         for (id, _) in self.statuses()? {
             self.wait_for(&id, patience, |status| {

@@ -151,7 +151,7 @@ fn a_token_shows_nowhere() -> anyhow::Result<()> {
     let stage = stage()?;
     let daemon = stage.daemon(&Storage::Directory, "[log]\nfilter = \"trace\"")?;
     let (looks, works) = (new_token(&stage, "looks", "read")?, new_token(&stage, "works", "operate")?);
-    let forms: Vec<String> = [&looks, &works, daemon.token()].into_iter().flat_map(|token| forms(token)).collect();
+    let forms: Vec<String> = [&looks, &works, daemon.token()].into_iter().flat_map(forms).collect();
     let assert_clean = |what: &str, bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         if let Some(line) = text.lines().find(|line| forms.iter().any(|form| line.contains(form))) {

@@ -174,9 +174,17 @@ impl<'a> Request<'a> {
 
     fn talk(self, daemon: &Daemon) -> anyhow::Result<Answer> {
         let mut stream = self.open(daemon)?;
-        let mut answer = Vec::new();
-        if let Err(error) = stream.read_to_end(&mut answer) {
-            ensure!(!answer.is_empty(), "no answer: {error}");
+        let (mut answer, mut piece) = (Vec::new(), [0; 4_096]);
+        // A server that refuses before it has read the body keeps the connection for a while: its end says nothing.
+        while !is_whole(&answer) {
+            match stream.read(&mut piece) {
+                Ok(0) => break,
+                Ok(n) => answer.extend(&piece[..n]),
+                Err(error) => {
+                    ensure!(!answer.is_empty(), "no answer: {error}");
+                    break;
+                }
+            }
         }
         let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
@@ -187,6 +195,14 @@ impl<'a> Request<'a> {
         let content_type = content_type.map(|(_, value)| value.to_owned()).unwrap_or_default();
         Ok(Answer { status, head: head.to_owned(), content_type, body: body.to_owned() })
     }
+}
+
+/// Whether an answer is there up to the length that it says it has.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }
 
 fn status_in(line: &str) -> anyhow::Result<u16> {

@@ -160,8 +160,11 @@ fn replaces_sets(
     Ok(json!({ "answers": answers }))
 }
 
-/// Every camera with its manager and revision, and the set's ETag.
-fn catalog(daemon: &Daemon) -> anyhow::Result<(Vec<(String, String, u64)>, String)> {
+/// A camera with its manager and its revision.
+type Known = (String, String, u64);
+
+/// Every camera, and the set's ETag.
+fn catalog(daemon: &Daemon) -> anyhow::Result<(Vec<Known>, String)> {
     let url = format!("{}{SET}", daemon.address());
     let (status, headers, body) = daemon.http().send_with(Method::GET, &url, Some(daemon.token()), None, &[])?;
     anyhow::ensure!(status == StatusCode::OK, "GET {SET}: {status}");

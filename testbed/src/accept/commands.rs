@@ -1,0 +1,134 @@
+//! Lines that are shown by running commands, as whoever has just cloned the project would.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::text;
+use crate::scenario::Outcome;
+
+/// The clean clone. Line 7 makes it anew and builds it cold; line 1 goes on with it, as its own build would be the same.
+const CLONE: &str = "target/acceptance-clone";
+/// What `.ci/run` may take from a cold target directory.
+const CI_MINUTES: f64 = 40.0;
+
+/// The README's two commands in a clean clone.
+pub(super) fn clean_clone() -> anyhow::Result<Outcome> {
+    let head = |dir: &str| text(Command::new("git").args(["-C", dir, "rev-parse", "HEAD"]));
+    if !Path::new(CLONE).exists() || head(CLONE)? != head(".")? {
+        fresh_clone()?;
+    }
+    let test = quietly(Command::new("make").arg("test").current_dir(CLONE))?;
+    let mut problems = Vec::new();
+    if !test.success {
+        problems.push(format!("`make test` failed; its output ends with: {}", test.tail(20)));
+    }
+    let demo = quietly(Command::new("make").arg("demo").env("DEMO_SECONDS", "30").current_dir(CLONE))?;
+    let last = demo.output.lines().last().unwrap_or_default();
+    let figure: Value = serde_json::from_str(last).unwrap_or(Value::Null);
+    if !demo.success {
+        problems.push(format!("`DEMO_SECONDS=30 make demo` failed; its output ends with: {}", demo.tail(20)));
+    }
+    for zero in ["lost", "in_flight", "inversions", "gaps", "repeats", "unreadable"] {
+        if figure[zero] != json!(0) {
+            problems.push(format!("the demo's {zero} is {}", figure[zero]));
+        }
+    }
+    if figure["captured"] != figure["stored"] || figure["cameras"] != json!(4) {
+        problems.push("the demo's captured and stored differ, or it had not four cameras".to_owned());
+    }
+    let results = std::fs::read_to_string(Path::new(CLONE).join("target/test.log")).unwrap_or_default();
+    let passed = tests_passed(&results);
+    if passed == 0 {
+        problems.push("no test ran".to_owned());
+    }
+    Ok(Outcome {
+        bound: "from a clean clone `make test` passes and `DEMO_SECONDS=30 make demo` ends with lost = 0 and all integers right".into(),
+        figure: json!({ "demo": figure, "tests_passed": passed }),
+        faults: 0,
+        pass: problems.is_empty(),
+        problems,
+    })
+}
+
+/// `.ci/run` from a cold target directory.
+pub(super) fn cold_ci() -> anyhow::Result<Outcome> {
+    fresh_clone()?;
+    let begun = Instant::now();
+    let run = quietly(Command::new("bash").arg(".ci/run").env("CI", "true").current_dir(CLONE))?;
+    let minutes = (begun.elapsed().as_secs_f64() / 6.0).round() / 10.0;
+    let mut problems = Vec::new();
+    if !run.success {
+        problems.push(format!(".ci/run failed; its output ends with: {}", run.tail(20)));
+    }
+    if minutes >= CI_MINUTES {
+        problems.push(format!("{minutes} minutes"));
+    }
+    Ok(Outcome {
+        bound: format!(".ci/run from a cold target directory takes less than {CI_MINUTES} minutes"),
+        figure: json!({ "minutes": minutes }),
+        faults: 0,
+        pass: problems.is_empty(),
+        problems,
+    })
+}
+
+/// Tests of this tree, which must be some and pass.
+pub(super) fn tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
+    let test = quietly(Command::new("cargo").args(["test", "--locked", "--no-fail-fast"]).args(arguments))?;
+    let passed = tests_passed(&test.output);
+    let mut problems = Vec::new();
+    if !test.success || passed == 0 {
+        problems.push(format!("{passed} tests passed; the output ends with: {}", test.tail(20)));
+    }
+    Ok(Outcome {
+        bound: format!("tests pass: {what}"),
+        figure: json!({ "tests_passed": passed }),
+        faults: 0,
+        pass: problems.is_empty(),
+        problems,
+    })
+}
+
+/// The sum of what cargo's summaries say.
+fn tests_passed(output: &str) -> u64 {
+    let summaries = output.lines().filter_map(|line| line.strip_prefix("test result: ")?.split_once(". "));
+    summaries.filter_map(|(_, counts)| counts.split_once(" passed")?.0.parse::<u64>().ok()).sum()
+}
+
+fn fresh_clone() -> anyhow::Result<()> {
+    if Path::new(CLONE).exists() {
+        std::fs::remove_dir_all(CLONE).with_context(|| format!("cannot remove {CLONE}"))?;
+    }
+    text(Command::new("git").args(["clone", "--quiet", ".", CLONE])).map(drop)
+}
+
+struct Finished {
+    success: bool,
+    output: String,
+}
+
+impl Finished {
+    fn tail(&self, lines: usize) -> String {
+        let all: Vec<&str> = self.output.lines().collect();
+        all[all.len().saturating_sub(lines)..].join(" | ")
+    }
+}
+
+/// Runs a command to its end, its output kept. Cargo's own target directory is used, not one of the caller's.
+fn quietly(command: &mut Command) -> anyhow::Result<Finished> {
+    let output = command
+        .env_remove("CARGO_TARGET_DIR")
+        // We are run by make ourselves; told of that, a make below would add lines of its own to the output.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .env_remove("MFLAGS")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    Ok(Finished { success: output.status.success(), output: String::from_utf8_lossy(&output.stdout).into_owned() })
+}
