@@ -59,6 +59,10 @@ impl Heard {
 
 impl FfmpegLog {
     /// Turns standard output into a terminal whose other end is read here. Before anything was written to it.
+    ///
+    /// # Errors
+    ///
+    /// When this process gets no terminal.
     pub fn take() -> io::Result<Self> {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         unlockpt(&terminal)?;

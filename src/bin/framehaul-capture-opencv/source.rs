@@ -79,8 +79,8 @@ pub struct OpenCvSource {
     info: StreamInfo,
     log: FfmpegLog,
     /// How many starts of decoders are accounted for: those on the way to the open stream, and its own decoder's. One more
-    /// means that the pictures have changed.
-    decoder_starts: u64,
+    /// means that the pictures have changed. `None` where the decoder is not known to say so.
+    decoder_starts: Option<u64>,
     /// Whether to begin again at the end.
     repeat: bool,
     /// Added to presentation times, microseconds: how far earlier rounds of a repeated file came.
@@ -111,7 +111,7 @@ impl OpenCvSource {
         let capture = opened?;
         let info = info(&capture, settings.kind);
         Ok(Self {
-            decoder_starts: if WATCHED.contains(&info.codec.as_str()) { decoder_starts } else { u64::MAX },
+            decoder_starts: WATCHED.contains(&info.codec.as_str()).then_some(decoder_starts),
             info,
             log,
             repeat: settings.repeat && location.recorded,
@@ -140,8 +140,8 @@ impl OpenCvSource {
     /// Goes on from the beginning of the file, as if it followed on its end.
     fn rewind(&mut self) -> Result<(), SourceError> {
         self.capture = self.location.open()?;
-        if self.decoder_starts < u64::MAX {
-            self.decoder_starts = self.log.catch_up().map_err(unheard)? + 1;
+        if let Some(decoder_starts) = &mut self.decoder_starts {
+            *decoder_starts = self.log.catch_up().map_err(unheard)? + 1;
         }
         let interval = if self.info.fps > 0.0 { 1e6 / self.info.fps } else { 0.0 };
         self.offset_micros = self.last_pts_micros + interval as i64;
@@ -212,7 +212,7 @@ impl FrameSource for OpenCvSource {
             }
         }
         // As good as known, for a picture that nobody wants.
-        if self.log.decoder_starts() > self.decoder_starts {
+        if self.decoder_starts.is_some_and(|known| self.log.decoder_starts() > known) {
             return Err(SourceError::Changed);
         }
         if !self.location.timed {
@@ -229,7 +229,9 @@ impl FrameSource for OpenCvSource {
     fn encode(&mut self) -> Result<Picture, SourceError> {
         let damaged = |error: opencv::Error| SourceError::Damaged(error.message);
         // The decoder has spoken before it gave the picture that was grabbed.
-        if self.decoder_starts < u64::MAX && self.log.catch_up().map_err(unheard)? > self.decoder_starts {
+        if let Some(known) = self.decoder_starts
+            && self.log.catch_up().map_err(unheard)? > known
+        {
             return Err(SourceError::Changed);
         }
         if !self.capture.retrieve_def(&mut self.decoded).map_err(damaged)? || self.decoded.empty() {
