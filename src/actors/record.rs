@@ -21,7 +21,7 @@ pub(super) struct Record {
     pub paused: bool,
     pub ledger: Arc<Ledger>,
     pub state: CameraState,
-    since: UnixMicros,
+    pub since: UnixMicros,
     pub generation: u64,
     pub running: Option<Running>,
     /// When it starts by itself.

@@ -174,8 +174,10 @@ impl Supervisor {
     /// Lets the cameras go on that waited for a login.
     pub(super) fn login_settled(&mut self, login: &Login, ctx: &mut Context<Self>) {
         let waiting = self.cameras.iter().filter(|(_, record)| record.awaits_login.as_ref() == Some(login));
-        let waiting: Vec<CameraId> = waiting.map(|(id, _)| id.clone()).collect();
-        for id in waiting {
+        let mut waiting: Vec<_> = waiting.map(|(id, record)| (record.since, id.clone())).collect();
+        // Who has waited longest comes first: two cameras that never answer would take turns before all others.
+        waiting.sort_unstable();
+        for (_, id) in waiting {
             self.start_camera(&id, ctx);
         }
     }
