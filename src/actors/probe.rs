@@ -61,7 +61,11 @@ impl Handler<Probe> for Supervisor {
             actor.probes.running -= 1;
             if let Some((login, credentials)) = &login {
                 match &probed {
-                    _ if opened => actor.login_accepted(login, credentials, ctx),
+                    _ if opened => {
+                        actor.login_accepted(login, credentials, ctx);
+                        // Its stream is over: it will not say when these credentials cease to be good.
+                        actor.logins.lost(login, credentials);
+                    }
                     Probed::Failed(diagnosis) if diagnosis.kind == ErrorKind::Auth => {
                         actor.login_refused(login, credentials);
                     }
