@@ -173,7 +173,8 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     };
     let (exit, why) = match ended {
         Err(why) => (Exit::Stopped, why),
-        Ok(Ending::StreamEnded) if patient && rate.total > 0 => (Exit::Finished, "end of stream"),
+        // A file that repeats ends only where it cannot be opened again.
+        Ok(Ending::StreamEnded) if patient && !recipe.spec.repeat && rate.total > 0 => (Exit::Finished, "end of stream"),
         Ok(ending) => {
             // Not within the select: it waits for the process's last words.
             let diagnosis = process.diagnose(ending).await;
