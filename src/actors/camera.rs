@@ -135,7 +135,11 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
         tokio::select! {
             biased;
             why = &mut stopped => break Err(why.unwrap_or("stopped")),
-            () = intake.progress() => {}
+            () = intake.progress() => {
+                if patient {
+                    process.excuse();
+                }
+            }
             () = recipe.hub.room(), if patient && held => {
                 held = false;
                 process.excuse();
