@@ -135,8 +135,12 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
         tokio::select! {
             biased;
             why = &mut stopped => break Err(why.unwrap_or("stopped")),
-            () = intake.progress() => {}
-            () = recipe.hub.room(), if patient && held => {
+            () = intake.progress() => {
+                if patient {
+                    process.excuse();
+                }
+            }
+            () = recipe.hub.room(&recipe.camera), if patient && held => {
                 held = false;
                 process.excuse();
             }
@@ -148,7 +152,7 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                 }
                 ProcessEvent::Frame(picture) => {
                     intake.picture(picture);
-                    held = patient && recipe.hub.is_half_full();
+                    held = patient && recipe.hub.is_held(&recipe.camera);
                     // The first frame is news at once; the rest is told once a second.
                     if rate.count(Instant::now()) == 1 {
                         notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps: 0.0 });
@@ -173,7 +177,10 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     };
     let (exit, why) = match ended {
         Err(why) => (Exit::Stopped, why),
-        Ok(Ending::StreamEnded) if patient && rate.total > 0 => (Exit::Finished, "end of stream"),
+        // A file that repeats ends only where it cannot be opened again.
+        Ok(Ending::StreamEnded) if patient && !recipe.spec.repeat && rate.total > 0 => {
+            (Exit::Finished, "end of stream")
+        }
         // A file would begin again from its start, and come to the same place.
         Ok(Ending::StreamChanged) if patient && rate.total > 0 => {
             warn!("the size or the format of the pictures changes in the midst of the file: the rest is not read");

@@ -140,10 +140,16 @@ impl Supervisor {
         if !record.stop("removed") {
             record.enter(CameraState::Deleted);
         }
-        if let Some((login, _)) = login
-            && !self.cameras.values().any(|other| other.spec.as_ref().and_then(Login::of).as_ref() == Some(&login))
-        {
-            self.logins.forget(&login);
+        if let Some((login, _)) = login {
+            self.forget_unused(&login);
+        }
+    }
+
+    /// Forgets a login that no camera has any more.
+    pub(super) fn forget_unused(&mut self, login: &Login) {
+        let mut used = self.cameras.values().filter_map(|record| record.spec.as_ref().and_then(Login::of));
+        if !used.any(|other| other == *login) {
+            self.logins.forget(login);
         }
     }
 

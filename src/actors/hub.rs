@@ -14,6 +14,9 @@ use crate::model::{CameraId, Frame, LostReason, Outcome, SeqRange, Settled, Stor
 /// How long a frame waits whose upload ended without a word.
 const AFTER_PANIC: Duration = Duration::from_millis(250);
 
+/// Frames that a camera holds which loses nothing by waiting: enough to keep uploads busy.
+const PATIENT: usize = 64;
+
 /// The one way of a frame from admission to its outcome. Cloning is cheap; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Hub(Arc<Inner>);
@@ -21,7 +24,6 @@ pub struct Hub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dispatcher: Mutex<Dispatcher>,
-    budget: Budget,
     /// Each camera's newest frame, for those who want to look: one JPEG a camera.
     newest: Mutex<HashMap<CameraId, Frame>>,
     work: Notify,
@@ -38,7 +40,6 @@ impl Hub {
         let dispatcher = Mutex::new(Dispatcher::new(budget));
         Self(Arc::new(Inner {
             dispatcher,
-            budget,
             newest: Mutex::new(HashMap::new()),
             work: Notify::new(),
             moved: Notify::new(),
@@ -66,17 +67,15 @@ impl Hub {
         self.newest_frames().remove(camera);
     }
 
-    /// Waits until half of the budget is free: for sources that lose nothing by waiting.
-    pub async fn room(&self) {
-        let Budget { bytes, frames } = self.0.budget;
-        self.until(|dispatcher| dispatcher.frames() <= frames / 2 && dispatcher.bytes() <= bytes / 2).await;
+    /// Waits until a camera that loses nothing by waiting may go on.
+    pub async fn room(&self, camera: &CameraId) {
+        self.until(|dispatcher| dispatcher.held_by(camera) <= PATIENT / 2).await;
     }
 
-    /// Whether less than half of the budget is free.
-    pub fn is_half_full(&self) -> bool {
-        let Budget { bytes, frames } = self.0.budget;
-        let dispatcher = self.dispatcher();
-        dispatcher.frames() > frames / 2 || dispatcher.bytes() > bytes / 2
+    /// Whether such a camera should wait: it holds few frames, so that others, which hold more, make room first when memory
+    /// is short.
+    pub fn is_held(&self, camera: &CameraId) -> bool {
+        self.dispatcher().held_by(camera) > PATIENT
     }
 
     /// Takes a frame in. What has to go for it is recorded as lost.

@@ -31,10 +31,7 @@ impl Handler<CameraNotice> for Supervisor {
             }
             CameraNews::Opened(info) => {
                 record.stream = Some(info);
-                if let Some(running) = &mut record.running {
-                    running.opened = true;
-                    accepted = running.login.clone();
-                }
+                accepted = record.running.as_ref().and_then(|running| running.login.clone());
             }
             CameraNews::Streaming { session, fps } => {
                 record.enter(CameraState::Streaming);
@@ -61,7 +58,7 @@ impl Supervisor {
     /// Takes note that a login was accepted, and lets those go on that waited for it.
     pub(super) fn login_accepted(&mut self, login: &Login, credentials: &str, ctx: &mut Context<Self>) {
         if self.logins.accepted(login, credentials, UnixMicros::now()) {
-            self.wiring.journal.login_accepted(login.clone());
+            self.wiring.journal.login_accepted(login.clone(), credentials.to_owned());
         }
         self.login_settled(login, ctx);
     }
@@ -101,7 +98,6 @@ impl Handler<CameraExited> for Supervisor {
             _ => false,
         };
         let started = running.as_ref().map_or_else(Instant::now, |running| running.started);
-        let opened = running.as_ref().is_some_and(|running| running.opened);
         let login = running.and_then(|running| running.login);
         let mut failure = match &exited.exit {
             Exit::Stopped | Exit::Finished => None,
@@ -120,7 +116,6 @@ impl Handler<CameraExited> for Supervisor {
                     }
                     next_login = Some(self.next_login(&id, login, credentials));
                 }
-                _ if opened => self.logins.lost(login, credentials),
                 _ => self.logins.ended(login, id.as_str()),
             }
         }

@@ -70,6 +70,7 @@ impl Handler<Probe> for Supervisor {
                     _ => actor.logins.ended(login, &trial),
                 }
                 actor.login_settled(login, ctx);
+                actor.forget_unused(login);
             }
             Ok(probed)
         }))
@@ -78,7 +79,8 @@ impl Handler<Probe> for Supervisor {
 
 /// Opens the source and waits for its first picture. Says whether it opened, and what came of it.
 async fn look(launcher: Launcher, label: CameraId, spec: CameraSpec) -> (bool, Probed) {
-    info!(url = spec.url.as_str(), "a source is tried");
+    // Not the URL: passwords stand in the queries of some.
+    info!(source = %label, "a source is tried");
     let begun = Instant::now();
     let mut process = match launcher.launch(&label, &spec).await {
         Ok(process) => process,

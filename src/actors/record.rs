@@ -21,7 +21,7 @@ pub(super) struct Record {
     pub paused: bool,
     pub ledger: Arc<Ledger>,
     pub state: CameraState,
-    since: UnixMicros,
+    pub since: UnixMicros,
     pub generation: u64,
     pub running: Option<Running>,
     /// When it starts by itself.
@@ -45,7 +45,6 @@ pub(super) struct Running {
     pub pid: Option<u32>,
     /// What it logs in with, and the credentials' fingerprint.
     pub login: Option<(Login, String)>,
-    pub opened: bool,
 }
 
 impl Record {

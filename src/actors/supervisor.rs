@@ -133,7 +133,7 @@ impl Supervisor {
             journal: self.wiring.journal.clone(),
         };
         let addr = CameraActor::new(recipe, ctx.address()).start();
-        record.running = Some(Running { addr, spec, started: Instant::now(), pid: None, login, opened: false });
+        record.running = Some(Running { addr, spec, started: Instant::now(), pid: None, login });
         self.count_states();
     }
 
@@ -163,8 +163,8 @@ impl Supervisor {
             let busy = known == Some(ErrorKind::Busy.as_str());
             record.enter(if busy { CameraState::BackingOff } else { CameraState::AuthFailed });
             if !busy && known != Some(ErrorKind::Auth.as_str()) {
-                let message = "another camera of the same host was refused with the same user and password: check `user` \
-                               and `password`";
+                let message = "the host has refused this user and password lately, to this camera or another: check `user` and \
+                               `password`";
                 record.capture_error = Some(LastError::capture(now, ErrorKind::Auth, message));
             }
         }
@@ -175,8 +175,10 @@ impl Supervisor {
     /// Lets the cameras go on that waited for a login.
     pub(super) fn login_settled(&mut self, login: &Login, ctx: &mut Context<Self>) {
         let waiting = self.cameras.iter().filter(|(_, record)| record.awaits_login.as_ref() == Some(login));
-        let waiting: Vec<CameraId> = waiting.map(|(id, _)| id.clone()).collect();
-        for id in waiting {
+        let mut waiting: Vec<_> = waiting.map(|(id, record)| (record.since, id.clone())).collect();
+        // Who has waited longest comes first: two cameras that never answer would take turns before all others.
+        waiting.sort_unstable();
+        for (_, id) in waiting {
             self.start_camera(&id, ctx);
         }
     }

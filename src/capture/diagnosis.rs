@@ -14,6 +14,8 @@ pub enum ErrorKind {
     Timeout,
     /// The camera does not accept user and password.
     Auth,
+    /// The camera knows the user, who may not see this stream.
+    Denied,
     /// The camera has no room for another client, or has accepted the same credentials a moment ago.
     Busy,
     /// The camera's certificate cannot be verified.
@@ -48,6 +50,7 @@ impl ErrorKind {
             Self::UnknownHost => "unknown_host",
             Self::Timeout => "timeout",
             Self::Auth => "auth",
+            Self::Denied => "denied",
             Self::Busy => "busy",
             Self::Certificate => "certificate",
             Self::Forbidden => "forbidden",
@@ -67,7 +70,10 @@ impl ErrorKind {
     /// that hangs up while it boots looks the same. Where `Auth` is about a
     /// user and a password, [`Logins`](super::Logins) says when they may be tried again.
     pub fn needs_a_person(self) -> bool {
-        matches!(self, Self::Auth | Self::Certificate | Self::Forbidden | Self::NotFound | Self::CaptureMissing)
+        matches!(
+            self,
+            Self::Auth | Self::Denied | Self::Certificate | Self::Forbidden | Self::NotFound | Self::CaptureMissing
+        )
     }
 }
 
@@ -85,8 +91,8 @@ pub struct Diagnosis {
 const TABLE: &[(&str, ErrorKind, &str)] = &[
     ("failed: 401 ", ErrorKind::Auth, WRONG_PASSWORD),
     ("HTTP error 401", ErrorKind::Auth, WRONG_PASSWORD),
-    ("failed: 403 ", ErrorKind::Auth, FORBIDDEN_USER),
-    ("HTTP error 403", ErrorKind::Auth, FORBIDDEN_USER),
+    ("failed: 403 ", ErrorKind::Denied, FORBIDDEN_USER),
+    ("HTTP error 403", ErrorKind::Denied, FORBIDDEN_USER),
     ("failed: 404 ", ErrorKind::NotFound, WRONG_PATH),
     ("HTTP error 404", ErrorKind::NotFound, WRONG_PATH),
     ("failed: 453 ", ErrorKind::Busy, "the camera has no room for another client: end one, or raise its limit"),
@@ -158,8 +164,8 @@ mod tests {
     const SEEN: [(&str, ErrorKind); 26] = [
         ("[rtsp @ 0x56518638c680] method DESCRIBE failed: 401 Unauthorized", ErrorKind::Auth),
         ("[OPENCV:FFMPEG:24] HTTP error 401 Unauthorized", ErrorKind::Auth),
-        ("[rtsp @ 0x5580ec944940] method OPTIONS failed: 403 Forbidden", ErrorKind::Auth),
-        ("[OPENCV:FFMPEG:24] HTTP error 403 Forbidden", ErrorKind::Auth),
+        ("[rtsp @ 0x5580ec944940] method OPTIONS failed: 403 Forbidden", ErrorKind::Denied),
+        ("[OPENCV:FFMPEG:24] HTTP error 403 Forbidden", ErrorKind::Denied),
         ("[rtsp @ 0x56404d60f6c0] method DESCRIBE failed: 404 Not Found", ErrorKind::NotFound),
         ("[OPENCV:FFMPEG:24] HTTP error 404 Not Found", ErrorKind::NotFound),
         ("[rtsp @ 0x558d9ed94940] method OPTIONS failed: 453 Not Enough Bandwidth", ErrorKind::Busy),

@@ -15,6 +15,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT_BUSY: Duration = Duration::from_secs(30);
 /// After each further one. Together with the first wait this is at most three refusals in any ten minutes.
 const NEXT_WAIT: Duration = Duration::from_secs(301);
+/// Refusals there may be in any [`WINDOW`], beside those of new passwords.
+const MOST: usize = 3;
+/// The span in which refusals are counted together.
+const WINDOW: Duration = Duration::from_secs(600);
+/// How long after a stream has opened the same credentials need no trial.
+const GOOD_FOR: Duration = Duration::from_secs(10);
 /// A refusal this soon after a session of the same credentials says that the camera is busy, not that the password is
 /// wrong: cameras at their limit of connections answer 401 as well.
 const SOON: Duration = Duration::from_secs(60);
@@ -45,27 +51,37 @@ struct Known {
 /// Credentials that were accepted.
 #[derive(Clone, Copy, Debug)]
 struct Accepted {
-    /// When that was last known to hold.
-    at: UnixMicros,
-    /// Whether a stream runs with them, as far as we know: nobody needs to find out first.
-    streams: bool,
+    /// When a stream opened with them last.
+    opened_at: UnixMicros,
+    /// When a stream was last seen to run with them.
+    seen_at: UnixMicros,
 }
 
 impl Known {
-    fn is_good(&self, credentials: &str) -> bool {
-        self.accepted.get(credentials).is_some_and(|accepted| accepted.streams)
+    /// Whether nobody needs to find out first. A stream that merely goes on proves little: recorders keep those that run when
+    /// the password is changed.
+    fn is_good(&self, credentials: &str, now: UnixMicros) -> bool {
+        let refused = self.refused.iter().any(|(_, of)| of == credentials);
+        !refused && self.accepted.get(credentials).is_some_and(|accepted| now < accepted.opened_at.after(GOOD_FOR))
     }
 
-    /// When these credentials may be tried. Those that were never refused may at once; for the others, all refusals of
-    /// this login count, since the camera counts them all.
-    fn next_try(&self, credentials: &str) -> Option<UnixMicros> {
-        let (last, _) = self.refused.last().filter(|_| self.refused.iter().any(|(_, of)| of == credentials))?;
+    /// When these credentials may be tried. Those that were never refused may at once, up to [`MOST`] of them in
+    /// [`WINDOW`]; for all others every refusal of this login counts, since the camera counts them all.
+    fn next_try(&self, credentials: &str, now: UnixMicros) -> Option<UnixMicros> {
+        let (last, _) = self.refused.last()?;
+        let lately = self.refused.iter().enumerate().filter(|(_, (at, _))| now < at.after(WINDOW));
+        let new_ones = lately.filter(|(place, (_, of))| !self.refused[..*place].iter().any(|(_, before)| before == of));
+        let is_new = !self.refused.iter().any(|(_, of)| of == credentials);
+        if is_new && new_ones.count() < MOST {
+            return None;
+        }
         let wait = match self.refused.len() {
             1 if self.accepted.contains_key(credentials) => FIRST_WAIT_BUSY,
             1 => FIRST_WAIT,
             _ => NEXT_WAIT,
         };
-        Some(last.after(wait))
+        let most_ago = self.refused.len().checked_sub(MOST).map(|place| self.refused[place].0.after(WINDOW));
+        Some(last.after(wait)).max(most_ago)
     }
 }
 
@@ -86,7 +102,7 @@ impl Logins {
     }
 
     /// Asks for `camera`, or a probe under a name that no camera has, to log in. A `Go` has to be followed by [`accepted`](Self::accepted),
-    /// [`refused`](Self::refused), [`lost`](Self::lost) or [`ended`](Self::ended).
+    /// [`refused`](Self::refused) or [`ended`](Self::ended).
     pub fn ask(&mut self, login: &Login, credentials: &str, camera: &str, now: UnixMicros) -> Permit {
         let known = self.known.entry(login.clone()).or_default();
         // A clock that was set back must not stretch the wait.
@@ -94,7 +110,7 @@ impl Logins {
             *at = (*at).min(now);
         }
         known.refused.retain(|(at, _)| now < at.after(FORGET_REFUSAL_AFTER));
-        if known.is_good(credentials) {
+        if known.is_good(credentials, now) {
             return Permit::Go;
         }
         if let Some((who, since)) = &known.trial
@@ -103,7 +119,7 @@ impl Logins {
         {
             return Permit::AfterTrial;
         }
-        if let Some(at) = known.next_try(credentials).filter(|at| *at > now) {
+        if let Some(at) = known.next_try(credentials, now).filter(|at| *at > now) {
             return Permit::NotBefore(at);
         }
         known.trial = Some((camera.to_owned(), now));
@@ -116,7 +132,7 @@ impl Logins {
         let before = known.refused.len();
         known.refused.retain(|(_, of)| of != credentials);
         known.trial = None;
-        known.accepted.insert(credentials.to_owned(), Accepted { at: now, streams: true });
+        known.accepted.insert(credentials.to_owned(), Accepted { opened_at: now, seen_at: now });
         known.refused.len() < before
     }
 
@@ -126,31 +142,19 @@ impl Logins {
         known.trial = None;
         let first = !known.refused.iter().any(|(_, of)| of == credentials);
         known.refused.push((now, credentials.to_owned()));
-        let busy = first && known.accepted.get(credentials).is_some_and(|accepted| now < accepted.at.after(SOON));
-        match known.accepted.get_mut(credentials) {
-            Some(accepted) if busy => accepted.streams = false,
-            _ => drop(known.accepted.remove(credentials)),
+        let busy = first && known.accepted.get(credentials).is_some_and(|accepted| now < accepted.seen_at.after(SOON));
+        if !busy {
+            known.accepted.remove(credentials);
         }
         busy
     }
 
-    /// A stream that had opened goes on until now: its credentials are good, unless the camera has refused them since.
+    /// A stream that had opened goes on until now.
     pub fn streaming(&mut self, login: &Login, credentials: &str, now: UnixMicros) {
         if let Some(known) = self.known.get_mut(login)
             && let Some(accepted) = known.accepted.get_mut(credentials)
         {
-            accepted.at = now;
-            accepted.streams = !known.refused.iter().any(|(_, of)| of == credentials);
-        }
-    }
-
-    /// A stream of these credentials is over. Should they have been changed, all cameras of that host come back at once,
-    /// and one has to find out for all of them. Any other stream that still runs says within a second that all is well.
-    pub fn lost(&mut self, login: &Login, credentials: &str) {
-        if let Some(known) = self.known.get_mut(login)
-            && let Some(accepted) = known.accepted.get_mut(credentials)
-        {
-            accepted.streams = false;
+            accepted.seen_at = now;
         }
     }
 
@@ -251,12 +255,34 @@ mod tests {
         for number in 0..16 {
             assert_eq!(logins.ask(&login(), "right", &camera(number), at(183)), Permit::Go);
         }
-        // All streams are cut: one finds out for all whether the password still holds.
-        logins.lost(&login(), "right");
-        assert_eq!(logins.ask(&login(), "right", &camera(3), at(184)), Permit::Go);
-        assert_eq!(logins.ask(&login(), "right", &camera(4), at(184)), Permit::AfterTrial);
-        logins.streaming(&login(), "right", at(185));
-        assert_eq!(logins.ask(&login(), "right", &camera(4), at(185)), Permit::Go);
+        // Later one finds out again for all whether the password still holds, streams or no streams.
+        logins.streaming(&login(), "right", at(300));
+        assert_eq!(logins.ask(&login(), "right", &camera(3), at(300)), Permit::Go);
+        assert_eq!(logins.ask(&login(), "right", &camera(4), at(300)), Permit::AfterTrial);
+        logins.accepted(&login(), "right", at(301));
+        assert_eq!(logins.ask(&login(), "right", &camera(4), at(301)), Permit::Go);
+    }
+
+    #[test]
+    fn sixteen_passwords_are_three_attempts_too() {
+        let mut logins = Logins::default();
+        let mut made = Vec::new();
+        for second in 0..3_000 {
+            for number in 0..16 {
+                made.extend(attempts(&mut logins, &format!("guess {number}"), second..second + 1));
+            }
+        }
+        for window in 0..2_400 {
+            let count = made.iter().filter(|second| (window..window + 600).contains(*second)).count();
+            assert!(count <= 3, "{count} from second {window} on: {made:?}");
+        }
+    }
+
+    #[test]
+    fn a_mended_password_is_tried_at_once_whatever_the_wrong_one_has_used_up() {
+        let mut logins = Logins::default();
+        assert_eq!(attempts(&mut logins, "wrong", 0..400), [0, 60, 361]);
+        assert_eq!(attempts(&mut logins, "mended", 400..401), [400]);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Launcher {
     ///
     /// When the source cannot be found or may not be reached, or the program cannot be started.
     pub async fn launch(&self, camera: &CameraId, spec: &CameraSpec) -> Result<CaptureProcess, Diagnosis> {
-        let location = self.reach.locate(&spec.url, self.deadlines.open).await?;
+        let location = self.reach.locate(&spec.url, spec.tls, self.deadlines.open).await?;
         CaptureProcess::spawn(&self.engine, camera, spec, location, self.deadlines).await
     }
 }

@@ -2,7 +2,7 @@
 //! neighbours.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use url::Host;
 
 use super::{Diagnosis, ErrorKind};
-use crate::model::{SourceKind, SourceUrl};
+use crate::model::{SourceKind, SourceUrl, Tls};
 
 /// Names under which clouds hand credentials to whoever asks from within.
 const METADATA_NAMES: [&str; 4] = ["metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal"];
@@ -57,6 +57,9 @@ impl Reach {
     }
 
     fn check_below(&self, path: &Path, dir: Option<&Path>) -> Result<(), String> {
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err("holds `..`: write the path without".to_owned());
+        }
         match dir {
             None => {
                 Err("is a file, and the configuration allows none: set `capture.files` to their directory".to_owned())
@@ -95,12 +98,13 @@ impl Reach {
     }
 
     /// Where a capture process finds the source: a URL by address, so that a name cannot come to mean another host between
-    /// the check and the connection, or a path. Only `https://` keeps its name, since a certificate is verified by it.
+    /// the check and the connection, or a path. Only an `https://` whose
+    /// certificate is verified keeps its name.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Forbidden`], or why it cannot be found.
-    pub async fn locate(&self, url: &SourceUrl, patience: Duration) -> Result<String, Diagnosis> {
+    pub async fn locate(&self, url: &SourceUrl, tls: Option<Tls>, patience: Duration) -> Result<String, Diagnosis> {
         let forbidden = |why: String| Diagnosis { kind: ErrorKind::Forbidden, message: format!("`url` {why}").into() };
         self.check(url).map_err(forbidden)?;
         if let Some(path) = url.path() {
@@ -119,7 +123,11 @@ impl Reach {
         // One address is tried, and cameras that have both kinds are more often reached by the older one.
         let chosen = found.iter().find(|address| address.is_ipv4()).or(found.first());
         let chosen = chosen.ok_or_else(|| unknown("the host's name has no address: check the host in `url`"))?;
-        if url.kind() == SourceKind::Https { Ok(url.as_str().to_owned()) } else { Ok(url.at_address(*chosen)) }
+        if url.kind() == SourceKind::Https && tls.is_none() {
+            Ok(url.as_str().to_owned())
+        } else {
+            Ok(url.at_address(*chosen))
+        }
     }
 
     /// Follows links before the directory is compared, so that none leads out of it.
@@ -155,6 +163,8 @@ fn embedded(address: IpAddr) -> IpAddr {
     match s {
         // Mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), and NAT64's well-known prefix (RFC 6052).
         [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => low().into(),
+        // Translated (RFC 2765), and NAT64 of a site's own (RFC 8215).
+        [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 1, ..] => low().into(),
         // 6to4 (RFC 3056).
         [0x2002, high, low, ..] => Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into(),
         _ => address,
@@ -213,6 +223,8 @@ mod tests {
             "rtsp://255.255.255.255/",
             "rtsp://[ff02::1]/",
             "rtsp://[2002:a9fe:a9fe::1]/",
+            "rtsp://[64:ff9b:1::a9fe:a9fe]/",
+            "rtsp://[::ffff:0:169.254.169.254]/",
         ] {
             assert!(open.check(&url(text)).is_err(), "{text}");
         }
@@ -232,22 +244,22 @@ mod tests {
         let reach = Reach { files: Some(inside.clone()), loopback: false };
         let file = |path: &Path| url(&format!("file://{}", path.display()));
         let patience = Duration::from_secs(1);
-        assert!(reach.locate(&file(&inside.join("a.mp4")), patience).await.is_ok());
+        assert!(reach.locate(&file(&inside.join("a.mp4")), None, patience).await.is_ok());
         assert!(reach.check(&file(&outside)).is_err());
         assert!(reach.check(&file(&inside.join("../secret"))).is_err());
         assert!(Reach::default().check(&file(&inside.join("a.mp4"))).unwrap_err().contains("capture.files"));
         let kind = |located: Result<String, Diagnosis>| located.unwrap_err().kind;
-        assert_eq!(kind(reach.locate(&file(&inside.join("link.mp4")), patience).await), ErrorKind::Forbidden);
-        assert_eq!(kind(reach.locate(&file(&inside.join("none.mp4")), patience).await), ErrorKind::NotFound);
+        assert_eq!(kind(reach.locate(&file(&inside.join("link.mp4")), None, patience).await), ErrorKind::Forbidden);
+        assert_eq!(kind(reach.locate(&file(&inside.join("none.mp4")), None, patience).await), ErrorKind::NotFound);
     }
 
     #[tokio::test]
     async fn a_name_is_pinned_to_its_address_and_checked_again() {
         let open = Reach { files: None, loopback: true };
-        let located = open.locate(&url("rtsp://localhost:8554/a"), Duration::from_secs(5)).await.unwrap();
+        let located = open.locate(&url("rtsp://localhost:8554/a"), None, Duration::from_secs(5)).await.unwrap();
         assert!(located == "rtsp://127.0.0.1:8554/a" || located == "rtsp://[::1]:8554/a", "{located}");
         let kind = |located: Result<String, Diagnosis>| located.unwrap_err().kind;
-        let unknown = open.locate(&url("rtsp://no.such.host.invalid/"), Duration::from_secs(5)).await;
+        let unknown = open.locate(&url("rtsp://no.such.host.invalid/"), None, Duration::from_secs(5)).await;
         assert_eq!(kind(unknown), ErrorKind::UnknownHost);
     }
 }

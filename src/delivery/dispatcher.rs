@@ -194,6 +194,11 @@ impl Dispatcher {
         !self.turns.is_empty()
     }
 
+    /// Frames of a camera, waiting or on their way.
+    pub fn held_by(&self, camera: &CameraId) -> usize {
+        self.cameras.get(camera).map_or(0, |queue| queue.fresh.len() + queue.retries.len() + queue.on_their_way)
+    }
+
     /// Frames that are on their way.
     pub fn on_their_way(&self) -> usize {
         self.cameras.values().map(|queue| queue.on_their_way).sum()

@@ -95,11 +95,15 @@ pub(super) fn login_refused(transaction: &Transaction<'_>, refusal: &Refusal) ->
     Ok(())
 }
 
-/// Forgets the refusals of a login that was accepted.
-pub(super) fn login_accepted(transaction: &Transaction<'_>, login: &Login) -> Result<(), JournalError> {
+/// Forgets the refusals of credentials that were accepted.
+pub(super) fn login_accepted(
+    transaction: &Transaction<'_>,
+    login: &Login,
+    credentials: &str,
+) -> Result<(), JournalError> {
     transaction.execute(
-        "DELETE FROM login WHERE host = ?1 AND port = ?2 AND user = ?3",
-        params![login.host, login.port, login.user],
+        "DELETE FROM login WHERE host = ?1 AND port = ?2 AND user = ?3 AND credentials = ?4",
+        params![login.host, login.port, login.user, credentials],
     )?;
     Ok(())
 }

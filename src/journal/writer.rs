@@ -55,7 +55,7 @@ enum Command {
     Catalog { change: CatalogChange, done: oneshot::Sender<Result<Vec<u64>, JournalError>> },
     Pause { camera: CameraId, paused: bool, done: oneshot::Sender<()> },
     LoginRefused(Refusal),
-    LoginAccepted(Login),
+    LoginAccepted(Login, String),
     Reserve { ledger: Arc<Ledger> },
     OpenSession { session: NewSession, done: oneshot::Sender<()> },
     CloseSession(SessionEnd),
@@ -77,7 +77,7 @@ impl Command {
                 | Self::Watermark { .. }
                 | Self::CloseSession(_)
                 | Self::LoginRefused(_)
-                | Self::LoginAccepted(_)
+                | Self::LoginAccepted(..)
         )
     }
 }
@@ -158,9 +158,9 @@ impl Journal {
         self.send(Command::LoginRefused(refusal));
     }
 
-    /// Forgets the refusals of a login that was accepted.
-    pub fn login_accepted(&self, login: Login) {
-        self.send(Command::LoginAccepted(login));
+    /// Forgets the refusals of credentials that were accepted.
+    pub fn login_accepted(&self, login: Login, credentials: String) {
+        self.send(Command::LoginAccepted(login, credentials));
     }
 
     /// Reserves the next block of seqs and hands it to the ledger once it is durable.
@@ -358,8 +358,8 @@ impl Step<'_> {
                 catalog::login_refused(self.transaction, &refusal)?;
                 None
             }
-            Command::LoginAccepted(login) => {
-                catalog::login_accepted(self.transaction, &login)?;
+            Command::LoginAccepted(login, credentials) => {
+                catalog::login_accepted(self.transaction, &login, &credentials)?;
                 None
             }
             Command::Reserve { ledger } => {

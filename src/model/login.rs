@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
+use url::Host;
 
 use super::{CameraSpec, UnixMicros};
 
@@ -24,7 +25,14 @@ pub struct Login {
 impl Login {
     /// The login that a camera's capture makes; `None` for what is not reached over a network.
     pub fn of(spec: &CameraSpec) -> Option<Self> {
-        let host = spec.url.host()?.to_string().to_ascii_lowercase();
+        // One host has one limit, however it is spelled.
+        let host = match spec.url.host()? {
+            Host::Domain(name) => name.trim_end_matches('.').to_ascii_lowercase(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => {
+                address.to_ipv4_mapped().map_or_else(|| address.to_string(), |address| address.to_string())
+            }
+        };
         Some(Self { host, port: spec.url.port(), user: spec.user.clone().unwrap_or_default() })
     }
 }
@@ -63,6 +71,10 @@ mod tests {
         let b = spec(r#"{"url":"rtsp://h/b","user":"u","password":"other"}"#);
         let login = Login::of(&a).unwrap();
         assert_eq!(Login::of(&b), Some(login.clone()));
+        for other in ["rtsp://H./c", "rtsp://h:554/d"] {
+            let spelled = spec(&format!(r#"{{"url":"{other}","user":"u","password":"x"}}"#));
+            assert_eq!(Login::of(&spelled), Some(login.clone()), "{other}");
+        }
         assert_ne!(fingerprint("salt", &login, &a), fingerprint("salt", &login, &b));
         assert_ne!(fingerprint("salt", &login, &a), fingerprint("pepper", &login, &a));
         assert_eq!(fingerprint("salt", &login, &a).len(), 16);
