@@ -21,3 +21,4 @@ pub mod oracle;
 pub mod scenario;
 pub mod service_manager;
 mod signals;
+pub mod tls;
