@@ -126,6 +126,8 @@ impl Handler<CameraExited> for Supervisor {
         }
         let Some(record) = self.cameras.get_mut(&id) else { return };
         if wanted.is_none() {
+            // Its last pictures came after it was removed.
+            self.wiring.hub.forget_newest(&id);
             record.enter(CameraState::Deleted);
         } else if self.stopping {
             record.enter(CameraState::Stopped);

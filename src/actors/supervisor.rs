@@ -159,13 +159,14 @@ impl Supervisor {
     fn hold_login_back(&mut self, id: &CameraId, at: UnixMicros, ctx: &mut Context<Self>) {
         let now = UnixMicros::now();
         if let Some(record) = self.cameras.get_mut(id) {
-            let busy = record.capture_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Busy.as_str());
+            let known = record.capture_error.as_ref().map(|error| error.kind);
+            let busy = known == Some(ErrorKind::Busy.as_str());
             record.enter(if busy { CameraState::BackingOff } else { CameraState::AuthFailed });
-            record.capture_error.get_or_insert_with(|| {
+            if !busy && known != Some(ErrorKind::Auth.as_str()) {
                 let message = "another camera of the same host was refused with the same user and password: check `user` \
                                and `password`";
-                LastError::capture(now, ErrorKind::Auth, message)
-            });
+                record.capture_error = Some(LastError::capture(now, ErrorKind::Auth, message));
+            }
         }
         self.start_later(id, at.since(now), ctx);
         self.count_states();
