@@ -1,7 +1,7 @@
 //! TLS for a part that has none: takes connections with a certificate of its own and passes on what is in them.
 //!
-//! The certificate is for `localhost` and 127.0.0.1, is made anew for each front, and nobody has signed it but itself: whoever
-//! verifies certificates turns away, as from most cameras.
+//! The certificate is for `localhost` and 127.0.0.1, is made anew for each front, and nobody has signed it but itself:
+//! whoever verifies certificates turns away, as from most cameras.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;

@@ -146,8 +146,8 @@ pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
     problems.check(shown == 0, || format!("the log shows the password {shown} times"));
     figure.insert("v4l2_stands_for".to_owned(), json!(stands_for));
     let bound = format!(
-        "H.264, H.265 and MJPEG over RTSP, H.264 over RTSPS, MJPEG over HTTP (open, basic, digest) and HTTPS, file and v4l2 \
-         stream without a fault in their pixels; a certificate that nobody signed is refused unless the camera says \
+        "H.264, H.265 and MJPEG over RTSP, H.264 over RTSPS, MJPEG over HTTP (open, basic, digest) and HTTPS, file and \
+         v4l2 stream without a fault in their pixels; a certificate that nobody signed is refused unless the camera says \
          \"unverified\", and no password shows in the log; 1 fps of {} frames at {LONG_FPS} fps gives {} +- {OFF_BY}",
         plan.long,
         plan.long / LONG_FPS
@@ -214,8 +214,8 @@ impl Tls {
         Ok(Self { rtsps, https, _fronts: fronts })
     }
 
-    /// Asks for both without a word on TLS, before anybody has asked `http` for anything: RTSPS cannot be verified and is
-    /// refused, HTTPS is verified before the camera hears of a login.
+    /// Asks for both without a word on TLS, before anybody has asked `http` for anything: RTSPS cannot be verified and
+    /// is refused, HTTPS is verified before the camera hears of a login.
     fn refuse(&self, daemon: &Daemon, http: &HttpCameraServer, problems: &mut Problems) -> anyhow::Result<()> {
         let (status, answer) = daemon.call(Method::PUT, "/api/v1/cameras/rtsps-verified", Some(&self.rtsps))?;
         let told: Value = serde_json::from_str(&answer).context("a refusal is no JSON")?;
@@ -231,7 +231,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Removes the camera whose certificate was verified, which must have come to nothing all the while; says why it has.
+    /// Removes the camera whose certificate was verified, which must have come to nothing all the while; says why.
     fn give_up(&self, daemon: &Daemon, problems: &mut Problems) -> anyhow::Result<Value> {
         let status = daemon.status(Self::VERIFIED)?;
         let kind = status.last_error.as_ref().map_or(Value::Null, |error| error["kind"].clone());
