@@ -7,8 +7,9 @@ set -euo pipefail
 # C and C++ compilers: also for SQLite and the TLS library, which come as source.
 build=(make gcc g++ pkg-config clang libclang-dev libopencv-dev)
 # Test cameras: GStreamer's RTSP server under Debian's Python, with appsrc (in base) and rtph264pay, rtph265pay and rtpjpegpay
-# (in good); ffmpeg encodes their pictures. The official Python client of Cloud Storage gets an environment of its own.
-test=(python3 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good} ffmpeg)
+# (in good); ffmpeg encodes their pictures, openssl makes their certificates. The official Python client of Cloud Storage gets an
+# environment of its own.
+test=(python3 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good} ffmpeg openssl)
 # Metrics and alerts: Prometheus with promtool. The unit: systemd-analyze.
 test+=(prometheus)
 command -v systemd-analyze >/dev/null || test+=(systemd)

@@ -1,4 +1,4 @@
-//! Every kind of source arrives: each codec over RTSP and HTTP, files, and a device.
+//! Every kind of source arrives: each codec over RTSP and HTTP, both over TLS, files, and a device.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -19,6 +20,7 @@ use crate::cameras::{CameraServer, CameraSpec, HttpCameraServer, default_cache_d
 use crate::clip::{ClipSpec, Codec};
 use crate::daemon::{Daemon, Storage};
 use crate::oracle::{Entry, Frame, Pattern};
+use crate::tls::TlsFront;
 
 /// How long it goes.
 #[derive(Debug, Clone)]
@@ -39,6 +41,10 @@ const OFF_BY: u64 = 1;
 const FILM_SECONDS: u32 = 4;
 /// How far a played file's pace may be off its own, and the frames of a second and a half at most: the first come late.
 const PACE_WITHIN: f64 = 0.2;
+/// The cameras' password: letters that have a meaning in URLs, and some that no escaping changes.
+const PASSWORD: &str = "p:a/s@s-Orinoco";
+/// The part of it by which it is found in whatever form.
+const PLAIN_PART: &str = "Orinoco";
 /// Numbers of devices that no machine has so many cameras for.
 const DEVICES: RangeInclusive<u32> = 50..=63;
 
@@ -56,19 +62,28 @@ struct Asked {
 /// When a part does not start or does not answer.
 pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
     let spec = |name: &str, codec| CameraSpec::new(name).codec(codec).rate(plan.fps, plan.fps);
-    let rtsp = [spec("h264", Codec::H264), spec("h265", Codec::H265), spec("mjpeg", Codec::Mjpeg)];
+    let rtsp = [
+        spec("h264", Codec::H264),
+        spec("h265", Codec::H265),
+        spec("mjpeg", Codec::Mjpeg),
+        spec("rtsps", Codec::H264).login("viewer", PASSWORD),
+    ];
     let rtsp = CameraServer::start(&rtsp, 0, default_cache_dir())?;
     let http = [
         spec("http-open", Codec::Mjpeg),
-        spec("http-basic", Codec::Mjpeg).basic_login("viewer", "p:a/s@s"),
-        spec("http-digest", Codec::Mjpeg).login("viewer", "p:a/s@s"),
+        spec("http-basic", Codec::Mjpeg).basic_login("viewer", PASSWORD),
+        spec("http-digest", Codec::Mjpeg).login("viewer", PASSWORD),
+        spec("https", Codec::Mjpeg).basic_login("viewer", PASSWORD),
     ];
     let http = HttpCameraServer::start(&http, 0, default_cache_dir())?;
+    let tls = Tls::new(&rtsp, &http)?;
     let films = Films::new(stage, plan)?;
     let device = StandIn::new(&films.short)?;
 
     let daemon = stage.daemon(&Storage::Directory, &format!("[capture]\nfiles = {}", json!(films.dir)))?;
-    let [h264, h265, mjpeg] = rtsp.specs() else { bail!("three cameras were started") };
+    let mut problems = Problems::default();
+    tls.refuse(&daemon, &http, &mut problems)?;
+    let [h264, h265, mjpeg, _] = rtsp.specs() else { bail!("four cameras were started") };
     let over = |transport, spec| {
         let mut request = rtsp.request(spec);
         request["transport"] = json!(transport);
@@ -84,10 +99,14 @@ pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
     for (id, spec) in ["http", "http-basic", "http-digest"].into_iter().zip(http.specs()) {
         streams.push(Asked { id, request: http.request(spec), codec: "mjpeg" });
     }
+    for (id, request, codec) in [(Tls::RTSPS, &tls.rtsps, "h264"), (Tls::HTTPS, &tls.https, "mjpeg")] {
+        let mut request = request.clone();
+        request["tls"] = json!("unverified");
+        streams.push(Asked { id, request, codec });
+    }
     let file = json!({ "url": url(&films.short)?, "loop": true, "pace": "realtime" });
     streams.push(Asked { id: "file", request: file, codec: "h264" });
 
-    let mut problems = Problems::default();
     let mut figure = Map::new();
     for Asked { id, request, .. } in &streams {
         daemon.put_camera(id, request).with_context(|| format!("camera {id}"))?;
@@ -99,6 +118,8 @@ pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
     for Asked { id, .. } in &streams {
         daemon.delete_camera(id)?;
     }
+    let untrusted = tls.give_up(&daemon, &mut problems)?;
+    figure.insert("https_self_signed".to_owned(), untrusted);
     films.ask(&daemon)?;
     films.wait(&daemon)?;
     daemon.quiesce(Duration::from_secs(60))?;
@@ -121,10 +142,13 @@ pub fn sources(stage: &Stage, plan: &Sources) -> anyhow::Result<Outcome> {
     let refused = rtsp.refused_logins()? + http.refused_logins();
     problems.check(refused == 0, || format!("{refused} logins were refused"));
     films.judge(&daemon, &mut problems, &mut figure)?;
+    let shown = daemon.log_text().matches(PLAIN_PART).count();
+    problems.check(shown == 0, || format!("the log shows the password {shown} times"));
     figure.insert("v4l2_stands_for".to_owned(), json!(stands_for));
     let bound = format!(
-        "H.264, H.265 and MJPEG over RTSP, MJPEG over HTTP (open, basic, digest), file and v4l2 stream without a fault in their \
-         pixels; 1 fps of {} frames at {LONG_FPS} fps gives {} +- {OFF_BY}",
+        "H.264, H.265 and MJPEG over RTSP, H.264 over RTSPS, MJPEG over HTTP (open, basic, digest) and HTTPS, file and \
+         v4l2 stream without a fault in their pixels; a certificate that nobody signed is refused unless the camera says \
+         \"unverified\", and no password shows in the log; 1 fps of {} frames at {LONG_FPS} fps gives {} +- {OFF_BY}",
         plan.long,
         plan.long / LONG_FPS
     );
@@ -162,6 +186,60 @@ fn url(path: &Path) -> anyhow::Result<String> {
     match Url::from_file_path(path) {
         Ok(url) => Ok(url.into()),
         Err(()) => bail!("no file:// URL for {}: it must be an absolute path", path.display()),
+    }
+}
+
+/// Cameras behind TLS, with a certificate that nobody signed.
+struct Tls {
+    /// What a PUT says, but for `tls`.
+    rtsps: Value,
+    https: Value,
+    _fronts: [TlsFront; 2],
+}
+
+impl Tls {
+    const RTSPS: &str = "rtsps-h264";
+    const HTTPS: &str = "https";
+    /// The camera whose certificate is verified.
+    const VERIFIED: &str = "https-verified";
+
+    fn new(rtsp: &CameraServer, http: &HttpCameraServer) -> anyhow::Result<Self> {
+        let (Some(over_rtsp), Some(over_http)) = (rtsp.specs().last(), http.specs().last()) else {
+            bail!("each server has cameras")
+        };
+        let fronts = [TlsFront::start(rtsp.port())?, TlsFront::start(http.port())?];
+        let (mut rtsps, mut https) = (rtsp.request(over_rtsp), http.request(over_http));
+        rtsps["url"] = json!(format!("rtsps://127.0.0.1:{}/{}", fronts[0].port(), over_rtsp.name));
+        https["url"] = json!(format!("https://localhost:{}/{}", fronts[1].port(), over_http.name));
+        Ok(Self { rtsps, https, _fronts: fronts })
+    }
+
+    /// Asks for both without a word on TLS, before anybody has asked `http` for anything: RTSPS cannot be verified and
+    /// is refused, HTTPS is verified before the camera hears of a login.
+    fn refuse(&self, daemon: &Daemon, http: &HttpCameraServer, problems: &mut Problems) -> anyhow::Result<()> {
+        let (status, answer) = daemon.call(Method::PUT, "/api/v1/cameras/rtsps-verified", Some(&self.rtsps))?;
+        let told: Value = serde_json::from_str(&answer).context("a refusal is no JSON")?;
+        let fields: Vec<&str> =
+            told["errors"].as_array().into_iter().flatten().filter_map(|error| error["field"].as_str()).collect();
+        problems.check(status == StatusCode::UNPROCESSABLE_ENTITY && fields == ["tls"], || {
+            format!("rtsps:// without `tls` was answered {status}: {answer}")
+        });
+        daemon.put_camera(Self::VERIFIED, &self.https)?;
+        daemon.wait_for(Self::VERIFIED, Duration::from_secs(30), |status| status.last_error.is_some())?;
+        let requests = http.counts().requests;
+        problems.check(requests == 0, || format!("{requests} requests went to a camera that was not verified"));
+        Ok(())
+    }
+
+    /// Removes the camera whose certificate was verified, which must have come to nothing all the while; says why.
+    fn give_up(&self, daemon: &Daemon, problems: &mut Problems) -> anyhow::Result<Value> {
+        let status = daemon.status(Self::VERIFIED)?;
+        let kind = status.last_error.as_ref().map_or(Value::Null, |error| error["kind"].clone());
+        problems.check(kind == "certificate" && status.totals.captured == 0, || {
+            format!("camera {}, whose certificate nobody signed: {status:?}", Self::VERIFIED)
+        });
+        daemon.delete_camera(Self::VERIFIED)?;
+        Ok(kind)
     }
 }
 
