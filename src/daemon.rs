@@ -94,7 +94,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     if made {
         info!(file = %settings.token_file.display(), "made a bearer token for the API");
     }
-    let door = Arc::new(Door::new(&token, &settings.state_dir, settings.hosts.clone())?);
+    let door = Arc::new(Door::new(&token, &settings.state_dir, settings.hosts.clone()));
 
     let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
     let (destination, origin) = (settings.destination.clone(), opened.origin.clone());
@@ -174,14 +174,21 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     service::ready(address);
 
     tokio::pin!(died);
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                service::reloading();
-                metrics.config_read(reload(&settings, &supervisor).await);
-                service::reloaded(address);
+                let (settings, supervisor, metrics) = (settings.clone(), supervisor.clone(), metrics.clone());
+                let turn = turn.clone();
+                // Not here: a disk that hangs must not keep a signal to end from being heard.
+                actix_rt::spawn(async move {
+                    let _turn = turn.lock().await;
+                    service::reloading();
+                    metrics.config_read(reload(settings, &supervisor).await);
+                    service::reloaded(address);
+                });
             }
             _ = &mut died => {
                 // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from the
@@ -210,10 +217,14 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
 }
 
 /// Reads the file of cameras again and says whether it could be used. One that cannot changes nothing.
-async fn reload(settings: &Settings, supervisor: &Addr<Supervisor>) -> bool {
-    let cameras = match settings.file_cameras() {
-        Ok(cameras) => cameras,
-        Err(problems) => {
+async fn reload(settings: Settings, supervisor: &Addr<Supervisor>) -> bool {
+    let cameras = match tokio::task::spawn_blocking(move || settings.file_cameras()).await {
+        Ok(Ok(cameras)) => cameras,
+        Err(error) => {
+            error!(%error, "reading the file of cameras broke off; nothing is changed");
+            return false;
+        }
+        Ok(Err(problems)) => {
             for problem in problems {
                 error!(%problem, "the file of cameras cannot be used; nothing is changed");
             }

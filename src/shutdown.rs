@@ -21,6 +21,8 @@ const RETURN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Time the journal gets for its last commit.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(5);
+/// Time beyond its own deadline in which the HTTP server should have stopped.
+const HTTP_GRACE: Duration = Duration::from_secs(1);
 
 /// What has to be ended.
 pub struct Ending {
@@ -81,7 +83,10 @@ pub async fn run(ending: Ending, deadline: Duration) {
     // From here on HTTP's workers are silent, and rightly so.
     drop(watchdog);
     service::phase("stopping HTTP", http::SHUTDOWN_TIMEOUT);
-    server.stop(true).await;
+    // It waits for its workers without an end, and one may hang.
+    if timeout(http::SHUTDOWN_TIMEOUT + HTTP_GRACE, server.stop(true)).await.is_err() {
+        warn!("an HTTP worker hangs and is left behind");
+    }
     journal.close();
     if !complete {
         warn!("the journal did not end in time: what it had not committed will stand as lost(crash)");

@@ -26,6 +26,6 @@ fn every_kind_of_source_streams() {
 #[test]
 fn silence_ends_and_changes_are_told_apart() {
     let plan =
-        Changes { fps: 10, stall_after: Duration::from_secs(3), within: Duration::from_secs(30), in_stream: false };
+        Changes { fps: 10, stall_after: Duration::from_secs(3), within: Duration::from_secs(30), in_stream: true };
     assert_passed(scenario::changes(&stage(), &plan));
 }

@@ -174,6 +174,11 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     let (exit, why) = match ended {
         Err(why) => (Exit::Stopped, why),
         Ok(Ending::StreamEnded) if patient && rate.total > 0 => (Exit::Finished, "end of stream"),
+        // A file would begin again from its start, and come to the same place.
+        Ok(Ending::StreamChanged) if patient && rate.total > 0 => {
+            warn!("the size or the format of the pictures changes in the midst of the file: the rest is not read");
+            (Exit::Finished, ErrorKind::StreamChanged.as_str())
+        }
         Ok(ending) => {
             // Not within the select: it waits for the process's last words.
             let diagnosis = process.diagnose(ending).await;

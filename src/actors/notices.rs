@@ -77,7 +77,7 @@ impl Supervisor {
     /// When a camera may log in again.
     fn next_login(&mut self, id: &CameraId, login: &Login, credentials: &str) -> Duration {
         let now = UnixMicros::now();
-        match self.logins.ask(login, credentials, id, now) {
+        match self.logins.ask(login, credentials, id.as_str(), now) {
             Permit::NotBefore(at) => at.since(now),
             Permit::Go | Permit::AfterTrial => Duration::ZERO,
         }
@@ -121,7 +121,7 @@ impl Handler<CameraExited> for Supervisor {
                     next_login = Some(self.next_login(&id, login, credentials));
                 }
                 _ if opened => self.logins.lost(login, credentials),
-                _ => self.logins.ended(login, &id),
+                _ => self.logins.ended(login, id.as_str()),
             }
         }
         let Some(record) = self.cameras.get_mut(&id) else { return };

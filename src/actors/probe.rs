@@ -39,10 +39,12 @@ impl Handler<Probe> for Supervisor {
         }
         self.probes.total += 1;
         let label: CameraId = format!("probe-{}", self.probes.total).parse().expect("a word and a number are an id");
+        // No camera has such a name.
+        let trial = format!("probe {}", self.probes.total);
         let login = self.login_of(&spec);
         if let Some((login, credentials)) = &login {
             let now = UnixMicros::now();
-            let retry_after = match self.logins.ask(login, credentials, &label, now) {
+            let retry_after = match self.logins.ask(login, credentials, &trial, now) {
                 Permit::Go => None,
                 Permit::AfterTrial => Some(Duration::from_secs(5)),
                 Permit::NotBefore(at) => Some(at.since(now)),
@@ -56,8 +58,8 @@ impl Handler<Probe> for Supervisor {
             }
         }
         self.probes.running += 1;
-        let trial = look(self.wiring.launcher.clone(), label.clone(), spec).into_actor(self);
-        Box::pin(trial.map(move |(opened, probed), actor: &mut Self, ctx| {
+        let looked = look(self.wiring.launcher.clone(), label, spec).into_actor(self);
+        Box::pin(looked.map(move |(opened, probed), actor: &mut Self, ctx| {
             actor.probes.running -= 1;
             if let Some((login, credentials)) = &login {
                 match &probed {
@@ -65,7 +67,7 @@ impl Handler<Probe> for Supervisor {
                     Probed::Failed(diagnosis) if diagnosis.kind == ErrorKind::Auth => {
                         actor.login_refused(login, credentials);
                     }
-                    _ => actor.logins.ended(login, &label),
+                    _ => actor.logins.ended(login, &trial),
                 }
                 actor.login_settled(login, ctx);
             }

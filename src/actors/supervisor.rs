@@ -114,7 +114,7 @@ impl Supervisor {
         let Some(spec) = record.spec.clone().filter(|_| wanted) else { return };
         let login = self.login_of(&spec);
         if let Some((login, credentials)) = &login {
-            match self.logins.ask(login, credentials, id, UnixMicros::now()) {
+            match self.logins.ask(login, credentials, id.as_str(), UnixMicros::now()) {
                 Permit::Go => {}
                 Permit::AfterTrial => return self.await_login(id, login.clone(), ctx),
                 Permit::NotBefore(at) => return self.hold_login_back(id, at, ctx),

@@ -15,7 +15,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::source::{FrameSource, SourceError};
-use super::wire::{CapturedFrame, ChildSettings, Message, STOP, Stats};
+use super::wire::{CapturedFrame, ChildSettings, End, Message, STOP, Stats};
 use crate::model::{Pace, Sampler};
 
 /// Frames that may wait for the pipe. A stream begins with what the media library buffered while it was opened, a second
@@ -139,12 +139,17 @@ fn capture<S: FrameSource>(
         pump(&mut source, settings, &slots, &counters, &mut missed, stop)
         // The source is dropped here: that sends TEARDOWN to the camera.
     });
+    let how = match &result {
+        _ if !opened => End::NotOpened,
+        Err(SourceError::Changed) => End::Changed,
+        _ => End::Over,
+    };
     let detail = match &result {
         Ok(()) => "stopped".to_owned(),
         Err(error) => error.to_string(),
     };
     // The daemon always empties its pipe, so this wait is short; and it kills a child that takes too long.
-    let _ = slots.send(Slot { missed, message: Message::Ended { opened, detail } });
+    let _ = slots.send(Slot { missed, message: Message::Ended { how, detail } });
     drop(slots);
     let _ = writer.join();
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
@@ -400,7 +405,7 @@ mod tests {
         assert!(overrun >= 400, "{overrun}");
         let corrupt: u32 = found.iter().map(|m| if let Message::Corrupt(n) = m { *n } else { 0 }).sum();
         assert_eq!(corrupt, 0);
-        assert!(matches!(found.last(), Some(Message::Ended { opened: true, .. })));
+        assert!(matches!(found.last(), Some(Message::Ended { how: End::Over, .. })));
     }
 
     /// Opens the pipe only at the end of the stream: what was missed last must be told all the same.
@@ -455,6 +460,33 @@ mod tests {
         }
     }
 
+    /// Grabs one picture more than can be converted.
+    struct ChangesAtEnd(Slow);
+
+    impl FrameSource for ChangesAtEnd {
+        fn grab(&mut self) -> Result<Grabbed, SourceError> {
+            self.0.grab()
+        }
+        fn encode(&mut self) -> Result<Picture, SourceError> {
+            if self.0.0.left == 0 { Err(SourceError::Changed) } else { self.0.encode() }
+        }
+        fn info(&self) -> StreamInfo {
+            self.0.info()
+        }
+    }
+
+    #[test]
+    fn a_stream_that_changes_ends_before_the_picture_that_is_another() {
+        let pipe = Pipe::default();
+        pipe.open();
+        let source =
+            |_: &ChildSettings| Ok(ChangesAtEnd(Slow(Pictures { left: 3, done: 0, damaged: false }, pipe.clone())));
+        capture(&settings(), source, pipe.clone(), &AtomicBool::new(false));
+        let found = messages(&pipe.content());
+        assert_eq!(found.iter().filter(|m| matches!(m, Message::Frame(_))).count(), 2);
+        assert!(matches!(found.last(), Some(Message::Ended { how: End::Changed, .. })), "{:?}", found.last());
+    }
+
     #[test]
     fn a_stream_that_does_not_open_says_so() {
         let pipe = Pipe::default();
@@ -463,7 +495,7 @@ mod tests {
         capture(&settings(), source, pipe.clone(), &AtomicBool::new(false));
         assert_eq!(
             messages(&pipe.content()),
-            [Message::Ended { opened: false, detail: "cannot open the stream: no video".into() }]
+            [Message::Ended { how: End::NotOpened, detail: "cannot open the stream: no video".into() }]
         );
     }
 }

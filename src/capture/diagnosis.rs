@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Stall,
     /// The stream is over or was cut.
     Eof,
+    /// The size or the format of the pictures changed within the stream.
+    StreamChanged,
     /// The capture process crashed, was killed, or sent garbage.
     CaptureCrash,
     /// The capture process cannot be started.
@@ -54,6 +56,7 @@ impl ErrorKind {
             Self::Protocol => "protocol",
             Self::Stall => "stall",
             Self::Eof => "eof",
+            Self::StreamChanged => "stream_changed",
             Self::CaptureCrash => "capture_crash",
             Self::CaptureMissing => "capture_missing",
             Self::Panic => "panic",
@@ -114,6 +117,11 @@ const TABLE: &[(&str, ErrorKind, &str)] = &[
         ErrorKind::NoVideo,
         "what is there is no video of a kind that is read: over HTTP that is MJPEG only, and no playlist is followed",
     ),
+    (
+        "cannot read FFmpeg's messages",
+        ErrorKind::CaptureMissing,
+        "the capture program gets no pseudo-terminal: let the daemon use /dev/ptmx and mount /dev/pts",
+    ),
     ("moov atom not found", ErrorKind::NoVideo, "the file is no video, or was not written to its end"),
     (
         "can't open camera",
@@ -147,7 +155,7 @@ mod tests {
 
     /// One line for each of the table's: as it was printed, or, for the errors of a network that could not be provoked, as
     /// FFmpeg's source has it.
-    const SEEN: [(&str, ErrorKind); 25] = [
+    const SEEN: [(&str, ErrorKind); 26] = [
         ("[rtsp @ 0x56518638c680] method DESCRIBE failed: 401 Unauthorized", ErrorKind::Auth),
         ("[OPENCV:FFMPEG:24] HTTP error 401 Unauthorized", ErrorKind::Auth),
         ("[rtsp @ 0x5580ec944940] method OPTIONS failed: 403 Forbidden", ErrorKind::Auth),
@@ -172,6 +180,7 @@ mod tests {
         ("[OPENCV:FFMPEG:16] Peer certificate failed verification", ErrorKind::Certificate),
         ("[OPENCV:FFMPEG:16] The certificate's owner does not match hostname 127.0.0.1", ErrorKind::Certificate),
         ("[hls @ 0x55b3bf24d940] Format not on whitelist 'mov,mp4,m4a,3gp,3g2,mj2'", ErrorKind::NoVideo),
+        ("cannot read FFmpeg's messages: No such file or directory (os error 2)", ErrorKind::CaptureMissing),
         ("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x564481919940] moov atom not found", ErrorKind::NoVideo),
         (
             "[ WARN:0@0.005] global cap_v4l.cpp (902) open VIDEOIO(V4L2:/dev/video0): can't open camera by index",

@@ -4,10 +4,11 @@ use crate::model::{CameraSpec, SourceKind, Tls, Transport};
 
 /// OpenCV takes FFmpeg's options only from this variable of the environment. They hold no secret.
 const OPTIONS_VARIABLE: &str = "OPENCV_FFMPEG_CAPTURE_OPTIONS";
-/// From which level on OpenCV passes FFmpeg's messages on; errors, unless it is set.
+/// The last level of FFmpeg's messages that OpenCV prints.
 const LEVEL_VARIABLE: &str = "OPENCV_FFMPEG_LOGLEVEL";
-/// FFmpeg's number for warnings. An HTTP status that is no success is one of those.
-const WARNINGS: &str = "24";
+/// FFmpeg's number for what is of use in the search for errors. At this level its decoders say that they start anew, by which
+/// alone the capture program knows that the pictures have changed. It lets nothing else of this level out.
+const DEBUG: &str = "48";
 
 /// Debian's collection of trusted certificates.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -17,11 +18,7 @@ const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,
 
 /// The environment of a camera's capture process, all of it.
 pub fn environment(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(&'static str, String)> {
-    let mut environment = vec![(OPTIONS_VARIABLE, ffmpeg_options(spec, read_timeout_ms))];
-    if matches!(spec.url.kind(), SourceKind::Http | SourceKind::Https) {
-        environment.push((LEVEL_VARIABLE, WARNINGS.to_owned()));
-    }
-    environment
+    vec![(OPTIONS_VARIABLE, ffmpeg_options(spec, read_timeout_ms)), (LEVEL_VARIABLE, DEBUG.to_owned())]
 }
 
 /// FFmpeg's options for a camera, in OpenCV's notation.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::model::{CameraId, FORGET_REFUSAL_AFTER, Login, Refusal, UnixMicros};
+use crate::model::{FORGET_REFUSAL_AFTER, Login, Refusal, UnixMicros};
 
 /// After the first refusal: somebody may be about to mend it, or the camera was only busy.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ struct Known {
     /// What was accepted, by the credentials' fingerprint.
     accepted: HashMap<String, Accepted>,
     /// Who is trying, and since when.
-    trial: Option<(CameraId, UnixMicros)>,
+    trial: Option<(String, UnixMicros)>,
 }
 
 /// Credentials that were accepted.
@@ -85,9 +85,9 @@ impl Logins {
         logins
     }
 
-    /// Asks for `camera`, or a probe under that name, to log in. A `Go` has to be followed by [`accepted`](Self::accepted),
+    /// Asks for `camera`, or a probe under a name that no camera has, to log in. A `Go` has to be followed by [`accepted`](Self::accepted),
     /// [`refused`](Self::refused), [`lost`](Self::lost) or [`ended`](Self::ended).
-    pub fn ask(&mut self, login: &Login, credentials: &str, camera: &CameraId, now: UnixMicros) -> Permit {
+    pub fn ask(&mut self, login: &Login, credentials: &str, camera: &str, now: UnixMicros) -> Permit {
         let known = self.known.entry(login.clone()).or_default();
         // A clock that was set back must not stretch the wait.
         for (at, _) in &mut known.refused {
@@ -106,7 +106,7 @@ impl Logins {
         if let Some(at) = known.next_try(credentials).filter(|at| *at > now) {
             return Permit::NotBefore(at);
         }
-        known.trial = Some((camera.clone(), now));
+        known.trial = Some((camera.to_owned(), now));
         Permit::Go
     }
 
@@ -155,7 +155,7 @@ impl Logins {
     }
 
     /// An attempt of this camera's ended without a word on the credentials.
-    pub fn ended(&mut self, login: &Login, camera: &CameraId) {
+    pub fn ended(&mut self, login: &Login, camera: &str) {
         if let Some(known) = self.known.get_mut(login)
             && known.trial.as_ref().is_some_and(|(who, _)| who == camera)
         {
@@ -183,8 +183,8 @@ mod tests {
         UnixMicros(0).after(Duration::from_secs(seconds))
     }
 
-    fn camera(number: usize) -> CameraId {
-        format!("ch{number}").parse().unwrap()
+    fn camera(number: usize) -> String {
+        format!("ch{number}")
     }
 
     /// Sixteen cameras that ask every second; what they may do fails. Answers when an attempt was made.

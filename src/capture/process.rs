@@ -14,7 +14,7 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tracing::{debug, warn};
 
 use super::diagnosis::diagnose;
-use super::wire::{CapturedFrame, ChildSettings, MAX_MESSAGE_BYTES, Message, STOP, Stats, StreamInfo};
+use super::wire::{CapturedFrame, ChildSettings, End, MAX_MESSAGE_BYTES, Message, STOP, Stats, StreamInfo};
 use super::{Diagnosis, ErrorKind, Reach, Scrubber, ffmpeg_options};
 use crate::model::{CameraId, CameraSpec};
 
@@ -74,6 +74,8 @@ pub enum Ending {
     },
     /// It said that the stream is over.
     StreamEnded,
+    /// It said that the stream's pictures have another size or format from here on.
+    StreamChanged,
     /// It no longer reports.
     Hung,
     /// No new picture for so long.
@@ -210,8 +212,9 @@ impl CaptureProcess {
                 Some(stood) => ProcessEvent::Ended(Ending::Stalled(stood)),
                 None => ProcessEvent::Stats(stats),
             },
-            Ok(Message::Ended { opened: true, .. }) => ProcessEvent::Ended(Ending::StreamEnded),
-            Ok(Message::Ended { opened: false, .. }) => {
+            Ok(Message::Ended { how: End::Over, .. }) => ProcessEvent::Ended(Ending::StreamEnded),
+            Ok(Message::Ended { how: End::Changed, .. }) => ProcessEvent::Ended(Ending::StreamChanged),
+            Ok(Message::Ended { how: End::NotOpened, .. }) => {
                 let late = now + OPEN_GRACE + Duration::from_millis(500) >= self.speak_by;
                 ProcessEvent::Ended(Ending::NotOpened { late })
             }
@@ -249,6 +252,10 @@ impl CaptureProcess {
                 let sentence = "the stream ended: the camera has closed it or the network has cut it";
                 self.told_or(ErrorKind::Eof, sentence).await
             }
+            Ending::StreamChanged => Diagnosis {
+                kind: ErrorKind::StreamChanged,
+                message: "the size or the format of the pictures changed within the stream: it is opened anew".into(),
+            },
             Ending::Hung => crash(format!("the capture process was silent for {} s", SILENCE.as_secs())),
             Ending::Stalled(stood) => Diagnosis {
                 kind: ErrorKind::Stall,

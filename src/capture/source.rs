@@ -8,14 +8,14 @@ pub trait FrameSource {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Ended`] when there will be no more, whatever the reason.
+    /// [`SourceError::Ended`] when there will be no more, whatever the reason; [`SourceError::Changed`].
     fn grab(&mut self) -> Result<Grabbed, SourceError>;
 
     /// Converts the picture grabbed last.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Damaged`] when this one picture cannot be decoded or encoded.
+    /// [`SourceError::Damaged`] when this one picture cannot be decoded or encoded; [`SourceError::Changed`].
     fn encode(&mut self) -> Result<Picture, SourceError>;
 
     /// Whether its pictures are all there already, so that they have to be paced and none is lost by waiting.
@@ -54,6 +54,9 @@ pub enum SourceError {
     /// The stream is over or was cut.
     #[error("the stream ended: {0}")]
     Ended(String),
+    /// Its pictures have another size or format from here on, for which it has to be opened anew.
+    #[error("the size or the format of the stream's pictures changed")]
+    Changed,
     /// One picture is unusable; the next may be fine.
     #[error("a picture could not be converted: {0}")]
     Damaged(String),

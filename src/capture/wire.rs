@@ -122,11 +122,27 @@ pub enum Message {
     Stats(Stats),
     /// Nothing more will come.
     Ended {
-        /// Whether the stream had been open.
-        opened: bool,
+        /// How it came to that.
+        how: End,
         /// Why, in the media library's words, without secrets.
         detail: String,
     },
+}
+
+/// How a child's messages come to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The stream could not be opened.
+    NotOpened,
+    /// The stream is over or was cut.
+    Over,
+    /// The stream's pictures have another size or format from here on.
+    Changed,
+}
+
+impl End {
+    /// All there are, each in the place of the number that stands for it.
+    const ALL: [Self; 3] = [Self::NotOpened, Self::Over, Self::Changed];
 }
 
 /// A frame as it leaves its capture process.
@@ -215,9 +231,9 @@ impl Message {
                 }
                 body.extend(stats.last_pts_micros.to_le_bytes());
             }
-            Self::Ended { opened, detail } => {
+            Self::Ended { how, detail } => {
                 body.push(ENDED);
-                body.push(u8::from(*opened));
+                body.push(*how as u8);
                 body.extend(detail.as_bytes());
             }
         }
@@ -277,10 +293,11 @@ impl Message {
                 })
             }
             ENDED => {
-                let opened = body.try_get_u8().map_err(short)? != 0;
+                let number = body.try_get_u8().map_err(short)?;
+                let how = *End::ALL.get(usize::from(number)).ok_or(Garbage("an end of an unknown kind"))?;
                 let detail = String::from_utf8_lossy(&body).chars().take(1_000).collect();
                 body.clear();
-                Self::Ended { opened, detail }
+                Self::Ended { how, detail }
             }
             _ => return Err(Garbage("a message of an unknown kind")),
         };
@@ -293,7 +310,7 @@ mod tests {
     use super::*;
 
     fn samples() -> Vec<Message> {
-        vec![
+        [
             Message::Opened(StreamInfo { fps: 25.0, width: 640, height: 480, codec: "h264".into() }),
             Message::Frame(CapturedFrame {
                 monotonic_ns: 7,
@@ -305,8 +322,10 @@ mod tests {
             Message::Overrun(3),
             Message::Corrupt(4),
             Message::Stats(Stats { grabbed: 1, delivered: 2, overrun: 3, corrupt: 4, last_pts_micros: -5 }),
-            Message::Ended { opened: true, detail: "over".into() },
         ]
+        .into_iter()
+        .chain(End::ALL.map(|how| Message::Ended { how, detail: "over".into() }))
+        .collect()
     }
 
     #[test]

@@ -22,12 +22,7 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     };
     let cameras = match settings.file_cameras() {
         Ok(cameras) => cameras,
-        Err(problems) => {
-            for problem in &problems {
-                eprintln!("error: {problem}");
-            }
-            return Ok(ExitCode::from(super::EXIT_CONFIG));
-        }
+        Err(problems) => return Ok(super::report(&problems)),
     };
     println!("the configuration is sound");
     println!("  state        {}", settings.state_dir.display());

@@ -89,10 +89,13 @@ fn load(args: &ConfigArgs) -> Result<Settings, ExitCode> {
             _ => {}
         }
     }
-    config::load(args.config.as_deref(), environment).map_err(|problems| {
-        for problem in &problems {
-            eprintln!("error: {problem}");
-        }
-        ExitCode::from(EXIT_CONFIG)
-    })
+    config::load(args.config.as_deref(), environment).map_err(|problems| report(&problems))
+}
+
+/// Prints what is wrong with the configuration.
+fn report(problems: &[config::Problem]) -> ExitCode {
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    ExitCode::from(EXIT_CONFIG)
 }

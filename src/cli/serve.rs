@@ -13,6 +13,10 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         Ok(settings) => settings,
         Err(code) => return Ok(code),
     };
+    // The daemon reads it again; here its mistakes are told as those of any other part of the configuration.
+    if let Err(problems) = settings.file_cameras() {
+        return Ok(super::report(&problems));
+    }
     start_log(&settings.log);
     daemon::serve(settings)
 }

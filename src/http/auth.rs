@@ -31,13 +31,9 @@ pub struct Door {
 }
 
 impl Door {
-    /// Reads the named tokens beside the first one. `hosts` are names under which the API may be asked, in lower case.
-    ///
-    /// # Errors
-    ///
-    /// When the file of named tokens cannot be used.
-    pub fn new(first: &Token, state_dir: &std::path::Path, hosts: Vec<String>) -> anyhow::Result<Self> {
-        Ok(Self { tokens: Tokens::open(first, state_dir)?, hosts, refusals: Refusals::default() })
+    /// Knows the named tokens beside the first one. `hosts` are names under which the API may be asked, in lower case.
+    pub fn new(first: &Token, state_dir: &std::path::Path, hosts: Vec<String>) -> Self {
+        Self { tokens: Tokens::new(first, state_dir), hosts, refusals: Refusals::default() }
     }
 
     fn refuse(&self, request: &ServiceRequest, reason: &'static str, token: Option<&str>) {

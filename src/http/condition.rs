@@ -37,8 +37,11 @@ pub fn of_camera(request: &HttpRequest) -> Result<Precondition, Problem> {
 
 /// What a request supposes of the set of cameras.
 pub fn of_set(request: &HttpRequest) -> Result<Option<Vec<String>>, Problem> {
-    let tags = tags(request, &IF_MATCH)?;
     // There always is a set.
+    if request.headers().contains_key(IF_NONE_MATCH) {
+        return Err(Problem::bad_request("the set of cameras is always there: use `If-Match` with its ETag"));
+    }
+    let tags = tags(request, &IF_MATCH)?;
     Ok(tags.filter(|_| !is_any(request, &IF_MATCH)))
 }
 
@@ -69,5 +72,8 @@ mod tests {
         for bad in [("if-match", "7"), ("if-match", ""), ("if-none-match", "\"7\"")] {
             assert_eq!(camera(&[bad]), None, "{bad:?}");
         }
+        let set = |header| of_set(&TestRequest::default().insert_header(header).to_http_request()).ok();
+        assert_eq!(set(("if-match", "*")), Some(None));
+        assert_eq!(set(("if-none-match", "*")), None);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use actix_web::error::{PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, Route, web};
 
 use crate::actors::ControlError;
@@ -139,10 +139,12 @@ pub fn no_such_route() -> Route {
     })
 }
 
-/// Answers a method that a path does not take.
-pub fn no_such_method() -> Route {
-    web::to(|request: HttpRequest| async move {
-        let detail = format!("{} is not possible here", request.method());
-        Err::<HttpResponse, _>(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail))
+/// Answers a method that a path does not take, and says which it does (RFC 9110, section 15.5.6).
+pub fn no_such_method(allow: String) -> Route {
+    web::to(move |request: HttpRequest| {
+        let detail = format!("{} is not possible here: use {allow}", request.method());
+        let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response();
+        response.headers_mut().insert(ALLOW, allow.parse().expect("methods hold nothing that a header does not"));
+        async move { response }
     })
 }

@@ -79,7 +79,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
             let route = (endpoint.handler)().method(endpoint.method.clone());
             resource = resource.route(guard(route, endpoint.access));
         }
-        config.service(resource.default_service(guard(problem::no_such_method(), Read)));
+        let allow: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.method.as_str()).collect();
+        config.service(resource.default_service(guard(problem::no_such_method(allow.join(", ")), Read)));
     }
     config.default_service(guard(problem::no_such_route(), Read));
 }

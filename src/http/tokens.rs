@@ -235,15 +235,11 @@ struct Known {
 }
 
 impl Tokens {
-    /// Reads the named tokens of a state directory.
-    ///
-    /// # Errors
-    ///
-    /// When their file cannot be read, can be read by others, or holds something else.
-    pub fn open(first: &Token, state_dir: &Path) -> anyhow::Result<Self> {
-        let path = file_in(state_dir);
-        let (stamp, tokens) = load(&path)?;
-        Ok(Self { first: first.digest(), path, known: Mutex::new(Known { stamp, tokens }) })
+    /// The named tokens of a state directory, which are read at the first look. A file that cannot be used refuses them and
+    /// says so in the log; the first token is good all the same, and so are the cameras.
+    pub fn new(first: &Token, state_dir: &Path) -> Self {
+        let known = Known { stamp: None, tokens: Vec::new() };
+        Self { first: first.digest(), path: file_in(state_dir), known: Mutex::new(known) }
     }
 
     /// Whose token this is. Every token is compared, and each whole.
@@ -318,7 +314,7 @@ mod tests {
     #[test]
     fn tokens_are_made_found_and_removed_at_once() {
         let (dir, first) = state();
-        let tokens = Tokens::open(&first, dir.path()).unwrap();
+        let tokens = Tokens::new(&first, dir.path());
         let found = |token: &Token| tokens.find(token.expose()).map(|caller| (caller.name.to_string(), caller.scope));
         let looks = make(dir.path(), name("grafana"), Scope::Read).unwrap();
         let works = make(dir.path(), name("deploy"), Scope::Operate).unwrap();
@@ -345,7 +341,7 @@ mod tests {
         assert!(!text.contains(&token.expose()[3..]) && text.contains("sha256"), "{text}");
 
         // What is kept of a token opens nothing.
-        let tokens = Tokens::open(&first, dir.path()).unwrap();
+        let tokens = Tokens::new(&first, dir.path());
         let kept = text.split('"').find(|word| word.len() == 64).unwrap();
         let wrong = ["", "a", "admin", "tokens", "constructor", "__proto__", "fh_", kept, &token.expose()[3..]];
         for wrong in wrong.map(str::to_owned).into_iter().chain([format!("fh_{kept}"), format!("{} ", token.expose())])
@@ -358,7 +354,7 @@ mod tests {
     fn a_file_that_cannot_be_trusted_opens_nothing() {
         let (dir, first) = state();
         let token = make(dir.path(), name("a"), Scope::Operate).unwrap();
-        let tokens = Tokens::open(&first, dir.path()).unwrap();
+        let tokens = Tokens::new(&first, dir.path());
         let path = dir.path().join("tokens.json");
         let sound = std::fs::read(&path).unwrap();
         let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -12,8 +12,13 @@ use secrecy::ExposeSecret as _;
 use framehaul::capture::wire::{ChildSettings, Kind, StreamInfo};
 use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError, USERINFO};
 
+use crate::ffmpeg_log::FfmpegLog;
+
 /// Presentation times beyond this (some 30 years) are none, milliseconds.
 const MAX_PTS_MILLIS: f64 = 1e12;
+
+/// Codecs whose decoders say when the pictures change, once and only then.
+const WATCHED: [&str; 3] = ["h264", "hevc", "mjpeg"];
 
 /// What is opened, and how.
 struct Location {
@@ -72,6 +77,10 @@ pub struct OpenCvSource {
     location: Location,
     capture: videoio::VideoCapture,
     info: StreamInfo,
+    log: FfmpegLog,
+    /// How many starts of decoders are accounted for: those on the way to the open stream, and its own decoder's. One more
+    /// means that the pictures have changed. `None` where the decoder is not known to say so.
+    decoder_starts: Option<u64>,
     /// Whether to begin again at the end.
     repeat: bool,
     /// Added to presentation times, microseconds: how far earlier rounds of a repeated file came.
@@ -91,10 +100,20 @@ impl OpenCvSource {
     ///
     /// [`SourceError::NotOpened`]. OpenCV does not say why; FFmpeg does, on standard error.
     pub fn open(settings: &ChildSettings) -> Result<Self, SourceError> {
+        let mut log = FfmpegLog::take().map_err(|error| {
+            eprintln!("cannot read FFmpeg's messages: {error}");
+            SourceError::NotOpened(error.to_string())
+        })?;
         let location = Location::new(settings);
-        let capture = location.open()?;
+        let opened = location.open();
+        // Whatever came of it: FFmpeg's reasons have to be told before our own end.
+        let decoder_starts = log.catch_up().map_err(unheard)? + 1;
+        let capture = opened?;
+        let info = info(&capture, settings.kind);
         Ok(Self {
-            info: info(&capture, settings.kind),
+            decoder_starts: WATCHED.contains(&info.codec.as_str()).then_some(decoder_starts),
+            info,
+            log,
             repeat: settings.repeat && location.recorded,
             location,
             capture,
@@ -121,10 +140,17 @@ impl OpenCvSource {
     /// Goes on from the beginning of the file, as if it followed on its end.
     fn rewind(&mut self) -> Result<(), SourceError> {
         self.capture = self.location.open()?;
+        if let Some(decoder_starts) = &mut self.decoder_starts {
+            *decoder_starts = self.log.catch_up().map_err(unheard)? + 1;
+        }
         let interval = if self.info.fps > 0.0 { 1e6 / self.info.fps } else { 0.0 };
         self.offset_micros = self.last_pts_micros + interval as i64;
         Ok(())
     }
+}
+
+fn unheard(error: std::io::Error) -> SourceError {
+    SourceError::Ended(format!("FFmpeg's messages cannot be read any more: {error}"))
 }
 
 /// What OpenCV knows of an open stream.
@@ -176,12 +202,18 @@ impl FrameSource for OpenCvSource {
         let ended = |error: opencv::Error| SourceError::Ended(error.message);
         if !self.capture.grab().map_err(ended)? {
             if !self.repeat {
+                // FFmpeg's reasons have to be told before our own end.
+                self.log.catch_up().map_err(unheard)?;
                 return Err(SourceError::Ended("no further picture".to_owned()));
             }
             self.rewind()?;
             if !self.capture.grab().map_err(ended)? {
                 return Err(SourceError::Ended("the file has no picture".to_owned()));
             }
+        }
+        // As good as known, for a picture that nobody wants.
+        if self.decoder_starts.is_some_and(|known| self.log.decoder_starts() > known) {
+            return Err(SourceError::Changed);
         }
         if !self.location.timed {
             return Ok(Grabbed { pts_micros: None });
@@ -196,6 +228,12 @@ impl FrameSource for OpenCvSource {
 
     fn encode(&mut self) -> Result<Picture, SourceError> {
         let damaged = |error: opencv::Error| SourceError::Damaged(error.message);
+        // The decoder has spoken before it gave the picture that was grabbed.
+        if let Some(known) = self.decoder_starts
+            && self.log.catch_up().map_err(unheard)? > known
+        {
+            return Err(SourceError::Changed);
+        }
         if !self.capture.retrieve_def(&mut self.decoded).map_err(damaged)? || self.decoded.empty() {
             return Err(SourceError::Damaged("the decoder gave no picture".to_owned()));
         }

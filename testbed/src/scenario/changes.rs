@@ -23,21 +23,20 @@ pub struct Changes {
     pub stall_after: Duration,
     /// How long a camera may take to stream again, from the change or from when it counts as stalled.
     pub within: Duration,
-    /// Whether a camera also changes its size in the midst of a stream that goes on.
+    /// Whether cameras also change their size in the midst of a stream that goes on.
     pub in_stream: bool,
 }
 
 /// Something that happens to one camera.
 struct Change {
     id: &'static str,
-    /// What the session that ends with it must say.
+    /// What the session that ends with it must say, and the camera's status meanwhile.
     why: &'static str,
-    /// What the camera's status must show meanwhile; nothing where the stream goes on.
-    kind: Option<&'static str>,
-    /// The session that follows.
-    then: Stream,
+    /// What it shows at first, and in the session that follows.
+    from: Stream,
+    to: Stream,
     /// Makes it happen; returns the counters of the last pictures, where the stream was ended.
-    happen: fn(&mut CameraServer, &'static str) -> anyhow::Result<Vec<Option<u32>>>,
+    happen: fn(&mut CameraServer, &Change) -> anyhow::Result<Vec<Option<u32>>>,
 }
 
 /// What a session says of its stream.
@@ -47,49 +46,52 @@ struct Stream {
     size: (u32, u32),
 }
 
-/// All cameras at first, and what some of them become.
+/// Most cameras at first, and what some of them become.
 const FIRST: Stream = Stream { codec: Codec::H264, size: (640, 480) };
-const SMALLER: Stream = Stream { size: (320, 240), ..FIRST };
-const RECODED: Stream = Stream { codec: Codec::H265, ..FIRST };
+const SMALL: Stream = Stream { size: (320, 240), ..FIRST };
 
-const CHANGES: [Change; 5] = [
-    Change {
-        id: "silent",
-        why: "stall",
-        kind: Some("stall"),
-        then: FIRST,
-        happen: |server, id| {
-            ensure!(server.silence(id)? == 1, "camera {id} has not one stream");
-            Ok(vec![])
-        },
-    },
-    Change { id: "ended", why: "eof", kind: Some("eof"), then: FIRST, happen: |server, id| server.end(id) },
-    Change {
-        id: "smaller",
-        why: "eof",
-        kind: Some("eof"),
-        then: SMALLER,
-        happen: |server, id| become_another(server, id, SMALLER),
-    },
-    Change {
-        id: "recoded",
-        why: "eof",
-        kind: Some("eof"),
-        then: RECODED,
-        happen: |server, id| become_another(server, id, RECODED),
-    },
-    Change {
-        id: "smaller-in-stream",
-        why: "the picture's size changed",
-        kind: None,
-        then: SMALLER,
-        happen: |server, id| {
-            let (width, height) = SMALLER.size;
-            ensure!(server.resize(id, width, height)? == 1, "camera {id} has not one stream");
-            Ok(vec![])
-        },
-    },
+const CHANGES: [Change; 10] = [
+    Change { id: "silent", why: "stall", from: FIRST, to: FIRST, happen: fall_silent },
+    Change { id: "ended", why: "eof", from: FIRST, to: FIRST, happen: end },
+    Change { id: "smaller", why: "eof", from: FIRST, to: SMALL, happen: become_another },
+    Change { id: "recoded", why: "eof", from: FIRST, to: in_codec(Codec::H265, FIRST), happen: become_another },
+    Change { id: "h264-shrinks", why: IN_STREAM, from: FIRST, to: SMALL, happen: resize },
+    Change { id: "h264-grows", why: IN_STREAM, from: SMALL, to: FIRST, happen: resize },
+    resized("h265-shrinks", Codec::H265, FIRST, SMALL),
+    resized("h265-grows", Codec::H265, SMALL, FIRST),
+    resized("mjpeg-shrinks", Codec::Mjpeg, FIRST, SMALL),
+    resized("mjpeg-grows", Codec::Mjpeg, SMALL, FIRST),
 ];
+
+/// Of a change of size in the midst of a stream that goes on.
+const IN_STREAM: &str = "stream_changed";
+
+const fn in_codec(codec: Codec, stream: Stream) -> Stream {
+    Stream { codec, ..stream }
+}
+
+const fn resized(id: &'static str, codec: Codec, from: Stream, to: Stream) -> Change {
+    Change { id, why: IN_STREAM, from: in_codec(codec, from), to: in_codec(codec, to), happen: resize }
+}
+
+fn fall_silent(server: &mut CameraServer, change: &Change) -> anyhow::Result<Vec<Option<u32>>> {
+    ensure!(server.silence(change.id)? == 1, "camera {} has not one stream", change.id);
+    Ok(vec![])
+}
+
+fn end(server: &mut CameraServer, change: &Change) -> anyhow::Result<Vec<Option<u32>>> {
+    server.end(change.id)
+}
+
+fn become_another(server: &mut CameraServer, change: &Change) -> anyhow::Result<Vec<Option<u32>>> {
+    server.replace(spec(change.id, change.to, spec_of(server, change.id)?.fps))
+}
+
+fn resize(server: &mut CameraServer, change: &Change) -> anyhow::Result<Vec<Option<u32>>> {
+    let (width, height) = change.to.size;
+    ensure!(server.resize(change.id, width, height)? == 1, "camera {} has not one stream", change.id);
+    Ok(vec![])
+}
 
 /// The camera that is left alone.
 const BYSTANDER: &str = "bystander";
@@ -100,18 +102,16 @@ const BYSTANDER: &str = "bystander";
 ///
 /// When a part does not start or does not answer.
 pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
-    let changes: Vec<&Change> = CHANGES.iter().filter(|change| change.kind.is_some() || plan.in_stream).collect();
+    let changes: Vec<&Change> = CHANGES.iter().filter(|change| change.why != IN_STREAM || plan.in_stream).collect();
     let specs: Vec<CameraSpec> = changes
         .iter()
-        .map(|change| change.id)
-        .chain([BYSTANDER])
-        .map(|id| CameraSpec::new(id).size(FIRST.size.0, FIRST.size.1).rate(plan.fps, plan.fps))
+        .map(|change| spec(change.id, change.from, plan.fps))
+        .chain([spec(BYSTANDER, FIRST, plan.fps)])
         .collect();
     let mut server = CameraServer::start(&specs, 0, default_cache_dir())?;
     // Pictures that have yet to be drawn would make a change seem slow.
     for &change in &changes {
-        let Stream { codec, size: (width, height) } = change.then;
-        spec_of(&server, change.id)?.codec(codec).size(width, height).clip().cached(&default_cache_dir())?;
+        spec(change.id, change.to, plan.fps).clip().cached(&default_cache_dir())?;
     }
     let stall_after = format!("[capture]\nstall_after = \"{}ms\"", plan.stall_after.as_millis());
     let daemon = stage.daemon(&Storage::Directory, &stall_after)?;
@@ -121,22 +121,21 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
     let mut problems = Problems::default();
     let (mut figure, mut ended) = (Map::new(), BTreeMap::new());
     for &change in &changes {
-        let Change { id, kind, .. } = change;
+        let Change { id, why, .. } = change;
         let before = daemon.wait_for(id, Duration::from_secs(30), |status| {
             status.state == "streaming" && status.totals.captured >= u64::from(plan.fps) * 2
         })?;
-        let last = (change.happen)(&mut server, id)?;
+        let last = (change.happen)(&mut server, change)?;
         let begun = Instant::now();
         let kinds = in_next_session(&daemon, id, before.session, plan.stall_after + plan.within * 3)?;
         let seconds = begun.elapsed().as_secs_f64();
-        let bound = plan.within + if *kind == Some("stall") { plan.stall_after } else { Duration::ZERO };
+        let bound = plan.within + if *why == "stall" { plan.stall_after } else { Duration::ZERO };
         problems.check(seconds <= bound.as_secs_f64(), || format!("camera {id} streamed again after {seconds:.1} s"));
-        problems.check(kinds.iter().map(String::as_str).eq(*kind), || {
-            format!("camera {id}: its status showed the errors {kinds:?}, not {kind:?}")
+        problems.check(kinds.iter().map(String::as_str).eq([*why]), || {
+            format!("camera {id}: its status showed the errors {kinds:?}, not {why:?}")
         });
         let generation = daemon.status(id)?.generation;
-        let restarted = generation != before.generation;
-        problems.check(restarted == kind.is_some(), || {
+        problems.check(generation > before.generation, || {
             format!("camera {id}: generation {} before, {generation} after", before.generation)
         });
         if let [Some(last)] = last[..] {
@@ -155,7 +154,7 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
         let id = change.id;
         let (verdict, entries) = examine(&daemon, &Storage::Directory, id, &mut problems)?;
         problems.check(verdict.tombstoned == 0, || format!("camera {id} lost {} frames", verdict.tombstoned));
-        let expected = [told(change.why, FIRST), told("removed", change.then)];
+        let expected = [told(change.why, change.from), told("removed", change.to)];
         let found = sessions(&entries);
         problems.check(found == expected, || format!("camera {id}: its sessions say {found:?}, not {expected:?}"));
         figure[id]["session"] = found.first().map_or(Value::Null, |session| session.clone());
@@ -174,7 +173,7 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
     problems.check(verdict.sessions == 1 && verdict.tombstoned == 0, || {
         format!("the bystander has {} sessions and lost {} frames", verdict.sessions, verdict.tombstoned)
     });
-    let within_it = if plan.in_stream { ", a change of size within the stream" } else { "" };
+    let within_it = if plan.in_stream { ", changes of size within the stream of each codec" } else { "" };
     let bound = format!(
         "a silent stream, its end, its end with a change of size or codec{within_it}: each has a session that says so, streams \
          again within {:.1} s (silence: {:.1} s later), and costs no frame of its own or of another camera",
@@ -188,10 +187,9 @@ fn spec_of(server: &CameraServer, id: &str) -> anyhow::Result<CameraSpec> {
     server.specs().iter().find(|spec| spec.name == id).cloned().with_context(|| format!("no camera {id}"))
 }
 
-fn become_another(server: &mut CameraServer, id: &str, stream: Stream) -> anyhow::Result<Vec<Option<u32>>> {
-    let Stream { codec, size: (width, height) } = stream;
-    let spec = spec_of(server, id)?.codec(codec).size(width, height);
-    server.replace(spec)
+/// The camera `id` that shows this.
+fn spec(id: &str, stream: Stream, fps: u32) -> CameraSpec {
+    CameraSpec::new(id).codec(stream.codec).size(stream.size.0, stream.size.1).rate(fps, fps)
 }
 
 /// Waits until the camera streams in another session than `before`, and returns the kinds of error its status showed until

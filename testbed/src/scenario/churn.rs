@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use url::Url;
 
-use super::stage::{add, cameras, examine, until_streaming};
+use super::stage::{add, bucket, cameras, examine, until_streaming};
 use super::{Outcome, Problems, Stage};
 use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
-use crate::daemon::{Daemon, Storage, wait};
+use crate::daemon::{Daemon, wait};
+use crate::gcs::Knobs;
 
 /// How many.
 #[derive(Debug, Clone)]
@@ -30,21 +32,26 @@ pub struct Churn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Holdings {
     children: usize,
-    /// What they are of; a socket or a pipe without its number.
+    /// What they are of; a socket or a pipe without its number. Connections to the bucket are left out: its client keeps
+    /// them for later, and their number goes with the frames, not with the cameras.
     descriptors: Vec<String>,
     threads: usize,
     series: BTreeSet<String>,
 }
 
 impl Holdings {
-    fn of(daemon: &Daemon) -> anyhow::Result<Self> {
+    fn of(daemon: &Daemon, bucket: u16) -> anyhow::Result<Self> {
         let pid = daemon.pid();
         let threads = fs::read_dir(format!("/proc/{pid}/task")).context("cannot look at framehaul")?.count();
+        let to_bucket = sockets_to(bucket)?;
         let mut descriptors = Vec::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).context("cannot look at framehaul")? {
             // One that was closed meanwhile is none.
             let Ok(of) = fs::read_link(entry?.path()) else { continue };
             let of = of.to_string_lossy().into_owned();
+            if to_bucket.contains(&of) {
+                continue;
+            }
             descriptors.push(of.split_once(':').map_or(of.clone(), |(kind, _)| kind.to_owned()));
         }
         descriptors.sort();
@@ -62,6 +69,17 @@ impl Holdings {
     }
 }
 
+/// The TCP sockets of this machine whose other end has this port, as `/proc/PID/fd` shows them.
+fn sockets_to(port: u16) -> anyhow::Result<BTreeSet<String>> {
+    let table = fs::read_to_string("/proc/net/tcp").context("cannot read the table of connections")?;
+    let remote = format!(":{port:04X}");
+    let inode = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(2)?.ends_with(&remote).then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+    };
+    Ok(table.lines().filter_map(inode).collect())
+}
+
 /// Runs the scenario.
 ///
 /// # Errors
@@ -69,8 +87,8 @@ impl Holdings {
 /// When a part does not start or does not answer.
 pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
     let patience = Duration::from_secs(120);
-    // A directory: the connections that a bucket's client keeps for later come and go with the frames, not with cameras.
-    let storage = Storage::Directory;
+    let (gcs, storage) = bucket(stage, Knobs::default())?;
+    let bucket = Url::parse(&gcs.endpoint())?.port().context("the bucket has a port")?;
     let calm = cameras("calm", plan.bystanders, plan.fps)?;
     let small = |name: &str| CameraSpec::new(name).size(320, 240).rate(5, 5);
     let specs = [small("come0"), small("come1"), small("shut").login("viewer", "right")];
@@ -126,7 +144,7 @@ pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
     let settled = |like: Option<&Holdings>| -> anyhow::Result<Holdings> {
         let mut last = None;
         let looked = wait(Duration::from_secs(30), || {
-            let now = Holdings::of(&daemon)?;
+            let now = Holdings::of(&daemon, bucket)?;
             let same = match like {
                 Some(like) => {
                     now.children == like.children
