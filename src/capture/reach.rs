@@ -13,10 +13,22 @@ use super::{Diagnosis, ErrorKind};
 use crate::model::{SourceKind, SourceUrl, Tls};
 
 /// Names under which clouds hand credentials to whoever asks from within.
-const METADATA_NAMES: [&str; 4] = ["metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal"];
-/// Their addresses that are not link-local: Amazon's by IPv6, Alibaba's, Azure's wire server.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+const METADATA_NAMES: [&str; 6] = [
+    "metadata.google.internal",
+    "metadata.goog",
+    "metadata",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata.azure.internal",
+];
+/// Their addresses that are not link-local: Alibaba's, Azure's wire server, Oracle's older one.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+/// Amazon's network of its own services, by IPv6.
+const AMAZON_V6: [u16; 2] = [0xfd00, 0xec2];
+/// Google's and Oracle's.
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)];
 
 /// What the configuration allows.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +100,12 @@ impl Reach {
                     || v4.octets()[0] >= 224
                     || METADATA_V4.contains(&v4)
             }
-            IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_multicast() || v6 == METADATA_V6,
+            IpAddr::V6(v6) => {
+                v6.is_unicast_link_local()
+                    || v6.is_multicast()
+                    || v6.segments().starts_with(&AMAZON_V6)
+                    || METADATA_V6.contains(&v6)
+            }
         };
         if forbidden {
             Err("is an address at which no camera can be: link-local, multicast or a cloud's own".to_owned())
@@ -161,10 +178,8 @@ fn embedded(address: IpAddr) -> IpAddr {
     let s = v6.segments();
     let low = || Ipv4Addr::from((u32::from(s[6]) << 16) | u32::from(s[7]));
     match s {
-        // Mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), and NAT64's well-known prefix (RFC 6052).
-        [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => low().into(),
-        // Translated (RFC 2765), and NAT64 of a site's own (RFC 8215).
-        [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 1, ..] => low().into(),
+        // Mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), translated (RFC 2765), and NAT64's prefixes (RFC 6052, RFC 8215).
+        [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0 | 1, ..] => low().into(),
         // 6to4 (RFC 3056).
         [0x2002, high, low, ..] => Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into(),
         _ => address,
@@ -214,6 +229,10 @@ mod tests {
             "http://2852039166/",
             "rtsp://[::ffff:169.254.169.254]/",
             "http://[fd00:ec2::254]/",
+            "http://[fd00:ec2::23]/",
+            "http://[fd20:ce::254]/",
+            "http://metadata.goog/",
+            "rtsp://[64:ff9b:1::a9fe:a9fe]/",
             "http://metadata.google.internal/computeMetadata/v1/",
             "http://Metadata.Google.Internal./",
             "http://100.100.100.200/",

@@ -19,10 +19,12 @@ use toml::{Table, Value};
 
 use super::Problem;
 use crate::capture::Reach;
-use crate::model::{CameraId, InvalidCameraId, RawCameraSpec};
+use crate::model::{CameraId, FieldProblem, InvalidCameraId, RawCameraSpec, misfits};
 
 /// The longest password file, bytes; the longest password is shorter.
 const MAX_PASSWORD_FILE_BYTES: u64 = 1_024;
+/// How much of a table's name a message repeats.
+const MAX_SHOWN_CHARS: usize = 80;
 
 /// Reads the file and checks every camera in it.
 ///
@@ -33,14 +35,18 @@ pub fn load_cameras(path: &Path, reach: &Reach) -> Result<BTreeMap<CameraId, Raw
     let whole = |detail: String| vec![Problem { key: "cameras.file".to_owned(), detail }];
     let text =
         std::fs::read_to_string(path).map_err(|error| whole(format!("cannot read {}: {error}", path.display())))?;
-    let tables: Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| whole(format!("{} is not TOML: {}", path.display(), error.message())))?;
+    // Where it is wrong, a password may stand by mistake, which the parser's own words would repeat.
+    let tables: Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        whole(format!("{} is not TOML, at line {line}", path.display()))
+    })?;
     let mut cameras = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, value) in tables {
         let mut wrong = |field: &str, detail: String| {
-            let key = if field.is_empty() { name.clone() } else { format!("{name}.{field}") };
+            let shown: String = name.chars().take(MAX_SHOWN_CHARS).flat_map(char::escape_debug).collect();
+            let key = if field.is_empty() { shown } else { format!("{shown}.{field}") };
             problems.push(Problem { key, detail });
         };
         let id: CameraId = match name.parse() {
@@ -63,31 +69,39 @@ pub fn load_cameras(path: &Path, reach: &Reach) -> Result<BTreeMap<CameraId, Raw
                 },
                 Err(found) => found.into_iter().for_each(|problem| wrong(&problem.field, problem.detail)),
             },
-            Err((field, detail)) => wrong(field, detail),
+            Err(found) => found.into_iter().for_each(|problem| wrong(&problem.field, problem.detail)),
         }
     }
     if problems.is_empty() { Ok(cameras) } else { Err(problems) }
 }
 
-fn read_camera(mut table: Table) -> Result<RawCameraSpec, (&'static str, String)> {
+/// Reads the shape of a camera; no message repeats a value.
+fn read_camera(mut table: Table) -> Result<RawCameraSpec, Vec<FieldProblem>> {
+    let wrong = |field: &'static str, detail: String| vec![FieldProblem::new(field, None, detail)];
     if table.contains_key("password") {
         let detail = "must not stand here: write it into a file and name that with `password_file`";
-        return Err(("password", detail.to_owned()));
+        return Err(wrong("password", detail.to_owned()));
     }
     let password = match table.remove("password_file") {
         None => None,
-        Some(Value::String(path)) => Some(read_password(Path::new(&path)).map_err(|why| ("password_file", why))?),
-        Some(_) => return Err(("password_file", "must be a text".to_owned())),
+        Some(Value::String(path)) => Some(read_password(Path::new(&path)).map_err(|why| wrong("password_file", why))?),
+        Some(_) => return Err(wrong("password_file", "must be a text".to_owned())),
     };
-    let raw: RawCameraSpec =
-        Value::Table(table).try_into().map_err(|error: toml::de::Error| ("", error.message().to_owned()))?;
+    let unreadable = || wrong("", "cannot be read".to_owned());
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(table) else { return Err(unreadable()) };
+    let misfits = misfits(&fields);
+    if !misfits.is_empty() {
+        return Err(misfits);
+    }
+    let raw: RawCameraSpec = serde_json::from_value(fields.into()).map_err(|_| unreadable())?;
     Ok(raw.with_password(password))
 }
 
 /// Reads a password without the line's end that editors add.
 fn read_password(path: &Path) -> Result<SecretString, String> {
     if !path.is_absolute() {
-        return Err(format!("is `{}`: use an absolute path", path.display()));
+        // Not repeated: it may be the password itself.
+        return Err("is no absolute path: name the file that holds the password".to_owned());
     }
     let shown = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
@@ -137,7 +151,33 @@ mod tests {
         )
         .unwrap_err();
         let keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
-        assert_eq!(keys, ["Gate", "a.url", "a.jpeg_quality", "b.password", "c.url", "d", "e.password_file"]);
+        assert_eq!(
+            keys,
+            ["Gate", "a.url", "a.jpeg_quality", "b.password", "c.url", "d.url", "d.urll", "e.password_file"]
+        );
         assert!(!format!("{problems:?}").contains("s3cret"));
+        // A password that stands where none belongs.
+        for text in [
+            "[a]\nurl = 'rtsp://h/a'\npassword = p%40:/#w",
+            "[a]\nurl = 'rtsp://h/a'\npassword = 'p%40:/#w",
+            "password = 'p%40:/#w'",
+            "p%40:/#w",
+            "[a]\nurl = 'p%40:/#w'",
+            "[a]\nurl = 'rtsp://h/a'\ntransport = 'p%40:/#w'",
+            "[a]\nurl = 'rtsp://h/a'\njpeg_quality = 'p%40:/#w'",
+            "[a]\nurl = 'rtsp://h/a'\nsampling = { 'p%40:/#w' = 1 }",
+            "[a]\nurl = 'rtsp://h/a'\n'p%40:/#w' = 1",
+        ] {
+            let problems = load(text).unwrap_err();
+            assert!(!problems.is_empty() && !format!("{problems:?}").contains("p%40"), "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_line() {
+        let name = format!("a\\n\\u202e\\u001b{}", "x".repeat(2_000));
+        let problems = load(&format!("[\"{name}\"]\nurl = 'rtsp://h/a'")).unwrap_err();
+        let said = problems[0].to_string();
+        assert!(said.starts_with("a\\n\\u{202e}\\u{1b}x") && said.len() < 400 && said.is_ascii(), "{said}");
     }
 }

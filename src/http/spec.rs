@@ -7,25 +7,10 @@ use std::collections::BTreeMap;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::problem::Problem;
-use crate::model::{CameraId, FieldProblem, InvalidCameraId, RawCameraSpec};
-
-/// What each field takes.
-const FIELDS: [(&str, &str); 11] = [
-    ("url", "must be a text: write rtsp://host[:port]/path"),
-    ("name", "must be a text"),
-    ("user", "must be a text"),
-    ("password", "must be a text, or null for none"),
-    ("tls", "must be \"unverified\", or left out"),
-    ("loop", "must be true or false"),
-    ("pace", "must be \"realtime\" or \"unpaced\""),
-    ("transport", "must be \"tcp\" or \"udp\""),
-    ("sampling", "must be \"all\", {\"fps\": 2.5} or {\"every\": 10}"),
-    ("jpeg_quality", "must be a whole number from 1 to 100"),
-    ("max_width", "must be a whole number of pixels"),
-];
+use crate::model::{CameraId, FieldProblem, InvalidCameraId, RawCameraSpec, is_plain, misfits};
 
 /// Reads a camera's spec: the shape alone; what the values may be is for [`RawCameraSpec::validate`].
 pub fn read_spec(request: &HttpRequest, body: &[u8]) -> Result<RawCameraSpec, Problem> {
@@ -93,83 +78,4 @@ fn read_json(request: &HttpRequest, body: &[u8]) -> Result<Value, Problem> {
         let detail = format!("the body is not JSON, at line {} column {}", error.line(), error.column());
         Problem::bad_request(detail)
     })
-}
-
-/// Every field that cannot be read, not only the first. Each is read alone, beside a URL that can be.
-fn misfits(fields: &Map<String, Value>) -> Vec<FieldProblem> {
-    let mut problems = Vec::new();
-    if !fields.contains_key("url") {
-        let detail = "is missing: write rtsp://host[:port]/path".to_owned();
-        problems.push(FieldProblem { field: "url".into(), value: None, detail });
-    }
-    for (name, value) in fields {
-        let mut alone = json!({ "url": "rtsp://host/" });
-        alone[name] = value.clone();
-        if serde_json::from_value::<RawCameraSpec>(alone).is_ok() {
-            continue;
-        }
-        problems.push(match FIELDS.iter().find(|(known, _)| known == name) {
-            Some((field, takes)) => {
-                let value = if *field == "password" { None } else { shown(value) };
-                FieldProblem { field: (*field).into(), value, detail: (*takes).to_owned() }
-            }
-            None => {
-                let field = if is_plain(name) { name.clone() } else { "(a field)".to_owned() };
-                let known = FIELDS.map(|(known, _)| known).join(", ");
-                FieldProblem { field: field.into(), value: None, detail: format!("is not known: a camera has {known}") }
-            }
-        });
-    }
-    problems
-}
-
-/// A value as a message may repeat it: a number, or a word. Anything longer or stranger may be a password out of place.
-fn shown(value: &Value) -> Option<String> {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::String(text) => is_plain(text).then(|| text.clone()),
-        Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn is_plain(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(body: Value) -> Vec<(String, Option<String>)> {
-        let fields = body.as_object().unwrap();
-        misfits(fields).into_iter().map(|problem| (problem.field.into_owned(), problem.value)).collect()
-    }
-
-    #[test]
-    fn every_field_has_its_hint() {
-        for (field, _) in FIELDS {
-            let misfit = found(json!({ "url": "rtsp://h/", field: [[]] }));
-            assert_eq!(misfit, [(field.to_owned(), None)]);
-        }
-        assert_eq!(
-            found(json!({ "url": "rtsp://h/", "user": null, "password": null, "sampling": { "fps": 2.5 } })),
-            []
-        );
-    }
-
-    #[test]
-    fn every_misfit_is_named_and_no_secret_repeated() {
-        let word = |text: &str| Some(text.to_owned());
-        let body = json!({ "jpeg_quality": 256, "password": 7, "transport": "sctp", "max_width": "p%40:/#w", "fsp": 1, "p%40:/#w": 1 });
-        let expected = [
-            ("url", None),
-            ("fsp", None),
-            ("jpeg_quality", word("256")),
-            ("max_width", None),
-            ("(a field)", None),
-            ("password", None),
-            ("transport", word("sctp")),
-        ];
-        assert_eq!(found(body), expected.map(|(field, value)| (field.to_owned(), value)));
-    }
 }

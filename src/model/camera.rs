@@ -336,9 +336,11 @@ fn same_server(a: &SourceUrl, b: &SourceUrl) -> bool {
     (a.kind(), a.host(), a.port()) == (b.kind(), b.host(), b.port())
 }
 
-/// Control characters, and those that turn the direction of text: a name must look like what it is.
+/// Control characters, and those that turn the direction of text, end a line or do not show: a name must look like what
+/// it is.
 fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() || matches!(c, '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}' | '\u{feff}')
 }
 
 fn check_credential(field: &'static str, value: &str, shown: Option<&str>, problems: &mut Vec<FieldProblem>) {

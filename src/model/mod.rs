@@ -7,6 +7,7 @@ mod frame;
 mod ids;
 mod key;
 mod login;
+mod misfits;
 mod sampler;
 mod source;
 mod timestamp;
@@ -18,6 +19,7 @@ pub use frame::{CommitNo, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, 
 pub use ids::{CameraId, InvalidCameraId, Origin};
 pub use key::KeyTemplate;
 pub use login::{FORGET_REFUSAL_AFTER, Login, Refusal, fingerprint};
+pub use misfits::{is_plain, misfits};
 pub use sampler::Sampler;
 pub use source::{SourceKind, SourceUrl};
 pub use timestamp::UnixMicros;

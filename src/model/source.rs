@@ -1,6 +1,6 @@
 //! Where a camera's pictures come from: the URL of its spec, checked.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use url::{Host, Url};
 
@@ -104,7 +104,12 @@ impl SourceUrl {
         match kind {
             SourceKind::File => {
                 let path = url.to_file_path().ok().filter(|_| url.host_str().is_none_or(str::is_empty));
-                let usable = |path: &PathBuf| !path.as_os_str().as_encoded_bytes().contains(&0) && path.is_absolute();
+                // A slash can be written as %2F, and what is before it is then no step that was taken away.
+                let usable = |path: &PathBuf| {
+                    !path.as_os_str().as_encoded_bytes().contains(&0)
+                        && path.is_absolute()
+                        && !path.components().any(|part| part == Component::ParentDir)
+                };
                 if path.filter(usable).is_none() || url.query().is_some() || url.fragment().is_some() {
                     return Err("is no file of this machine: write file:///directory/clip.mp4".to_owned());
                 }
@@ -221,6 +226,8 @@ mod tests {
             "file://host/etc/passwd",
             "file:///a%00b",
             "file:///a?b",
+            "file:///a/..%2fb",
+            "file:///a/%2e%2e%2fb",
             "v4l2:/dev/sda",
             "v4l2:/dev/video0/../sda",
             "v4l2:/dev/video",

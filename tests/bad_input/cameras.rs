@@ -156,3 +156,71 @@ fn cameras_that_cannot_stream_say_why_and_disturb_nobody() -> anyhow::Result<()>
     assert!(!entries.iter().any(|entry| matches!(entry, Entry::Tombstone { .. })));
     leave(daemon)
 }
+
+/// What a camera says must not lead its capture process to a file or to another protocol, and no playlist is followed.
+#[test]
+fn no_answer_leads_to_a_file_or_another_protocol() -> anyhow::Result<()> {
+    let stage = stage()?;
+    let trap = TcpListener::bind("127.0.0.1:0")?;
+    trap.set_nonblocking(true)?;
+    let elsewhere = trap.local_addr()?;
+    let daemon = stage.daemon(&Storage::Directory, "[capture]\nopen_timeout = \"2s\"")?;
+    let answer = |kind: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    };
+    let playlist = format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://{elsewhere}/a.ts\n#EXT-X-ENDLIST\n");
+    let mut cases = vec![
+        ("playlist".to_owned(), answer("application/vnd.apple.mpegurl", &playlist), None),
+        ("hidden".to_owned(), answer("image/jpeg", &playlist), None),
+        (
+            "list".to_owned(),
+            answer("text/plain", &format!("ffconcat version 1.0\nfile http://{elsewhere}/a.ts\n")),
+            None,
+        ),
+        (
+            "part".to_owned(),
+            answer(
+                "multipart/x-mixed-replace; boundary=b",
+                &format!("--b\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n{playlist}\r\n--b\r\n"),
+            ),
+            None,
+        ),
+    ];
+    for (place, location) in [
+        "file:///etc/passwd",
+        "file://A/a",
+        "tcp://A/a",
+        "gopher://A/a",
+        "ftp://A/a",
+        "https://A/a",
+        "concat:http://A/a",
+    ]
+    .map(|location| location.replace('A', &elsewhere.to_string()))
+    .into_iter()
+    .enumerate()
+    {
+        let head = format!("302 Found\r\nLocation: {location}\r\n");
+        let http = format!("HTTP/1.1 {head}Content-Length: 0\r\nConnection: close\r\n\r\n");
+        cases.push((format!("moved-{place}"), http, Some(format!("{head}\r\n"))));
+    }
+    for (id, http, rtsp) in cases {
+        let moved = Responder::start(move |stream| {
+            read_request(stream)?;
+            stream.write_all(http.as_bytes())
+        })?;
+        let mut urls = vec![moved.http_url("a")];
+        let described = rtsp.map(|answer| Responder::rtsp(move |_| answer.clone().into_bytes())).transpose()?;
+        urls.extend(described.iter().map(Responder::url));
+        for url in urls {
+            daemon.put_camera(&id, &json!({ "url": url }))?;
+            let status = daemon.wait_for(&id, PATIENCE, |status| status.last_error.is_some())?;
+            assert_eq!(status.totals.captured, 0, "{id}, {url}: {status:?}");
+            daemon.delete_camera(&id)?;
+            assert!(trap.accept().is_err(), "{id}, {url}: its capture process went elsewhere");
+        }
+    }
+    leave(daemon)
+}

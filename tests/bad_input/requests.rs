@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use framehaul::http::{Access, ROUTES};
 use serde_json::{Value, json};
 use testbed::daemon::{Daemon, Storage};
+use testbed::scenario;
 
-use super::vocabulary::{Request, files_below, get, leave, new_token, put, stage};
+use super::vocabulary::{PROGRAM, Request, files_below, get, leave, new_token, put, stage};
 
 /// URLs that must never be opened.
 fn hostile_urls() -> Vec<String> {
@@ -98,6 +99,13 @@ fn hostile_requests_are_refused_by_name() -> anyhow::Result<()> {
     }
     assert!(!daemon.log_text().contains("panicked"), "{}", daemon.log_text());
     leave(daemon)
+}
+
+#[test]
+fn hostile_urls_and_names_reach_nothing() -> anyhow::Result<()> {
+    let outcome = scenario::hostile(&stage()?, Path::new(PROGRAM))?;
+    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
+    Ok(())
 }
 
 fn only_the_token_opens(daemon: &Daemon) -> anyhow::Result<()> {

@@ -68,6 +68,10 @@ impl Responder {
     pub fn url(&self) -> String {
         format!("rtsp://127.0.0.1:{}/stream", self.port)
     }
+
+    pub fn http_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
 }
 
 impl Drop for Responder {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use testbed::cameras::{CameraServer, CameraSpec, default_cache_dir};
+use testbed::cameras::{CameraServer, CameraSpec, HttpCameraServer, default_cache_dir};
+use testbed::clip::Codec;
 use testbed::daemon::{Daemon, Status, wait};
 use testbed::oracle::{Entry, Fetcher, Pattern, judge};
 use testbed::scenario::Stage;
@@ -71,13 +72,22 @@ fn command_line(pid: u32) -> String {
     String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
 }
 
+/// One after the other, so that each clip is made once.
+static MAKING_CLIPS: Mutex<()> = Mutex::new(());
+
 /// A server with two small cameras: `open` for anybody, `shut` for [`USER`] with `password`.
 pub fn cameras(password: &str) -> anyhow::Result<CameraServer> {
-    // One after the other, so that each clip is made once.
-    static MAKING_CLIPS: Mutex<()> = Mutex::new(());
     let _alone = MAKING_CLIPS.lock().unwrap_or_else(PoisonError::into_inner);
     let small = |name| CameraSpec::new(name).size(320, 240).rate(10, 10);
     CameraServer::start(&[small("open"), small("shut").login(USER, password)], 0, default_cache_dir())
+}
+
+/// The same over HTTP: `basic` and `digest`, both for [`USER`] with `password`.
+pub fn http_cameras(password: &str) -> anyhow::Result<HttpCameraServer> {
+    let small = |name| CameraSpec::new(name).codec(Codec::Mjpeg).size(320, 240).rate(10, 10);
+    let specs = [small("basic").basic_login(USER, password), small("digest").login(USER, password)];
+    let _alone = MAKING_CLIPS.lock().unwrap_or_else(PoisonError::into_inner);
+    HttpCameraServer::start(&specs, 0, default_cache_dir())
 }
 
 /// What the daemon answered.

@@ -87,7 +87,10 @@ pub(super) fn live_path_2() -> Vec<Plan> {
             let uploads = scenario::credentials(&Stage::new(program)?, &credentials)?;
             Ok(both(uploads, tests("the official Python client", &["-p", "testbed", "--test", "google_client"])?))
         }),
-        Plan::new(9, None, |_| tests("a canary password", &["--test", "bad_input", "canary"])),
+        Plan::new(9, None, move |program| {
+            let hostile = scenario::hostile(&Stage::new(program)?, program)?;
+            Ok(both(hostile, tests("a canary password", &["--test", "bad_input", "canary"])?))
+        }),
     ]
 }
 

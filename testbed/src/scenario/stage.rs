@@ -65,6 +65,15 @@ impl Stage {
     pub fn daemon_in(&self, name: &str, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
         Daemon::start(&self.program, &self.dir.path().join(name), storage, more)
     }
+
+    /// The same without starting it.
+    ///
+    /// # Errors
+    ///
+    /// When its configuration cannot be written.
+    pub fn prepare_in(&self, name: &str, storage: &Storage, more: &str) -> anyhow::Result<Daemon> {
+        Daemon::prepare(&self.program, &self.dir.path().join(name), storage, more)
+    }
 }
 
 /// Starts an emulator with one bucket, bodies on disk under `stage`.
