@@ -25,4 +25,5 @@ pub mod model;
 pub mod pulse;
 pub mod service;
 pub mod shutdown;
+pub mod spool;
 pub mod storage;

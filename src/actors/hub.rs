@@ -185,7 +185,7 @@ impl Hub {
 
     fn record(&self, frame: &Frame, outcome: Outcome) {
         let (camera, seqs) = (frame.camera.clone(), SeqRange::one(frame.seq));
-        self.settle(Settled { camera, seqs, session: Some(frame.session), outcome });
+        self.settle(Settled { camera, seqs, session: Some(frame.session), outcome, counted: true });
     }
 }
 

@@ -214,6 +214,7 @@ impl Intake {
             seqs,
             session: self.session.as_ref().map(|session| session.number),
             outcome: Outcome::Lost { reason, maybe_stored: false },
+            counted: true,
         });
     }
 

@@ -236,6 +236,7 @@ mod tests {
             seqs: SeqRange { first: 5, last: 6 },
             session: Some(2),
             outcome: Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false },
+            counted: true,
         });
         assert_eq!(ledger.totals(), Totals { captured: 7, stored: 3, lost: 3, in_flight: 1 });
         let lost_by = ledger.accounts().lost_by;

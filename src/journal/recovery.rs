@@ -247,7 +247,7 @@ fn settle_unknown(
         info!(%camera, first = run.first, last = run.last, "settled as lost(crash)");
         let session = sessions.iter().rev().find(|(_, first)| *first <= run.first).map(|(session, _)| *session);
         let outcome = Outcome::Lost { reason: LostReason::Crash, maybe_stored: true };
-        let settled = Settled { camera: camera.clone(), seqs: run, session, outcome };
+        let settled = Settled { camera: camera.clone(), seqs: run, session, outcome, counted: true };
         insert_outcome(transaction, row.num, &settled, next_commit)?;
     }
     transaction.execute(

@@ -77,7 +77,7 @@ impl Bench {
 
     fn settle(&self, camera: &str, seqs: SeqRange, outcome: Outcome) {
         let camera = camera.parse().unwrap();
-        let settled = Settled { camera, seqs, session: Some(1), outcome };
+        let settled = Settled { camera, seqs, session: Some(1), outcome, counted: true };
         self.opened.journal.settle(self.ledger(settled.camera.as_str()), settled);
     }
 

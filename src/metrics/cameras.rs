@@ -258,7 +258,7 @@ mod tests {
         for (nth, reason) in (1..).zip(LostReason::ALL) {
             let seqs = ledger.issue(nth, Some(UnixMicros(1_000_000))).unwrap();
             let outcome = Outcome::Lost { reason, maybe_stored: false };
-            ledger.settle(&Settled { camera: ledger.camera().clone(), seqs, session: Some(1), outcome });
+            ledger.settle(&Settled { camera: ledger.camera().clone(), seqs, session: Some(1), outcome, counted: true });
         }
         ledger.issue(3, None).unwrap();
         for kind in REASONS.into_iter().chain(["not_found", "capture_missing"]) {

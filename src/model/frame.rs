@@ -75,12 +75,27 @@ pub enum LostReason {
     Shutdown,
     /// An object with other bytes stands under the frame's key.
     Conflict,
+    /// The spool had no room for it: its cap was reached, or the disk was full.
+    SpoolFull,
+    /// Its record in the spool was damaged.
+    Damaged,
+    /// The bucket refused it for good while it took others.
+    Rejected,
 }
 
 impl LostReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 6] =
-        [Self::Overrun, Self::Corrupt, Self::MemoryFull, Self::Crash, Self::Shutdown, Self::Conflict];
+    pub const ALL: [Self; 9] = [
+        Self::Overrun,
+        Self::Corrupt,
+        Self::MemoryFull,
+        Self::Crash,
+        Self::Shutdown,
+        Self::Conflict,
+        Self::SpoolFull,
+        Self::Damaged,
+        Self::Rejected,
+    ];
 
     /// The reason as it stands in the list and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -91,6 +106,9 @@ impl LostReason {
             Self::Crash => "crash",
             Self::Shutdown => "shutdown",
             Self::Conflict => "conflict",
+            Self::SpoolFull => "spool_full",
+            Self::Damaged => "damaged",
+            Self::Rejected => "rejected",
         }
     }
 
@@ -144,4 +162,7 @@ pub struct Settled {
     pub session: Option<SessionNo>,
     /// How they ended.
     pub outcome: Outcome,
+    /// Whether the accounts count these seqs as captured already. With a spool a frame counts once it is on disk; what
+    /// ends before that is counted with its outcome.
+    pub counted: bool,
 }

@@ -10,6 +10,7 @@ mod login;
 mod misfits;
 mod sampler;
 mod source;
+mod spooled;
 mod timestamp;
 
 pub use camera::{CameraSpec, FieldProblem, ManagedBy, Pace, RawCameraSpec, Sampling, Tls, Transport};
@@ -22,4 +23,5 @@ pub use login::{FORGET_REFUSAL_AFTER, Login, Refusal, fingerprint};
 pub use misfits::{is_plain, misfits};
 pub use sampler::Sampler;
 pub use source::{SourceKind, SourceUrl};
+pub use spooled::{Resolved, SpooledCamera};
 pub use timestamp::UnixMicros;

@@ -1,0 +1,160 @@
+//! What the rest of the daemon holds of the spool: orders to its thread, and what the thread says.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::{Place, ReadError, Record, Spooled};
+use crate::model::{CameraId, Frame, LostReason, Seq, SeqRange, UnixMicros};
+
+/// What the spool's thread is asked. All of it is done in the order in which it was given.
+pub(super) enum Command {
+    /// Write a frame.
+    Append(Box<Record>),
+    /// The journal has these seqs' outcomes for good.
+    Settled { camera: CameraId, seqs: SeqRange },
+    /// Tell the sink of the next frames.
+    Load { camera: CameraId, after: Seq, limit: usize },
+    /// Say where a frame lies by now.
+    Locate { camera: CameraId, seq: Seq, answer: oneshot::Sender<Option<Place>> },
+    /// Say when all that was given before is on disk, or refused.
+    Barrier { done: oneshot::Sender<()> },
+    /// Stand still, to prove that it is noticed.
+    Hang(Duration),
+    /// End.
+    Close,
+}
+
+/// Who hears what becomes of frames. All of it is called on the spool's thread, and must not block.
+pub trait Sink: Send + 'static {
+    /// These frames are on disk: they count from here on, and may leave. In the order in which they were appended.
+    fn durable(&mut self, frames: Vec<(Record, Place)>);
+    /// There is no room for this frame, and it was never on disk: it ends with `reason`.
+    fn refused(&mut self, frame: Frame, reason: LostReason);
+    /// The answer to [`Spool::load`]: the camera's next unresolved frames after the seq that was named, in order; `more`
+    /// says whether there are any beyond them.
+    fn loaded(&mut self, camera: &CameraId, frames: Vec<Spooled>, more: bool);
+    /// Room is needed. Takes the camera's oldest frames that no attempt has carried and nobody is uploading from those that
+    /// it was given ([`Sink::durable`], [`Sink::loaded`]), of `bytes` (of JPEG) or more together where there are so many,
+    /// records them as `lost(spool_full)` and returns them; empty when it has none.
+    fn drop_oldest(&mut self, camera: &CameraId, bytes: u64) -> Vec<Seq>;
+    /// Room was needed, and these frames, which the sink was never given, have gone for it: no attempt has carried them,
+    /// and they end as `lost(spool_full)`.
+    fn dropped(&mut self, camera: &CameraId, seqs: SeqRange);
+    /// A group of frames was committed; how long that took.
+    fn committed(&mut self, frames: usize, bytes: u64, took: Duration);
+    /// The disk refused to `op` ("write", "sync", "allocate", "read", "remove"). Nothing is lost by that alone.
+    fn io_error(&mut self, op: &'static str);
+}
+
+/// How the spool stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SpoolStatus {
+    /// Frames on disk whose outcome is not known.
+    pub frames: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Bytes that the segments take.
+    pub size: u64,
+    /// The most that they may take.
+    pub max_size: u64,
+    /// When the oldest unresolved frame was captured.
+    pub oldest: Option<UnixMicros>,
+    /// Whether frames are being refused for want of room: the cap is reached, or the disk is full.
+    pub full: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// JPEG bytes that were appended and are not on disk yet.
+    pub(super) pending: AtomicU64,
+    pub(super) status: Mutex<SpoolStatus>,
+}
+
+/// A handle on the spool. Cloning is cheap; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    commands: Sender<Command>,
+    shared: Arc<Shared>,
+    dir: PathBuf,
+}
+
+/// The thread's end of a [`channel`].
+#[derive(Debug)]
+pub struct Inbox {
+    pub(super) commands: Receiver<Command>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A handle on a spool in `dir`, whose thread is not started yet: what hears of its frames needs the handle.
+pub fn channel(dir: PathBuf) -> (Spool, Inbox) {
+    let (commands, inbox) = std::sync::mpsc::channel();
+    let shared = Arc::new(Shared::default());
+    (Spool { commands, shared: shared.clone(), dir }, Inbox { commands: inbox, shared })
+}
+
+impl Spool {
+    fn send(&self, command: Command) {
+        // The spool's thread ends last, and one that panics takes the process with it.
+        let _ = self.commands.send(command);
+    }
+
+    /// Writes a frame; the sink hears when it is on disk. Frames of one camera must come in the order of their seqs.
+    pub fn append(&self, record: Record) {
+        self.shared.pending.fetch_add(record.frame.jpeg.len() as u64, Relaxed);
+        self.send(Command::Append(Box::new(record)));
+    }
+
+    /// JPEG bytes that are on their way to the disk, and in memory for so long.
+    pub fn pending(&self) -> u64 {
+        self.shared.pending.load(Relaxed)
+    }
+
+    /// Takes note that the journal has outcomes for good; the room of these frames can be used again.
+    pub fn settled(&self, camera: &CameraId, seqs: SeqRange) {
+        self.send(Command::Settled { camera: camera.clone(), seqs });
+    }
+
+    /// Asks for a camera's next unresolved frames after `after`, `limit` at most; the sink is told.
+    pub fn load(&self, camera: &CameraId, after: Seq, limit: usize) {
+        self.send(Command::Load { camera: camera.clone(), after, limit });
+    }
+
+    /// Reads a frame back.
+    ///
+    /// # Errors
+    ///
+    /// By [`ReadError`].
+    pub async fn read(&self, camera: &CameraId, spooled: Spooled) -> Result<Record, ReadError> {
+        let _ = (&self.dir, camera, spooled);
+        unimplemented!("by the spool's core")
+    }
+
+    /// Waits until everything given to this handle before is on disk, or refused.
+    pub async fn barrier(&self) {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Barrier { done });
+        let _ = answer.await;
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> SpoolStatus {
+        *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops the thread for a while, to prove that it is noticed.
+    pub fn hang(&self, time: Duration) {
+        self.send(Command::Hang(time));
+    }
+
+    /// Ends the thread after what was given before.
+    pub fn close(&self) {
+        self.send(Command::Close);
+    }
+}
