@@ -4,8 +4,10 @@
 //! group commit that covers it is on disk: until then nothing of it is shown and nothing of it leaves. From then on it is
 //! here until the journal has its outcome.
 
+mod disk;
 mod handle;
 mod record;
 
+pub use disk::{Disk, DiskFile, RealDisk};
 pub use handle::{Inbox, Sink, Spool, SpoolStatus, channel};
 pub use record::{Place, ReadError, Record, Spooled};
