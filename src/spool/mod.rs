@@ -7,6 +7,8 @@
 mod disk;
 mod handle;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use handle::{Inbox, Sink, Spool, SpoolStatus, channel};

@@ -389,7 +389,8 @@ impl DiskFile for ModelFile {
             return begun;
         }
         inner.write_back_some(self.inode);
-        let bytes = parts.concat();
+        let mut bytes = Vec::new();
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
         let growth = (offset + bytes.len() as u64).saturating_sub(inner.inodes[&self.inode].seen.len() as u64);
         if begun.is_ok() && growth > 0 && inner.size() + growth > inner.capacity {
             inner.refused += 1;

@@ -1,0 +1,3 @@
+//! The store against a model of a disk, and against damage.
+
+mod disk;
