@@ -203,7 +203,7 @@ mod tests {
         let disk = RealDisk::open(&dir).unwrap();
         let file = disk.create("a", 4096).unwrap();
         assert_eq!(DiskFile::len(&file).unwrap(), 4096);
-        file.write_at(&mut [IoSlice::new(b""), IoSlice::new(b"ab"), IoSlice::new(b"cd")], 10).unwrap();
+        DiskFile::write_at(&file, &mut [IoSlice::new(b""), IoSlice::new(b"ab"), IoSlice::new(b"cd")], 10).unwrap();
         file.sync().unwrap();
         disk.sync_dir().unwrap();
         file.truncate(16).unwrap();
