@@ -72,6 +72,10 @@ impl<D: Disk> Store<D> {
                 (camera, SpooledCamera { seqs, session: newest.session, newest: newest.newest })
             })
             .collect();
+        // What the last run removed is gone for good before its seqs can be given again: a segment that it gave up may hold
+        // frames that it never counted.
+        let synced = store.files.disk.sync_dir();
+        store.noted("sync", synced);
         Ok((store, found))
     }
 
