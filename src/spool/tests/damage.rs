@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::disk::{Crash, ModelDisk};
-use super::read;
 use crate::model::{CameraId, Frame, Origin, Resolved, Seq, UnixMicros};
 use crate::spool::store::{Store, StoreSettings};
 use crate::spool::{Place, Record};
@@ -82,7 +81,7 @@ fn open(files: &Files, what: &str) -> Rest {
         assert!(!more && entries.is_sorted_by(|a, b| a.seq < b.seq), "{what}: {entries:?}");
         for spooled in entries {
             let nth = spooled.seq - 1;
-            let Some(read) = read(&store, &camera, spooled.seq, spooled.place).unwrap() else {
+            let Ok(read) = store.read(&camera, spooled) else {
                 told += 1;
                 continue;
             };
@@ -108,7 +107,9 @@ fn judge(files: &Files, touched: &BTreeSet<u64>, what: &str) -> u64 {
     let rest = open(files, what);
     let lost: BTreeSet<u64> = (0..RECORDS).filter(|nth| !rest.whole.contains(nth)).collect();
     assert!(lost.is_subset(touched), "{what}: lost {lost:?}, touched {touched:?}");
-    assert!(lost.is_empty() || rest.told > 0, "{what}: lost {lost:?} without a word");
+    // The newest with nothing in it is what a power cut leaves of a segment that was just made.
+    let unused = files.last_key_value().is_some_and(|(_, newest)| newest.is_empty());
+    assert!(lost.is_empty() || rest.told > 0 || unused, "{what}: lost {lost:?} without a word");
     lost.len() as u64
 }
 

@@ -2,17 +2,18 @@
 //!
 //! `PROPTEST_CASES=100000` tries so many; a case that fails is kept in `proptest-regressions` and tried first from then on.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
 use rustix::io::Errno;
 
 use super::disk::{Crash, ModelDisk, Op};
-use super::read;
 use crate::model::{CameraId, Frame, Origin, Resolved, Seq, SeqRange, UnixMicros};
 use crate::spool::store::{Found, Store, StoreSettings};
-use crate::spool::{Place, Record};
+use crate::spool::{ReadError, Record, Spooled};
 
 /// What a case does, one after the other.
 #[derive(Clone, Debug)]
@@ -170,7 +171,7 @@ struct Run {
     settings: StoreSettings,
     cameras: [Camera; 3],
     stamp: i64,
-    crashes: u64,
+    starts: u64,
     /// A read was refused since the last start.
     blind: bool,
     /// A header was half written and its file not removed for good: no segment of anybody.
@@ -185,7 +186,7 @@ impl Run {
             max_bytes: case.segment * case.segments,
         };
         let cameras = std::array::from_fn(|_| Camera { next: 1, ..Camera::default() });
-        let mut run = Self { disk: ModelDisk::new(case.seed), store: None, settings, cameras, stamp: 0, crashes: 0, blind: false, strays: false };
+        let mut run = Self { disk: ModelDisk::new(case.seed), store: None, settings, cameras, stamp: 0, starts: 0, blind: false, strays: false };
         run.start(None);
         run
     }
@@ -247,7 +248,7 @@ impl Run {
     }
 
     fn crash(&mut self, crash: Crash, again: Option<u64>) {
-        self.crashes += 1;
+        self.starts += 1;
         self.store = None;
         self.disk.crash(crash);
         self.start(again);
@@ -325,16 +326,19 @@ impl Run {
             let frame = self.cameras[camera].frames.get_mut(&seq).expect("only what was appended is committed");
             assert_eq!(frame.state, State::Pending, "{camera} {seq} is committed twice");
             frame.state = State::Durable;
-            self.read(camera, seq, place);
+            self.read(camera, Spooled { seq, place });
         }
     }
 
     /// Reads a record and compares it with what was appended.
-    fn read(&mut self, camera: usize, seq: Seq, place: Place) {
-        let expected = record(camera, seq, self.cameras[camera].frames[&seq]);
-        // A read that the disk refuses says nothing.
-        let Ok(read) = read(self.store(), &id(camera), seq, place) else { return };
-        let read = read.unwrap_or_else(|| panic!("{camera} {seq} is not at {place:?}"));
+    fn read(&mut self, camera: usize, spooled: Spooled) {
+        let expected = record(camera, spooled.seq, self.cameras[camera].frames[&spooled.seq]);
+        let read = match self.store().read(&id(camera), spooled) {
+            Ok(read) => read,
+            // A read that the disk refuses says nothing.
+            Err(ReadError::Io { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
         let parts = |record: &Record| {
             let Frame { camera, seq, session, captured_at, width, height, crc32c, jpeg } = record.frame.clone();
             (camera, seq, session, captured_at, width, height, crc32c, jpeg, record.key.clone())
@@ -363,7 +367,7 @@ impl Run {
         assert_eq!(seqs, expected.iter().copied().take(limit).collect::<Vec<_>>(), "{camera} after {after}");
         assert_eq!(more, expected.len() > limit, "{camera} after {after}: whether there are more than {limit}");
         for spooled in found {
-            self.read(camera, spooled.seq, spooled.place);
+            self.read(camera, spooled);
         }
     }
 
@@ -431,17 +435,44 @@ fn run(case: &Case) -> Run {
     run
 }
 
-fn config() -> ProptestConfig {
-    let given = std::env::var_os("PROPTEST_CASES").is_some();
-    let cases = if given { ProptestConfig::default().cases } else { 1_500 };
-    ProptestConfig { cases, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+/// What all cases together went through.
+#[derive(Default)]
+struct Tally {
+    cases: u64,
+    starts: u64,
+    operations: u64,
+    refused: u64,
 }
 
-proptest! {
-    #![proptest_config(config())]
-
-    #[test]
-    fn what_was_committed_is_there_until_it_is_settled(case in case()) {
-        run(&case);
+#[test]
+fn what_was_committed_is_there_until_it_is_settled() {
+    let seed = std::env::var("FAULTS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
+    let mut config = ProptestConfig {
+        rng_seed: RngSeed::Fixed(seed),
+        source_file: Some(file!()),
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 1_500;
     }
+    let tally = RefCell::new(Tally::default());
+    let tested = TestRunner::new(config).run(&case(), |case| {
+        let run = run(&case);
+        let mut tally = tally.borrow_mut();
+        tally.cases += 1;
+        tally.starts += run.starts;
+        tally.operations += run.disk.operations();
+        tally.refused += run.disk.refused();
+        Ok(())
+    });
+    let Tally { cases, starts, operations, refused } = tally.into_inner();
+    println!(
+        "FAULTS_SEED={seed}: {cases} cases, {operations} operations of the disk, {refused} of them refused, {starts} starts \
+         after a crash; {}",
+        if tested.is_ok() { "0 violations" } else { "then one failed" }
+    );
+    tested.unwrap_or_else(|error| panic!("FAULTS_SEED={seed}: {error}"));
+    assert!(starts > cases && refused > 0, "there were no faults");
 }
