@@ -75,7 +75,7 @@ impl<D: Disk> Store<D> {
     /// Copies a segment's live frames into the newest one, and commits them there. False where something of it had to stay.
     fn evacuate(&mut self, number: u64) -> Result<bool, AppendError> {
         let live = self.index.live_in(number, &self.files);
-        let Some(live) = self.noted("read", live) else {
+        let Some(live) = self.noted("read", live).flatten() else {
             self.unmovable.insert(number);
             return Ok(false);
         };

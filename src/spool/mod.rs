@@ -21,6 +21,8 @@ mod scan;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
