@@ -158,8 +158,7 @@ fn refused(names: &[&str], error: &'static str, count: u64, most: usize) -> anyh
     let extent = Extent::given();
     let phase = Phase::Thread("spool");
     let all = calls(phase, None)?.into_iter().filter(|call| names.contains(&call.name.as_str())).collect();
-    let faults: Vec<_> =
-        some(all, &extent, most).into_iter().map(|call| Fault::Error(call, count, error)).collect();
+    let faults: Vec<_> = some(all, &extent, most).into_iter().map(|call| Fault::Error(call, count, error)).collect();
     ensure!(!faults.is_empty(), "the spool makes none of these calls: {names:?}");
     let promised = AtomicUsize::new(0);
     let injected = AtomicUsize::new(0);
@@ -204,7 +203,8 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_without_a_word() -> anyhow::Res
 fn a_journal_that_cannot_be_written_takes_nothing_back() -> anyhow::Result<()> {
     let extent = Extent::given();
     let phase = Phase::Thread("journal");
-    let calls = calls(phase, None)?.into_iter().filter(|call| ["fdatasync", "fsync", "pwrite64"].contains(&call.name.as_str()));
+    let calls =
+        calls(phase, None)?.into_iter().filter(|call| ["fdatasync", "fsync", "pwrite64"].contains(&call.name.as_str()));
     let faults: Vec<_> =
         some(calls.collect(), &extent, 6).into_iter().map(|call| Fault::Error(call, 1, "EIO")).collect();
     let ended = AtomicUsize::new(0);
@@ -216,6 +216,10 @@ fn a_journal_that_cannot_be_written_takes_nothing_back() -> anyhow::Result<()> {
         judge(dir.path(), &Promises::of(&said)?).map(drop)
     })
     .with_context(|| format!("{extent}"))?;
-    println!("{extent}: EIO on the journal: {} runs, ended with 74 in {}, 0 promises broken", faults.len(), ended.into_inner());
+    println!(
+        "{extent}: EIO on the journal: {} runs, ended with 74 in {}, 0 promises broken",
+        faults.len(),
+        ended.into_inner()
+    );
     Ok(())
 }
