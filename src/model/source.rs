@@ -215,7 +215,7 @@ mod tests {
     fn the_normal_form_is_read_again() {
         // What grows: quotes in a query, a path that is left out.
         let quotes = |count| format!("http://h/?{}", "'".repeat(count));
-        let no_path = |count| format!("rtsp://h?{}", "x".repeat(count));
+        let no_path = |count| format!("http://h?{}", "x".repeat(count));
         for (text, good) in [
             (quotes(600), true),
             (quotes(1_500), false),
