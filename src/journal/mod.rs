@@ -7,22 +7,26 @@
 mod catalog;
 mod ledger;
 mod ledgers;
+mod outcome;
+mod ranges;
 mod reader;
 mod recovery;
 mod retention;
 mod schema;
 mod secrets;
+mod state_dir;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use catalog::CatalogChange;
-pub use ledger::{Accounts, Ledger, LostBy, Totals};
+pub use ledger::{Accounts, Ledger, LostBy, Past, Totals};
 pub use ledgers::Ledgers;
 pub use reader::{Commits, Entry, Page, ReadError, Reader};
-pub use recovery::{KnownCamera, Opened, open};
+pub use recovery::{KnownCamera, Opened};
 pub use retention::retain;
 pub use secrets::write_private;
+pub use state_dir::StateDir;
 pub use writer::{Journal, NewSession, SessionEnd};
 
 /// What can go wrong with the journal. The daemon cannot keep its promises without it, so none of these is retried.

@@ -1,14 +1,14 @@
 //! The journal as a whole: what is written, read again, and gone after its time.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::recovery::{Opened, open};
 use super::retention::Pruned;
-use super::{Commits, Entry, Ledger, Ledgers, ReadError, SessionEnd, schema};
+use super::{Commits, Entry, Ledger, Ledgers, Opened, ReadError, SessionEnd, StateDir, schema};
 use crate::model::{Cursor, LostReason, Outcome, Seq, SeqRange, Settled, Stored, UnixMicros};
 
 /// A state directory with cameras in it, and its journal at work.
@@ -29,7 +29,7 @@ impl Bench {
     }
 
     fn open(dir: TempDir) -> Self {
-        let mut opened = open(dir.path(), |_| (), |_| ()).unwrap();
+        let mut opened = StateDir::open(dir.path()).unwrap().recover(&BTreeMap::new(), |_| (), |_| ()).unwrap();
         let ledgers = Ledgers::new(opened.cameras.drain(..).map(|camera| camera.ledger));
         Self { dir, opened, ledgers }
     }

@@ -1,7 +1,6 @@
 //! The thread that writes: commands in, one transaction for all that are waiting, effects after the commit.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -13,10 +12,11 @@ use tracing::error;
 
 use super::catalog::{self, Applied, CatalogChange};
 use super::ledger::BLOCK;
+use super::outcome::{Recorded, record};
 use super::retention::{Pruned, prune};
 use super::secrets::SecretsFile;
 use super::{JournalError, Ledger};
-use crate::model::{CameraId, CommitNo, Login, Outcome, Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{CameraId, CommitNo, Login, Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
 /// How long outcomes nobody waits for may gather before they are committed together.
 const LINGER: Duration = Duration::from_millis(5);
@@ -88,7 +88,7 @@ enum Effect {
     Refill(Arc<Ledger>, SeqRange),
     Told(oneshot::Sender<()>),
     Pruned(oneshot::Sender<Pruned>, Pruned),
-    Settled(Arc<Ledger>, Settled),
+    Settled(Arc<Ledger>, Vec<Settled>),
 }
 
 /// A handle on the writer. Cloning is cheap; commands of one handle are committed in the order they were given.
@@ -190,7 +190,8 @@ impl Journal {
         self.send(Command::Watermark { camera, seq });
     }
 
-    /// Gives back seqs that were reserved and never issued.
+    /// Writes down a camera's next seq: what was reserved beyond it and never issued is given back, and what the spool alone
+    /// knew of is not forgotten with it.
     pub fn return_unused(&self, camera: CameraId, next_seq: Seq) {
         self.send(Command::ReturnUnused { camera, next_seq });
     }
@@ -308,8 +309,10 @@ impl Writer {
             Effect::Pruned(done, pruned) => drop(done.send(pruned)),
             Effect::Refill(ledger, block) => ledger.refill(block),
             Effect::Settled(ledger, settled) => {
-                ledger.settle(&settled);
-                (self.listener)(settled);
+                for settled in settled {
+                    ledger.settle(&settled);
+                    (self.listener)(settled);
+                }
             }
         }
     }
@@ -401,8 +404,11 @@ impl Step<'_> {
             }
             Command::Settle { ledger, settled } => {
                 let num = self.num(&settled.camera)?;
-                insert_outcome(self.transaction, num, &settled, self.next_commit)?
-                    .then(|| Effect::Settled(ledger, settled))
+                match record(self.transaction, num, &settled, self.next_commit)? {
+                    Recorded::Nothing => None,
+                    Recorded::Whole => Some(Effect::Settled(ledger, vec![settled])),
+                    Recorded::Parts(parts) => Some(Effect::Settled(ledger, parts)),
+                }
             }
             Command::Watermark { camera, seq } => {
                 let num = self.num(&camera)?;
@@ -414,10 +420,8 @@ impl Step<'_> {
             }
             Command::ReturnUnused { camera, next_seq } => {
                 let num = self.num(&camera)?;
-                self.transaction.execute(
-                    "UPDATE camera SET reserved_until = min(reserved_until, ?2) WHERE num = ?1",
-                    params![num, next_seq as i64],
-                )?;
+                self.transaction
+                    .execute("UPDATE camera SET reserved_until = ?2 WHERE num = ?1", params![num, next_seq as i64])?;
                 None
             }
             Command::Prune { ledger, before, done } => {
@@ -444,75 +448,4 @@ impl Step<'_> {
         self.cameras.insert(camera.clone(), num);
         Ok(num)
     }
-}
-
-/// Writes an outcome under the next commit number and adds it to the camera's totals, unless the seq has one already.
-pub(super) fn insert_outcome(
-    transaction: &Transaction<'_>,
-    num: i64,
-    settled: &Settled,
-    next_commit: &mut CommitNo,
-) -> Result<bool, JournalError> {
-    let commit = *next_commit as i64;
-    let (first, last) = (settled.seqs.first as i64, settled.seqs.last as i64);
-    let count = settled.seqs.len() as i64;
-    let (inserted, stored, lost) = match &settled.outcome {
-        Outcome::Stored(s) => {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO frame
-                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height, commit_no)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-                 ON CONFLICT (camera, seq) DO NOTHING",
-            )?;
-            let row = params![
-                num,
-                first,
-                last,
-                settled.session,
-                s.key,
-                s.captured_at.0,
-                s.stored_at.0,
-                s.bytes as i64,
-                s.crc32c,
-                s.width,
-                s.height,
-                commit
-            ];
-            (statement.execute(row)?, count, 0)
-        }
-        Outcome::Lost { reason, maybe_stored } => {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO frame (camera, seq, last, session, lost, maybe_stored, stored_at, commit_no)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT (camera, seq) DO NOTHING",
-            )?;
-            let now = UnixMicros::now().0;
-            let row = params![num, first, last, settled.session, reason.as_str(), maybe_stored, now, commit];
-            (statement.execute(row)?, 0, count)
-        }
-    };
-    if inserted == 0 {
-        return Ok(false);
-    }
-    *next_commit += 1;
-    transaction
-        .prepare_cached("UPDATE camera SET stored = stored + ?2, lost = lost + ?3 WHERE num = ?1")?
-        .execute(params![num, stored, lost])?;
-    if let Outcome::Lost { reason, .. } = &settled.outcome {
-        transaction
-            .prepare_cached(
-                "INSERT INTO lost (camera, reason, frames) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (camera, reason) DO UPDATE SET frames = frames + excluded.frames",
-            )?
-            .execute(params![num, reason.as_str(), lost])?;
-    }
-    Ok(true)
-}
-
-/// Where the journal's files lie in a state directory.
-#[derive(Clone, Debug)]
-pub(super) struct Paths {
-    pub database: PathBuf,
-    pub secrets: PathBuf,
-    pub lock: PathBuf,
 }
