@@ -13,6 +13,7 @@ use super::ledger::Past;
 use super::outcome::{record, sessions_in};
 use super::ranges::{by_session, from, minus};
 use super::secrets::SecretsFile;
+use super::writer::Writer;
 use super::{Journal, JournalError, Ledger, LostBy, Reader, StateDir, Totals, catalog, retention};
 use crate::model::{
     CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec,
@@ -102,8 +103,8 @@ impl StateDir {
         secrets.keep_only(&wanted)?;
 
         let reader = Reader::open(&self.paths.database)?;
-        let Self { lock, connection, origin, .. } = self;
-        let (journal, writer) = Journal::start(connection, nums, secrets, next_commit, listener, timer);
+        let Self { lock, connection, origin, reserve, .. } = self;
+        let (journal, writer) = Writer::start(connection, nums, secrets, reserve, next_commit, listener, timer);
         Ok(Opened { journal, writer, reader, origin, cameras, resolved, refusals, lock })
     }
 }

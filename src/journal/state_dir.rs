@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension as _};
 use rustix::fs::{FlockOperation, flock};
 
+use super::reserve::Reserve;
 use super::{JournalError, schema};
 use crate::model::Origin;
 
@@ -17,6 +18,7 @@ use crate::model::Origin;
 pub struct StateDir {
     pub(super) paths: Paths,
     pub(super) lock: File,
+    pub(super) reserve: Reserve,
     pub(super) connection: Connection,
     pub(super) origin: Origin,
 }
@@ -44,6 +46,8 @@ impl StateDir {
         let paths =
             Paths { database: dir.join("journal.sqlite"), secrets: dir.join("secrets.json"), lock: dir.join("lock") };
         let lock = take_lock(dir, &paths.lock)?;
+        let reserve = Reserve::open(dir);
+        leave_pid(&lock, &paths.lock)?;
         // SQLite takes the database's mode for its side files as well.
         std::fs::OpenOptions::new()
             .create(true)
@@ -53,7 +57,7 @@ impl StateDir {
             .map_err(|error| JournalError::File { what: "cannot open", path: paths.database.clone(), error })?;
         let connection = schema::open_writer(&paths.database)?;
         let origin = read_origin(&connection, &paths.database)?;
-        Ok(Self { paths, lock, connection, origin })
+        Ok(Self { paths, lock, reserve, connection, origin })
     }
 
     /// Its origin.
@@ -78,8 +82,16 @@ fn take_lock(dir: &Path, path: &Path) -> Result<File, JournalError> {
         let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
         return Err(JournalError::InUse { path: dir.to_owned(), pid });
     }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
     Ok(file)
+}
+
+/// Leaves word of who holds the lock.
+fn leave_pid(mut lock: &File, path: &Path) -> Result<(), JournalError> {
+    lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(|error| JournalError::File {
+        what: "cannot write",
+        path: path.to_owned(),
+        error,
+    })
 }
 
 fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, JournalError> {
