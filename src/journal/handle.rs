@@ -60,6 +60,11 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Barrier { .. } | Self::Hang(_) | Self::Close)
+    }
+
     /// Whether somebody's progress depends on it.
     pub fn is_urgent(&self) -> bool {
         !matches!(

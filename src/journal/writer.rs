@@ -112,7 +112,9 @@ impl Writer {
             let begun = Instant::now();
             match self.commit(batch.commands()) {
                 Ok(answers) => {
-                    (self.timer)(begun.elapsed());
+                    if batch.commands().iter().any(Command::writes) {
+                        (self.timer)(begun.elapsed());
+                    }
                     if self.stuck.send_replace(false) {
                         info!("there is room for the journal again, and it has recorded what had gathered");
                     }
