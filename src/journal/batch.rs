@@ -162,7 +162,6 @@ mod tests {
     fn lost_frames_make_one_range_however_many_there_are_and_nothing_else_changes() {
         let (sender, commands) = channel();
         let full = lost(LostReason::SpoolFull);
-        let maybe = Outcome::Lost { reason: LostReason::SpoolFull, maybe_stored: true };
         for command in [
             settle("a", (1, 1), stored(), 1, true),
             settle("a", (2, 2), full.clone(), 1, true),
@@ -182,15 +181,17 @@ mod tests {
         assert_eq!(told(&batch), expected);
 
         // One that differs in reason, session, proof or account, or that is not the next, stands for itself.
+        let (overrun, maybe) =
+            (lost(LostReason::Overrun), Outcome::Lost { reason: LostReason::Overrun, maybe_stored: true });
         let others = [
-            settle("a", (100_001, 100_001), lost(LostReason::Overrun), 1, true),
-            settle("a", (100_002, 100_002), full.clone(), 2, true),
-            settle("a", (100_003, 100_003), maybe, 2, true),
-            settle("a", (100_004, 100_004), full.clone(), 2, false),
-            settle("a", (100_006, 100_006), full.clone(), 2, false),
+            settle("a", (100_001, 100_001), overrun.clone(), 1, true),
+            settle("a", (100_002, 100_002), overrun, 2, true),
+            settle("a", (100_003, 100_003), maybe.clone(), 2, true),
+            settle("a", (100_004, 100_004), maybe.clone(), 2, false),
+            settle("a", (100_006, 100_006), maybe.clone(), 2, false),
             // Nor does anything pass before a stored one.
             settle("a", (100_007, 100_007), stored(), 2, true),
-            settle("a", (100_007, 100_007), full.clone(), 2, false),
+            settle("a", (100_007, 100_007), maybe.clone(), 2, false),
         ];
         for command in others {
             if let Command::Settle { settled, .. } = &command {
@@ -199,7 +200,7 @@ mod tests {
             sender.send(command).unwrap();
         }
         sender.send(Command::Watermark { camera: "a".parse().unwrap(), seq: 1 }).unwrap();
-        sender.send(settle("a", (100_008, 100_008), full, 2, false)).unwrap();
+        sender.send(settle("a", (100_008, 100_008), maybe, 2, false)).unwrap();
         expected.last_mut().unwrap().2 = 100_008;
         expected.push(("other".to_owned(), 0, 0));
         batch.gather_more(&commands, Duration::ZERO);

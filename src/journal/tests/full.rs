@@ -68,16 +68,29 @@ fn full(camera: &str, seq: u64) -> Settled {
     Settled { camera: camera.parse().unwrap(), seqs: SeqRange::one(seq), session: Some(1), outcome, counted: false }
 }
 
+/// Stores a hundred frames of camera a; returns the last.
+fn store(bench: &Bench) -> u64 {
+    let ledger = bench.ledger("a");
+    let seqs = ledger.number(100, None);
+    ledger.count(100);
+    (seqs.first..=seqs.last).for_each(|seq| bench.settle("a", SeqRange::one(seq), stored(seq as i64)));
+    seqs.last
+}
+
+async fn within_5_s<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(5), future).await.unwrap_or_else(|_| panic!("{what}: not within 5 s"))
+}
+
 /// Stores frames of camera a until the journal has no more room for them; returns how many.
 async fn store_until_stuck(bench: &Bench) -> u64 {
-    let ledger = bench.ledger("a");
     let mut stuck = bench.opened.journal.stuck();
     loop {
-        let seqs = ledger.number(100, None);
-        ledger.count(100);
-        (seqs.first..=seqs.last).for_each(|seq| bench.settle("a", SeqRange::one(seq), stored(seq as i64)));
+        let last = store(bench);
         tokio::select! {
-            _ = stuck.wait_for(|stuck| *stuck) => return seqs.last,
+            stuck = within_5_s("neither stuck nor committed", stuck.wait_for(|stuck| *stuck)) => {
+                assert!(stuck.is_ok());
+                return last;
+            }
             () = bench.opened.journal.barrier() => {}
         }
     }
@@ -95,11 +108,8 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     // First the room that was kept is used up, and nobody notices.
     disk.fill();
     while reserve(&state).is_some() {
-        let ledger = bench.ledger("a");
-        let seqs = ledger.number(100, None);
-        ledger.count(100);
-        (seqs.first..=seqs.last).for_each(|seq| bench.settle("a", SeqRange::one(seq), stored(seq as i64)));
-        bench.opened.journal.barrier().await;
+        store(&bench);
+        within_5_s("recorded", bench.opened.journal.barrier()).await;
         assert_eq!(bench.ledger("a").totals().in_flight, 0);
     }
     assert!(!*stuck.borrow());
@@ -126,7 +136,7 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     assert_eq!((bench.told.lock().unwrap().len(), *bench.opened.journal.committed().borrow()), (told, committed));
 
     disk.empty();
-    let revisions = timeout(Duration::from_secs(5), changed).await.expect("room is found within 5 s").unwrap();
+    let revisions = within_5_s("room is found", changed).await.unwrap();
     assert_eq!(revisions, [1]);
     bench.ledgers.of(&camera);
     bench.give(full("c", 1));
@@ -138,10 +148,13 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     assert_eq!(bench.ledger("c").totals().lost, 1);
     assert!(bench.told.lock().unwrap().len() as u64 <= frames + 3, "lost frames became one range a camera");
     // Room is kept again, by a later commit.
-    while reserve(&state) != Some(8 << 20) {
-        bench.opened.journal.barrier().await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    within_5_s("room is kept again", async {
+        while reserve(&state) != Some(8 << 20) {
+            bench.opened.journal.barrier().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 
     let check: String = bench.sql().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
@@ -177,4 +190,13 @@ async fn it_starts_on_a_full_disk_and_ends_on_one() {
     let totals = bench.totals("a");
     assert_eq!((totals.in_flight, reserve(&state)), (0, Some(8 << 20)));
     assert_eq!((totals.stored, totals.lost), (0, 1_024));
+}
+
+#[tokio::test]
+async fn no_room_is_kept_where_little_is_free() {
+    let disk = Disk::new(12);
+    let bench = Bench::in_dir(disk.state(), &["a"]);
+    store(&bench);
+    within_5_s("recorded", bench.opened.journal.barrier()).await;
+    assert_eq!(reserve(bench.dir.path()), None);
 }
