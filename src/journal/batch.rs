@@ -80,6 +80,12 @@ impl Batch {
     fn push(&mut self, command: Command) {
         self.urgent |= command.is_urgent();
         self.last |= matches!(command, Command::Close);
+        if self.merging.is_some()
+            && let Command::Ping { done } = command
+        {
+            let _ = done.send(());
+            return;
+        }
         if let (Some(merging), Command::Settle { settled, .. }) = (&mut self.merging, &command) {
             match Kind::of(settled) {
                 Some(kind) => {

@@ -55,6 +55,7 @@ pub(super) enum Command {
     ReturnUnused { camera: CameraId, next_seq: Seq },
     Prune { ledger: Arc<Ledger>, before: UnixMicros, done: oneshot::Sender<Pruned> },
     Barrier { done: oneshot::Sender<()> },
+    Ping { done: oneshot::Sender<()> },
     Hang(Duration),
     Close,
 }
@@ -62,7 +63,7 @@ pub(super) enum Command {
 impl Command {
     /// Whether it changes anything.
     pub fn writes(&self) -> bool {
-        !matches!(self, Self::Barrier { .. } | Self::Hang(_) | Self::Close)
+        !matches!(self, Self::Barrier { .. } | Self::Ping { .. } | Self::Hang(_) | Self::Close)
     }
 
     /// Whether somebody's progress depends on it.
@@ -191,6 +192,13 @@ impl Journal {
     pub async fn barrier(&self) {
         let (done, answer) = oneshot::channel();
         self.send(Command::Barrier { done });
+        let _ = answer.await;
+    }
+
+    /// Waits until the writer's thread answers: after a commit, or at once while it has no room to make one.
+    pub async fn answers(&self) {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Ping { done });
         let _ = answer.await;
     }
 

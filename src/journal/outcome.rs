@@ -55,9 +55,13 @@ fn wants_session(settled: &Settled) -> bool {
 }
 
 /// The outcomes that there are of these seqs; the first may begin before them.
-fn outcomes_in(transaction: &Transaction<'_>, num: i64, seqs: SeqRange) -> Result<Vec<SeqRange>, JournalError> {
+pub(super) fn outcomes_in(
+    transaction: &Transaction<'_>,
+    num: i64,
+    seqs: SeqRange,
+) -> Result<Vec<SeqRange>, JournalError> {
     let mut statement = transaction.prepare_cached(
-        "SELECT seq, last FROM frame WHERE camera = ?1 AND seq <= ?3
+        "SELECT seq, last FROM frame WHERE camera = ?1 AND seq <= ?3 AND last >= ?2
          AND seq >= coalesce((SELECT max(seq) FROM frame WHERE camera = ?1 AND seq <= ?2), ?2) ORDER BY seq",
     )?;
     let rows = statement.query_map(params![num, seqs.first as i64, seqs.last as i64], |row| {

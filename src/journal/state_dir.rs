@@ -5,12 +5,15 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 
 use super::reserve::Reserve;
 use super::{JournalError, schema};
 use crate::model::Origin;
+
+/// The database's file.
+pub(super) const DATABASE: &str = "journal.sqlite";
 
 /// A state directory whose cameras are not settled yet: first the spool is asked what it holds, for which it needs the
 /// origin.
@@ -43,8 +46,7 @@ impl StateDir {
             path: dir.to_owned(),
             error,
         })?;
-        let paths =
-            Paths { database: dir.join("journal.sqlite"), secrets: dir.join("secrets.json"), lock: dir.join("lock") };
+        let paths = Paths { database: dir.join(DATABASE), secrets: dir.join("secrets.json"), lock: dir.join("lock") };
         let lock = take_lock(dir, &paths.lock)?;
         let reserve = Reserve::open(dir);
         leave_pid(&lock, &paths.lock)?;
@@ -56,7 +58,7 @@ impl StateDir {
             .open(&paths.database)
             .map_err(|error| JournalError::File { what: "cannot open", path: paths.database.clone(), error })?;
         let connection = schema::open_writer(&paths.database)?;
-        let origin = read_origin(&connection, &paths.database)?;
+        let origin = own_origin(&connection, &paths.database)?;
         Ok(Self { paths, lock, reserve, connection, origin })
     }
 
@@ -94,13 +96,10 @@ fn leave_pid(mut lock: &File, path: &Path) -> Result<(), JournalError> {
     })
 }
 
-fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, JournalError> {
-    let found: Option<String> =
-        connection.query_row("SELECT value FROM meta WHERE key = 'origin'", [], |row| row.get(0)).optional()?;
-    if let Some(text) = found {
-        let corrupt =
-            || JournalError::Corrupt { path: database.to_owned(), detail: "has an impossible origin".to_owned() };
-        return Origin::parse(&text).ok_or_else(corrupt);
+/// The origin that the database has, made now where it has none.
+fn own_origin(connection: &Connection, database: &Path) -> Result<Origin, JournalError> {
+    if let Some(origin) = schema::read_origin(connection, database)? {
+        return Ok(origin);
     }
     let mut bytes = [0; 5];
     getrandom::fill(&mut bytes).expect("the system has random bytes");

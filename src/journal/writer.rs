@@ -182,7 +182,13 @@ impl Writer {
                 });
                 drop(done.send(result));
             }
-            (Command::Pause { done, .. } | Command::OpenSession { done, .. } | Command::Barrier { done }, _) => {
+            (
+                Command::Pause { done, .. }
+                | Command::OpenSession { done, .. }
+                | Command::Barrier { done }
+                | Command::Ping { done },
+                _,
+            ) => {
                 let _ = done.send(());
             }
             (Command::Prune { done, .. }, Answer::Pruned(pruned)) => drop(done.send(pruned)),
@@ -286,7 +292,7 @@ impl Step<'_> {
             Command::Prune { ledger, before, .. } => {
                 Answer::Pruned(prune(self.transaction, ledger.camera(), ledger.watermark(), *before)?)
             }
-            Command::Barrier { .. } | Command::Hang(_) | Command::Close => Answer::Nothing,
+            Command::Barrier { .. } | Command::Ping { .. } | Command::Hang(_) | Command::Close => Answer::Nothing,
         })
     }
 

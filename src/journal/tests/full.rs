@@ -130,6 +130,7 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     let change = CatalogChange { puts: vec![put], deletes: vec![] };
     let mut changed = Box::pin(bench.opened.journal.change_catalog(change));
     assert!(timeout(Duration::from_millis(1_200), &mut changed).await.is_err(), "changed without room");
+    within_5_s("answered", bench.opened.journal.answers()).await;
     assert!(*stuck.borrow());
     assert_eq!(bench.ledger("a").totals(), totals);
     assert_eq!(bench.ledger("b").totals(), Totals::default());
