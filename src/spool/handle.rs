@@ -39,10 +39,12 @@ pub trait Sink: Send + 'static {
     /// says whether there are any beyond them.
     fn loaded(&mut self, camera: &CameraId, frames: Vec<Spooled>, more: bool);
     /// Room is needed. Takes the camera's oldest frames that no attempt has carried and nobody is uploading from those that
-    /// it was given ([`Sink::durable`], [`Sink::loaded`]), of `bytes` (of JPEG) or more together where there are so many,
-    /// records them as `lost(spool_full)` and returns them; empty when it has none.
+    /// it took ([`Sink::taken_up_to`]), of `bytes` (of JPEG) or more together where there are so many, records them as `lost(spool_full)` and returns them; empty when it has none.
     fn drop_oldest(&mut self, camera: &CameraId, bytes: u64) -> Vec<Seq>;
-    /// Room was needed, and these frames, which the sink was never given, have gone for it: no attempt has carried them,
+    /// The highest seq of the camera that the sink ever took from [`Sink::durable`] or [`Sink::loaded`]; 0 where it took
+    /// none. It leaves what it has no room for: what is above is the spool's alone, and comes by [`Spool::load`].
+    fn taken_up_to(&mut self, camera: &CameraId) -> Seq;
+    /// Room was needed, and these frames, all above [`Sink::taken_up_to`], have gone for it: no attempt has carried them,
     /// and they end as `lost(spool_full)`.
     fn dropped(&mut self, camera: &CameraId, seqs: SeqRange);
     /// A group of frames was committed; how long that took.

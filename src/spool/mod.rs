@@ -4,8 +4,22 @@
 //! group commit that covers it is on disk: until then nothing of it is shown and nothing of it leaves. From then on it is
 //! here until the journal has its outcome.
 
+mod clean;
+mod disk;
+mod footer;
+mod format;
 mod handle;
+mod index;
+mod ranges;
+mod read;
 mod record;
+mod recovery;
+mod scan;
+mod store;
+#[cfg(test)]
+mod testing;
 
+pub use disk::{Disk, DiskFile, RealDisk};
 pub use handle::{Inbox, Sink, Spool, SpoolStatus, channel};
 pub use record::{Place, ReadError, Record, Spooled};
+pub use store::{AppendError, Found, Store, StoreSettings};
