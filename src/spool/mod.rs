@@ -10,6 +10,7 @@ mod footer;
 mod format;
 mod handle;
 mod index;
+pub mod inspect;
 mod ranges;
 mod read;
 mod record;
