@@ -1,5 +1,6 @@
 //! The one place where things are wired.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::capture::{Deadlines, Launcher};
 use crate::config::Settings;
 use crate::delivery::Budget;
 use crate::http::{self, Api, Door, Streams, Token};
-use crate::journal::{self, Ledgers};
+use crate::journal::{self, Ledgers, StateDir};
 use crate::metrics::Metrics;
 use crate::pulse::{Pulse, Watchdog};
 use crate::service;
@@ -84,8 +85,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let told = sequencers.clone();
     let metrics = Metrics::new().context("cannot declare metrics")?;
     let timed = metrics.clone();
-    let opened = journal::open(
-        &settings.state_dir,
+    let opened = StateDir::open(&settings.state_dir)?.recover(
+        &BTreeMap::new(),
         move |settled| told.tell(&settled),
         move |took| timed.journal_committed(took),
     )?;
