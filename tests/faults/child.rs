@@ -18,6 +18,8 @@ const DIR: &str = "FRAMEHAUL_FAULTS_DIR";
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Frames of each camera in the workload: enough to go round the segments twice, and to find the cap.
 const FRAMES: u64 = 18;
+/// Frames of a camera in the air while it works: fewer than it leaves, so that some lie beyond.
+const WINDOW: usize = 4;
 
 /// What the program is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,14 +88,10 @@ fn told(event: &Event) {
     }
 }
 
-fn policy() -> WhenFull {
-    if std::env::var_os("FRAMEHAUL_FAULTS_DROP_NEWEST").is_some() { WhenFull::DropNewest } else { WhenFull::DropOldest }
-}
-
 fn work(dir: &Path) -> anyhow::Result<()> {
     // Where only an ancestor may look into a process, strace, which is none, may as well.
     let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
-    let engine = Engine::start(dir, policy())?;
+    let engine = Engine::start(dir, WhenFull::DropOldest, WINDOW)?;
     for camera in &cameras() {
         if engine.totals(camera).captured == 0 {
             engine.add(camera)?;
@@ -120,7 +118,7 @@ fn work(dir: &Path) -> anyhow::Result<()> {
 
 fn look(dir: &Path) -> anyhow::Result<Engine> {
     let begun = Instant::now();
-    let engine = Engine::start(dir, policy())?;
+    let engine = Engine::start(dir, WhenFull::DropOldest, usize::MAX)?;
     say(&format!("started {} {}", begun.elapsed().as_millis(), engine.damaged));
     for ledger in engine.ledgers.all() {
         let camera = ledger.camera();

@@ -476,3 +476,52 @@ fn what_was_committed_is_there_until_it_is_settled() {
     tested.unwrap_or_else(|error| panic!("FAULTS_SEED={seed}: {error}"));
     assert!(starts > cases && refused > 0, "there were no faults");
 }
+
+/// What failed once, as it was found.
+#[test]
+fn cases_that_failed_hold() {
+    let append = |camera, bytes| Action::Append { camera, bytes };
+    // A segment that was given up came back with a frame that no run had counted.
+    let returned = Case {
+        seed: 498_752_816_885_179_786,
+        segment: 4096,
+        segments: 4,
+        actions: vec![
+            Action::DieIn(0),
+            append(0, 0),
+            Action::Fail(Op::Sync, Errno::IO),
+            append(0, 0),
+            append(0, 95),
+            Action::DieIn(1),
+            append(0, 0),
+            append(0, 0),
+            append(0, 47),
+            append(0, 239),
+            Action::DieIn(5),
+            append(0, 0),
+            Action::Fail(Op::Sync, Errno::IO),
+            Action::Commit,
+            Action::Commit,
+        ],
+    };
+    // A frame that was left went with its segment, because it could not be counted.
+    let uncounted = Case {
+        seed: 0,
+        segment: 2048,
+        segments: 4,
+        actions: vec![
+            append(0, 71),
+            append(2, 192),
+            append(0, 119),
+            append(1, 114),
+            append(0, 735),
+            Action::Commit,
+            Action::Fail(Op::Read, Errno::IO),
+            Action::Leave { camera: 0, skip: 1, count: 1 },
+            Action::Clean,
+        ],
+    };
+    for case in [returned, uncounted] {
+        run(&case);
+    }
+}
