@@ -481,6 +481,11 @@ impl Index {
         self.cameras.iter().map(|(camera, of)| (camera, of.live, of.live_bytes)).filter(|(_, live, _)| *live > 0)
     }
 
+    /// Bytes of a camera's live frames.
+    pub(super) fn live_bytes(&self, camera: &CameraId) -> u64 {
+        self.cameras.get(camera).map_or(0, |of| of.live_bytes)
+    }
+
     /// Frames that were given up, but of which the journal has not said so yet.
     pub(super) fn left(&self) -> u64 {
         self.segments.values().map(|holds| holds.left).sum()

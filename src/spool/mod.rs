@@ -10,6 +10,9 @@ mod footer;
 mod format;
 mod handle;
 mod index;
+pub mod inspect;
+mod lock;
+mod quarantine;
 mod ranges;
 mod read;
 mod record;
@@ -20,8 +23,12 @@ mod store;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use handle::{Inbox, Sink, Spool, SpoolStatus, channel};
+pub use lock::{OpenError, open};
+pub use quarantine::Quarantine;
 pub use record::{Place, ReadError, Record, Spooled};
 pub use store::{AppendError, Found, Store, StoreSettings};
+pub use writer::start;
