@@ -1,5 +1,6 @@
 //! The one place where things are wired.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::capture::{Deadlines, Launcher};
 use crate::config::Settings;
 use crate::delivery::Budget;
 use crate::http::{self, Api, Door, Streams, Token};
-use crate::journal::{self, Ledgers};
+use crate::journal::{self, Ledgers, StateDir};
 use crate::metrics::Metrics;
 use crate::pulse::{Pulse, Watchdog};
 use crate::service;
@@ -84,8 +85,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let told = sequencers.clone();
     let metrics = Metrics::new().context("cannot declare metrics")?;
     let timed = metrics.clone();
-    let opened = journal::open(
-        &settings.state_dir,
+    let opened = StateDir::open(&settings.state_dir)?.recover(
+        &BTreeMap::new(),
         move |settled| told.tell(&settled),
         move |took| timed.journal_committed(took),
     )?;
@@ -128,6 +129,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
                 stall: settings.capture.stall_after,
             },
             reach: settings.capture.reach(),
+            starts: Launcher::starts(),
         },
         metrics: metrics.clone(),
     };
@@ -139,7 +141,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
 
     if let Some(keep) = settings.list_keep {
-        actix_rt::spawn(journal::retain(opened.journal.clone(), ledgers.clone(), keep));
+        actix_rt::spawn(journal::retain(opened.journal.clone(), opened.reader.clone(), ledgers.clone(), keep));
     }
     let streams = Streams::default();
     let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), uploads, http::WORKERS);

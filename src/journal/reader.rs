@@ -6,8 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::outcome::outcomes_in;
+use super::state_dir::DATABASE;
 use super::{JournalError, retention, schema};
-use crate::model::{CameraId, CommitNo, Cursor, LostReason, Outcome, Seq, SeqRange, SessionNo, Stored, UnixMicros};
+use crate::model::{
+    CameraId, CommitNo, Cursor, LostReason, Origin, Outcome, Seq, SeqRange, SessionNo, Stored, UnixMicros,
+};
 
 /// One entry of a camera's list.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,6 +108,27 @@ impl Reader {
         Ok(Self { path: path.to_owned(), idle: Arc::new(Mutex::new(vec![first])) })
     }
 
+    /// Looks into the journal of a state directory, whether a daemon works on it or not.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be read.
+    pub fn of(dir: &Path) -> Result<Self, JournalError> {
+        Self::open(&dir.join(DATABASE))
+    }
+
+    /// The state directory's origin.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or has none.
+    pub fn origin(&self) -> Result<Origin, JournalError> {
+        self.with(|connection| {
+            schema::read_origin(connection, &self.path)?
+                .ok_or_else(|| JournalError::Corrupt { path: self.path.clone(), detail: "has no origin".to_owned() })
+        })
+    }
+
     fn with<T, E: From<JournalError>>(&self, query: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         let idle = || self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let taken = idle().pop();
@@ -195,6 +220,21 @@ impl Reader {
         })
     }
 
+    /// When the newest entry was recorded; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn newest_entry(&self) -> Result<Option<UnixMicros>, ReadError> {
+        self.with(|connection| {
+            let newest = connection
+                .prepare_cached("SELECT stored_at FROM frame ORDER BY commit_no DESC LIMIT 1")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))
+                .optional()?;
+            Ok(newest.flatten().map(UnixMicros))
+        })
+    }
+
     /// The entries of all cameras after the commit number `after`, at most `limit`, in the order of their commits.
     ///
     /// # Errors
@@ -224,6 +264,29 @@ impl Reader {
             let more = entries.len() as i64 > limit;
             entries.truncate(limit as usize);
             Ok(Commits { entries, more })
+        })
+    }
+
+    /// Which of these seqs are resolved.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn resolved_in(&self, camera: &CameraId, seqs: SeqRange) -> Result<Vec<SeqRange>, JournalError> {
+        self.with(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let found = transaction
+                .prepare_cached("SELECT num, watermark FROM camera WHERE id = ?1")?
+                .query_row([camera.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)? as Seq)))
+                .optional()?;
+            let Some((num, watermark)) = found else { return Ok(Vec::new()) };
+            let mut resolved = Vec::new();
+            if watermark >= seqs.first {
+                resolved.push(SeqRange { first: seqs.first, last: watermark.min(seqs.last) });
+            }
+            resolved.extend(outcomes_in(&transaction, num, seqs)?);
+            resolved.sort_by_key(|range| range.first);
+            Ok(resolved)
         })
     }
 
