@@ -49,8 +49,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let place = std::env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let dir = tempfile::tempdir_in(&place).with_context(|| format!("cannot write to {}", place.display()))?;
     let (mut figures, mut pass) = (serde_json::Map::new(), true);
-    let parts: [(&str, fn(&Path) -> anyhow::Result<(Value, bool)>); 3] = [("cost", cost), ("rate", rate), ("start", start)];
-    for (name, part) in parts.into_iter().filter(|(name, _)| arguments.is_empty() || arguments.iter().any(|word| word == name)) {
+    let parts: [(&str, fn(&Path) -> anyhow::Result<(Value, bool)>); 3] =
+        [("cost", cost), ("rate", rate), ("start", start)];
+    for (name, part) in
+        parts.into_iter().filter(|(name, _)| arguments.is_empty() || arguments.iter().any(|word| word == name))
+    {
         let (figure, held) = part(dir.path())?;
         println!("{name}: {}: {figure}", if held { "within its bound" } else { "MISSED" });
         figures.insert(name.to_owned(), figure);
@@ -250,7 +253,8 @@ fn rate(dir: &Path) -> anyhow::Result<(Value, bool)> {
     };
     let (dd, ours) = (median(&mut dd), median(&mut ours));
     let bound = (RATE_OF_DD * dd).min(RATE_MB);
-    let figure = json!({ "mb_per_s": ours, "bound_mb_per_s": bound, "dd_mb_per_s": dd, "runs": RUNS, "bytes_per_run": RUN });
+    let figure =
+        json!({ "mb_per_s": ours, "bound_mb_per_s": bound, "dd_mb_per_s": dd, "runs": RUNS, "bytes_per_run": RUN });
     Ok((figure, ours >= bound))
 }
 

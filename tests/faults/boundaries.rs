@@ -17,7 +17,7 @@ use crate::verdict::{Promises, judge};
 /// Which calls are looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// Those of the first thread while it starts.
+    /// Those of the thread that starts the others, and that opens both before it does.
     Start,
     /// Those of a thread while it works and ends.
     Thread(&'static str),
@@ -26,18 +26,23 @@ enum Phase {
 /// Has the program start, work and end with a fault in it.
 fn run(phase: Phase, fault: &Fault, dir: &Path) -> anyhow::Result<(ExitStatus, Vec<String>)> {
     let log = strace::log(dir);
-    let work = command(Role::Work, dir);
-    match phase {
-        Phase::Start => Player::start(strace::start(&work, fault, &log))?.end(),
-        Phase::Thread(name) => {
-            let mut player = Player::start(work)?;
-            ensure!(player.until("ready")?, "it does not start: {:?}", player.said);
-            let mut strace = strace::attach(player.thread(name)?, fault, &log)?;
-            let ended = player.end();
-            strace.wait()?;
-            ended
+    let mut player = Player::start(command(Role::Work, dir))?;
+    ensure!(player.until("waiting")?, "it says nothing: {:?}", player.said);
+    let mut strace = match phase {
+        Phase::Start => {
+            let strace = strace::attach(player.thread(None)?, fault, &log)?;
+            player.go();
+            strace
         }
-    }
+        Phase::Thread(name) => {
+            player.go();
+            ensure!(player.until("ready")?, "it does not start: {:?}", player.said);
+            strace::attach(player.thread(Some(name))?, fault, &log)?
+        }
+    };
+    let ended = player.end();
+    strace.wait()?;
+    ended
 }
 
 /// The calls of a run without a fault.
@@ -158,8 +163,7 @@ fn refused(names: &[&str], error: &'static str, count: u64, most: usize) -> anyh
     let extent = Extent::given();
     let phase = Phase::Thread("spool");
     let all = calls(phase, None)?.into_iter().filter(|call| names.contains(&call.name.as_str())).collect();
-    let faults: Vec<_> =
-        some(all, &extent, most).into_iter().map(|call| Fault::Error(call, count, error)).collect();
+    let faults: Vec<_> = some(all, &extent, most).into_iter().map(|call| Fault::Error(call, count, error)).collect();
     ensure!(!faults.is_empty(), "the spool makes none of these calls: {names:?}");
     let promised = AtomicUsize::new(0);
     let injected = AtomicUsize::new(0);
@@ -204,7 +208,8 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_without_a_word() -> anyhow::Res
 fn a_journal_that_cannot_be_written_takes_nothing_back() -> anyhow::Result<()> {
     let extent = Extent::given();
     let phase = Phase::Thread("journal");
-    let calls = calls(phase, None)?.into_iter().filter(|call| ["fdatasync", "fsync", "pwrite64"].contains(&call.name.as_str()));
+    let calls =
+        calls(phase, None)?.into_iter().filter(|call| ["fdatasync", "fsync", "pwrite64"].contains(&call.name.as_str()));
     let faults: Vec<_> =
         some(calls.collect(), &extent, 6).into_iter().map(|call| Fault::Error(call, 1, "EIO")).collect();
     let ended = AtomicUsize::new(0);
@@ -216,6 +221,10 @@ fn a_journal_that_cannot_be_written_takes_nothing_back() -> anyhow::Result<()> {
         judge(dir.path(), &Promises::of(&said)?).map(drop)
     })
     .with_context(|| format!("{extent}"))?;
-    println!("{extent}: EIO on the journal: {} runs, ended with 74 in {}, 0 promises broken", faults.len(), ended.into_inner());
+    println!(
+        "{extent}: EIO on the journal: {} runs, ended with 74 in {}, 0 promises broken",
+        faults.len(),
+        ended.into_inner()
+    );
     Ok(())
 }

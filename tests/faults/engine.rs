@@ -212,8 +212,7 @@ impl Engine {
     pub fn add(&self, camera: &CameraId) -> anyhow::Result<()> {
         let raw: RawCameraSpec = serde_json::from_value(serde_json::json!({ "url": "rtsp://192.0.2.1/main" }))?;
         let spec = raw.validate(None).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-        let change =
-            CatalogChange { puts: vec![(camera.clone(), spec, ManagedBy::Api)], ..CatalogChange::default() };
+        let change = CatalogChange { puts: vec![(camera.clone(), spec, ManagedBy::Api)], ..CatalogChange::default() };
         self.runtime.block_on(self.journal.change_catalog(change))?;
         let session = self.ledgers.of(camera).next_session(UnixMicros(1), None, (640, 480));
         self.runtime.block_on(self.journal.open_session(session)).context("the journal has ended")

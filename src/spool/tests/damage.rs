@@ -150,7 +150,10 @@ fn a_flipped_bit_costs_at_most_the_record_that_it_is_in() {
             }
         }
     }
-    println!("{flips} bits flipped in {} files of {RECORDS} records: 0 panics, {lost} records lost, none untouched", files.len());
+    println!(
+        "{flips} bits flipped in {} files of {RECORDS} records: 0 panics, {lost} records lost, none untouched",
+        files.len()
+    );
     assert!(lost > 0, "no flip cost anything: the pictures were not read");
 }
 
@@ -167,7 +170,10 @@ fn a_truncated_file_costs_at_most_the_records_that_were_cut() {
             cuts += 1;
         }
     }
-    println!("{cuts} truncations of {} files of {RECORDS} records: 0 panics, {lost} records lost, none untouched", files.len());
+    println!(
+        "{cuts} truncations of {} files of {RECORDS} records: 0 panics, {lost} records lost, none untouched",
+        files.len()
+    );
     assert!(lost > 0);
 }
 
@@ -211,7 +217,9 @@ fn files_that_are_no_segments_or_are_missing_do_not_stop_a_start() {
         }
     }
     let mut more = files.clone();
-    for (name, bytes) in [("lost+found", &b""[..]), ("000000000099.segment", b"not one of ours"), ("x.segment", &[0; 70])] {
+    for (name, bytes) in
+        [("lost+found", &b""[..]), ("000000000099.segment", b"not one of ours"), ("x.segment", &[0; 70])]
+    {
         more.insert(name.to_owned(), bytes.to_vec());
     }
     assert_eq!(open(&more, "foreign files").whole.len() as u64, RECORDS);

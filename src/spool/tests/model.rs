@@ -19,14 +19,29 @@ use crate::spool::{ReadError, Record, Spooled};
 #[derive(Clone, Debug)]
 enum Action {
     /// A camera's next frame, of so many bytes.
-    Append { camera: usize, bytes: usize },
+    Append {
+        camera: usize,
+        bytes: usize,
+    },
     Commit,
     /// Outcomes are in the journal: of so many seqs, from one that is counted from the first unresolved one.
-    Settle { camera: usize, skip: u64, count: u64 },
+    Settle {
+        camera: usize,
+        skip: u64,
+        count: u64,
+    },
     /// Frames are given up, and the journal does not have that yet.
-    Leave { camera: usize, skip: u64, count: u64 },
+    Leave {
+        camera: usize,
+        skip: u64,
+        count: u64,
+    },
     /// The next unresolved frames are asked for and read.
-    Load { camera: usize, skip: u64, limit: usize },
+    Load {
+        camera: usize,
+        skip: u64,
+        limit: usize,
+    },
     /// The segment with least in it is copied forward.
     Clean,
     /// The next operation of this kind is refused.
@@ -36,7 +51,10 @@ enum Action {
     /// The process dies in the midst of what comes: before so many operations of the disk more.
     DieIn(u64),
     /// It dies now; and where `again` says so, once more during its start.
-    Crash { crash: Crash, again: Option<u64> },
+    Crash {
+        crash: Crash,
+        again: Option<u64>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -148,8 +166,7 @@ fn id(camera: usize) -> CameraId {
 }
 
 fn record(camera: usize, seq: Seq, expected: Expected) -> Record {
-    let jpeg: Bytes =
-        format!("{camera}/{seq}/{};", expected.stamp).bytes().cycle().take(expected.bytes).collect();
+    let jpeg: Bytes = format!("{camera}/{seq}/{};", expected.stamp).bytes().cycle().take(expected.bytes).collect();
     let frame = Frame {
         camera: id(camera),
         seq,
@@ -186,7 +203,16 @@ impl Run {
             max_bytes: case.segment * case.segments,
         };
         let cameras = std::array::from_fn(|_| Camera { next: 1, ..Camera::default() });
-        let mut run = Self { disk: ModelDisk::new(case.seed), store: None, settings, cameras, stamp: 0, starts: 0, blind: false, strays: false };
+        let mut run = Self {
+            disk: ModelDisk::new(case.seed),
+            store: None,
+            settings,
+            cameras,
+            stamp: 0,
+            starts: 0,
+            blind: false,
+            strays: false,
+        };
         run.start(None);
         run
     }
@@ -399,7 +425,10 @@ impl Run {
         assert_eq!(self.store().uncommitted() as u64, pending, "frames that are not committed");
         let (known, size) = (status.size, self.disk.size());
         // A segment whose sealing the disk refused may be shorter than is known.
-        assert!(known == size || known > size && self.disk.refused() > 0 || self.strays, "{size} are taken: {status:?}");
+        assert!(
+            known == size || known > size && self.disk.refused() > 0 || self.strays,
+            "{size} are taken: {status:?}"
+        );
         assert!(status.size <= self.settings.max_bytes, "{} bytes are beyond the cap", status.size);
     }
 }

@@ -50,7 +50,8 @@ impl Sink for Double {
     fn durable(&mut self, frames: Vec<(Record, Place)>) {
         for (Record { frame, .. }, _) in frames {
             self.with(&frame.camera, |fate| {
-                assert!(fate.durable.last().is_none_or(|last| *last < frame.seq), "out of order: {frame:?}");
+                let order = fate.durable.last().is_none_or(|last| *last < frame.seq);
+                assert!(order, "out of order: {frame:?}");
                 assert!(fate.durable.insert(frame.seq) && !fate.refused.contains(&frame.seq), "twice: {frame:?}");
                 fate.beyond |= fate.waiting.len() >= self.window;
                 if !fate.beyond {
@@ -106,7 +107,10 @@ impl Sink for Double {
     fn dropped(&mut self, camera: &CameraId, seqs: SeqRange) {
         self.with(camera, |fate| {
             for seq in seqs.first..=seqs.last {
-                assert!(seq > fate.taken_up_to && fate.durable.contains(&seq), "{camera} {seq} was taken, or never there");
+                assert!(
+                    seq > fate.taken_up_to && fate.durable.contains(&seq),
+                    "{camera} {seq} was taken, or never there"
+                );
                 assert!(fate.dropped.insert(seq), "{camera} {seq} is dropped twice");
             }
         });
@@ -139,9 +143,10 @@ async fn case(seed: u64) -> u64 {
     let mut rng = fastrand::Rng::with_seed(seed);
     let when_full = if rng.bool() { WhenFull::DropOldest } else { WhenFull::DropNewest };
     let segments = rng.u64(4..9);
-    let settings = StoreSettings { origin: origin(), segment_bytes: SEGMENT, max_bytes: segments * SEGMENT, when_full };
+    let settings = StoreSettings { origin: origin(), segment_bytes: SEGMENT, max_bytes: segments * SEGMENT };
     let disk = ModelDisk::new(seed);
-    let (store, _) = Store::open(disk.clone(), settings.clone()).unwrap();
+    let (mut store, _) = Store::open(disk.clone(), settings.clone()).unwrap();
+    store.when_full = when_full;
     let (spool, inbox) = crate::spool::channel("nowhere".into());
     let (outcomes, told) = channel();
     let fates = Fates::default();
@@ -218,8 +223,12 @@ async fn at_the_cap_every_frame_ends_in_one_way() {
     let cases = if std::env::var_os("ROUNDS").is_some() { 2_000 } else { 60 };
     let mut lost = 0;
     for seed in first..first + cases {
-        lost += tokio::time::timeout(Duration::from_secs(60), case(seed)).await.unwrap_or_else(|_| panic!("seed {seed} hangs"));
+        lost += tokio::time::timeout(Duration::from_secs(60), case(seed))
+            .await
+            .unwrap_or_else(|_| panic!("seed {seed} hangs"));
     }
-    println!("FAULTS_SEED={first}: {cases} cases under both policies, {lost} frames had no room, each ended in one way");
+    println!(
+        "FAULTS_SEED={first}: {cases} cases under both policies, {lost} frames had no room, each ended in one way"
+    );
     assert!(lost > 0, "the cap was never reached");
 }
