@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::outcome::outcomes_in;
+use super::ranges::{from, minus};
 use super::state_dir::DATABASE;
 use super::{JournalError, retention, schema};
 use crate::model::{
@@ -267,26 +268,23 @@ impl Reader {
         })
     }
 
-    /// Which of these seqs are resolved.
+    /// Which of these seqs, which rise, have no outcome.
     ///
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub fn resolved_in(&self, camera: &CameraId, seqs: SeqRange) -> Result<Vec<SeqRange>, JournalError> {
+    pub fn unresolved(&self, camera: &CameraId, seqs: &[SeqRange]) -> Result<Vec<SeqRange>, JournalError> {
+        let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
+        let all = SeqRange { first: first.first, last: last.last };
         self.with(|connection| {
             let transaction = connection.unchecked_transaction()?;
             let found = transaction
                 .prepare_cached("SELECT num, watermark FROM camera WHERE id = ?1")?
                 .query_row([camera.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)? as Seq)))
                 .optional()?;
-            let Some((num, watermark)) = found else { return Ok(Vec::new()) };
-            let mut resolved = Vec::new();
-            if watermark >= seqs.first {
-                resolved.push(SeqRange { first: seqs.first, last: watermark.min(seqs.last) });
-            }
-            resolved.extend(outcomes_in(&transaction, num, seqs)?);
-            resolved.sort_by_key(|range| range.first);
-            Ok(resolved)
+            let Some((num, watermark)) = found else { return Ok(seqs.to_vec()) };
+            let outcomes = outcomes_in(&transaction, num, all)?;
+            Ok(minus(from(seqs.iter().copied(), watermark + 1), outcomes))
         })
     }
 
