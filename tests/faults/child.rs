@@ -101,6 +101,8 @@ fn work(dir: &Path) -> anyhow::Result<()> {
             engine.add(camera)?;
         }
     }
+    // Now both threads have their names.
+    engine.barrier();
     say("ready");
     await_word()?;
     for round in 0..FRAMES {

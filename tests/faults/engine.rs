@@ -312,6 +312,14 @@ impl Engine {
         }
     }
 
+    /// Waits until both threads have done what they were given.
+    pub fn barrier(&self) {
+        self.runtime.block_on(async {
+            self.spool.barrier().await;
+            self.journal.barrier().await;
+        });
+    }
+
     pub fn totals(&self, camera: &CameraId) -> Totals {
         self.ledger(camera).totals()
     }
