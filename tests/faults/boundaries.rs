@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Context as _, ensure};
+use serde_json::json;
 
 use crate::child::{Player, Role, command};
 use crate::extent::{Extent, scratch};
@@ -115,12 +116,11 @@ fn killed(phase: Phase, before: Option<&Path>, most: usize) -> anyhow::Result<()
     })
     .with_context(|| format!("{extent}"))?;
     let (reached, slowest) = (reached.into_inner(), slowest.into_inner()?);
-    println!(
-        "{extent}: {phase:?}{}: {boundaries} boundaries, {} tried, killed at {reached}, each started three times; 0 crash \
-         loops; slowest start {slowest} ms",
-        if before.is_some() { " over what a crash has left" } else { "" },
-        faults.len(),
-    );
+    let figures = json!({
+        "boundaries": boundaries, "of": format!("{phase:?}"), "after_a_crash": before.is_some(), "seed": extent.seed,
+        "tried": faults.len(), "faults": reached, "starts": 3 * reached, "crash_loops": 0, "slowest_start_ms": slowest,
+    });
+    println!("\n{figures}");
     ensure!(reached * 10 >= faults.len() * 9, "only {reached} of {} boundaries were reached", faults.len());
     Ok(())
 }
@@ -179,10 +179,11 @@ fn refused(names: &[&str], error: &'static str, count: u64, most: usize) -> anyh
     })
     .with_context(|| format!("{extent}"))?;
     let (promised, injected) = (promised.into_inner(), injected.into_inner());
-    println!(
-        "{extent}: {error} on {names:?}, {count} at a time: {} runs, {injected} faults, {promised} durable frames, 0 missing",
-        faults.len()
-    );
+    let figures = json!({
+        "refused": names, "error": error, "at_a_time": count, "seed": extent.seed, "runs": faults.len(),
+        "faults": injected, "durable": promised, "missing": 0,
+    });
+    println!("\n{figures}");
     ensure!(injected >= faults.len() / 2 && injected > 0, "{injected} faults in {} runs", faults.len());
     Ok(())
 }
@@ -221,10 +222,10 @@ fn a_journal_that_cannot_be_written_takes_nothing_back() -> anyhow::Result<()> {
         judge(dir.path(), &Promises::of(&said)?).map(drop)
     })
     .with_context(|| format!("{extent}"))?;
-    println!(
-        "{extent}: EIO on the journal: {} runs, ended with 74 in {}, 0 promises broken",
-        faults.len(),
-        ended.into_inner()
-    );
+    let figures = json!({
+        "refused": "journal", "error": "EIO", "seed": extent.seed, "faults": faults.len(), "ended_with_74": ended.into_inner(),
+        "broken_promises": 0,
+    });
+    println!("\n{figures}");
     Ok(())
 }
