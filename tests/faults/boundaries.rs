@@ -75,11 +75,11 @@ fn some(calls: Vec<Call>, extent: &Extent, most: usize) -> Vec<Call> {
     chosen
 }
 
-/// Does `each` for every fault, two at a time, and reports all that went wrong.
+/// Does `each` for every fault, four at a time, as they mostly wait for one another, and reports all that went wrong.
 fn every(faults: &[Fault], each: impl Fn(&Fault) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
     let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Relaxed)) {
                     if let Err(error) = each(fault) {
@@ -149,12 +149,12 @@ fn a_start_after_a_crash_may_be_cut_anywhere() -> anyhow::Result<()> {
 
 #[test]
 fn the_spool_may_be_cut_anywhere() -> anyhow::Result<()> {
-    killed(Phase::Thread("spool"), None, 12)
+    killed(Phase::Thread("spool"), None, 10)
 }
 
 #[test]
 fn the_journal_may_be_cut_anywhere() -> anyhow::Result<()> {
-    killed(Phase::Thread("journal"), None, 12)
+    killed(Phase::Thread("journal"), None, 10)
 }
 
 /// The disk refuses a call of the spool's thread, once or for a while. Frames are written elsewhere, or they end with a
@@ -190,7 +190,7 @@ fn refused(names: &[&str], error: &'static str, count: u64, most: usize) -> anyh
 
 #[test]
 fn a_sync_that_fails_loses_nothing() -> anyhow::Result<()> {
-    refused(&["fdatasync", "fsync"], "EIO", 1, 12)
+    refused(&["fdatasync", "fsync"], "EIO", 1, 8)
 }
 
 #[test]

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum Event {
     Durable(CameraId, Seq),
-    Refused(CameraId, Seq),
+    Refused(Seq),
     Settled(CameraId, SeqRange, &'static str),
     Loaded(Vec<Spooled>, bool),
 }
@@ -100,7 +100,7 @@ impl Sink for Books {
 
     fn refused(&mut self, frame: Frame, _: LostReason) {
         self.lost(&frame.camera, SeqRange::one(frame.seq), false);
-        let _ = self.events.send(Event::Refused(frame.camera, frame.seq));
+        let _ = self.events.send(Event::Refused(frame.seq));
     }
 
     fn loaded(&mut self, camera: &CameraId, frames: Vec<Spooled>, more: bool) {
@@ -235,7 +235,7 @@ impl Engine {
             told(&event);
             match event {
                 Event::Durable(_, durable) if durable == seq => return Ok((seq, true)),
-                Event::Refused(_, refused) if refused == seq => return Ok((seq, false)),
+                Event::Refused(refused) if refused == seq => return Ok((seq, false)),
                 _ => {}
             }
         }
