@@ -277,18 +277,26 @@ impl<D: Disk, S: Sink> Writer<D, S> {
 
     /// Gives a frame to the store, makes room for it, has it wait at the head of those that do, or refuses it.
     fn offer(&mut self, place: u64, record: Record) -> Offered {
+        let mut cleaned_at = u64::MAX;
         let offered = loop {
             let error = match self.store.append(&record) {
                 Ok(()) => break Offered::Taken,
                 Err(AppendError::TooLarge) => break Offered::Refused,
-                Err(AppendError::NoRoom) => match self.store.clean() {
-                    Ok(true) => continue,
-                    Ok(false) | Err(AppendError::NoRoom | AppendError::TooLarge) => {
-                        self.tell();
-                        break self.without_room();
+                Err(AppendError::NoRoom) => {
+                    // Once more only where that has made the spool smaller: for a frame that nearly fills a segment the rest
+                    // could be copied from one to the next for ever.
+                    let size = self.store.size();
+                    let cleaned = if size < cleaned_at { self.store.clean() } else { Ok(false) };
+                    cleaned_at = size;
+                    match cleaned {
+                        Ok(true) => continue,
+                        Ok(false) | Err(AppendError::NoRoom | AppendError::TooLarge) => {
+                            self.tell();
+                            break self.without_room();
+                        }
+                        Err(AppendError::Io(error)) => error,
                     }
-                    Err(AppendError::Io(error)) => error,
-                },
+                }
                 Err(AppendError::Io(error)) => error,
             };
             warn!(%error, "spool: a frame waits in memory until it can be written");
