@@ -28,6 +28,10 @@ pub struct Churn {
     pub at_once: usize,
 }
 
+/// Files that the journal's connections hold: one connection that writes and a pool of four that read, which fills when two
+/// read at once. Each has the database and its log; the log's index is there once.
+const JOURNAL_FILES: usize = 11;
+
 /// What a process has of the system, and of the list of metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Holdings {
@@ -35,6 +39,8 @@ struct Holdings {
     /// What they are of; a socket or a pipe without its number. Connections to the bucket are left out: its client keeps
     /// them for later, and their number goes with the frames, not with the cameras.
     descriptors: Vec<String>,
+    /// How many more are of the journal's files.
+    journal: usize,
     threads: usize,
     series: BTreeSet<String>,
 }
@@ -44,12 +50,16 @@ impl Holdings {
         let pid = daemon.pid();
         let threads = fs::read_dir(format!("/proc/{pid}/task")).context("cannot look at framehaul")?.count();
         let to_bucket = sockets_to(bucket)?;
-        let mut descriptors = Vec::new();
+        let (mut descriptors, mut journal) = (Vec::new(), 0);
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).context("cannot look at framehaul")? {
             // One that was closed meanwhile is none.
             let Ok(of) = fs::read_link(entry?.path()) else { continue };
             let of = of.to_string_lossy().into_owned();
             if to_bucket.contains(&of) {
+                continue;
+            }
+            if of.contains("/journal.sqlite") {
+                journal += 1;
                 continue;
             }
             descriptors.push(of.split_once(':').map_or(of.clone(), |(kind, _)| kind.to_owned()));
@@ -65,7 +75,7 @@ impl Holdings {
         // What counts requests grows with the kinds of requests there have been, not with the cameras.
         let series = series.filter(|line| !line.starts_with("framehaul_http_"));
         let series = series.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect();
-        Ok(Self { children, descriptors, threads, series })
+        Ok(Self { children, descriptors, journal, threads, series })
     }
 }
 
@@ -161,6 +171,7 @@ pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
                 Some(like) => {
                     now.children == like.children
                         && now.descriptors.len() <= like.descriptors.len()
+                        && now.journal <= JOURNAL_FILES
                         && now.threads <= like.threads
                         && now.series == like.series
                 }
@@ -197,6 +208,7 @@ pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
     problems.check(after.descriptors.len() <= before.descriptors.len(), || {
         format!("descriptors {:?}, before {:?}", after.descriptors, before.descriptors)
     });
+    problems.check((1..=JOURNAL_FILES).contains(&after.journal), || format!("{} files of the journal", after.journal));
     problems.check(after.threads <= before.threads, || format!("{} threads, before {}", after.threads, before.threads));
     let left: Vec<&String> = after.series.difference(&before.series).collect();
     problems.check(left.is_empty(), || format!("{} series are left, for example {}", left.len(), left[0]));
@@ -217,7 +229,7 @@ pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
     problems.check(lost == 0 && frames > 0, || format!("the others stored {frames} and lost {lost} frames"));
     daemon.stop()?;
     let holds = |holdings: &Holdings| {
-        json!({ "children": holdings.children, "descriptors": holdings.descriptors.len(), "threads": holdings.threads,
+        json!({ "children": holdings.children, "descriptors": holdings.descriptors.len(), "journal": holdings.journal, "threads": holdings.threads,
             "series": holdings.series.len() })
     };
     let figure = json!({ "came_and_went": came.values().sum::<u64>(), "of_them": came, "logins_refused": refused_logins,
