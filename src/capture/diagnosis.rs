@@ -87,6 +87,11 @@ impl ErrorKind {
         }
     }
 
+    /// Whether the camera may have refused user and password all the same, and nobody heard it: the attempt was cut short.
+    pub fn may_hide_a_refusal(self) -> bool {
+        matches!(self, Self::Timeout | Self::NoVideo | Self::Stall | Self::Eof | Self::CaptureCrash | Self::Panic)
+    }
+
     /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a camera
     /// that hangs up while it boots looks the same. Where `Auth` is about a
     /// user and a password, [`Logins`](super::Logins) says when they may be tried again.
