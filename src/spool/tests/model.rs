@@ -343,7 +343,7 @@ impl Run {
                 }
             }
             Action::Leave { camera, skip, count } => {
-                let durable = |of: &Camera, seq| of.frames.get(&seq).is_some_and(|frame| frame.state.is_live());
+                let durable = |of: &Camera, seq| of.frames.get(&seq).is_some_and(|frame| frame.state == State::Durable);
                 for run in self.cameras[camera].some(skip, count, durable) {
                     let frames = self.cameras[camera].frames.range_mut(run.first..=run.last);
                     frames.for_each(|(_, frame)| frame.state = State::Left);
