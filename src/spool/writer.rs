@@ -696,9 +696,11 @@ mod tests {
         bench.spool.append(record("a", 1, 1000));
         assert!(matches!(bench.next(), Told::Refused(frame) if frame.seq == 1));
         let deadline = Instant::now() + Duration::from_secs(10);
-        while bench.spool.status().full {
-            assert!(Instant::now() < deadline);
-            std::thread::yield_now();
+        for full in [true, false] {
+            while bench.spool.status().full != full {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
         }
         assert_eq!(disk.creations.load(Relaxed), 0);
         bench.spool.append(record("a", 2, 1000));
