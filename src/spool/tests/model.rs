@@ -164,10 +164,6 @@ struct Camera {
 }
 
 impl Camera {
-    fn live(&self) -> impl Iterator<Item = Seq> {
-        self.frames.iter().filter(|(_, frame)| frame.state.is_live()).map(|(seq, _)| *seq)
-    }
-
     /// So many seqs that were given, from the `skip`th after the first one without an outcome; in runs, without those for
     /// which `wanted` is false.
     fn some(&self, skip: u64, count: u64, wanted: impl Fn(&Self, Seq) -> bool) -> Vec<SeqRange> {
