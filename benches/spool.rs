@@ -38,6 +38,9 @@ const RATE_MB: f64 = 300.0;
 const RATE_OF_DD: f64 = 0.8;
 const START: Duration = Duration::from_secs(3);
 
+/// Measures something in a directory; whether it is within its bound.
+type Part = fn(&Path) -> anyhow::Result<(Value, bool)>;
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     if let [word, dir, bytes] = &arguments[..]
@@ -49,8 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let place = std::env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let dir = tempfile::tempdir_in(&place).with_context(|| format!("cannot write to {}", place.display()))?;
     let (mut figures, mut pass) = (serde_json::Map::new(), true);
-    let parts: [(&str, fn(&Path) -> anyhow::Result<(Value, bool)>); 3] =
-        [("cost", cost), ("rate", rate), ("start", start)];
+    let parts: [(&str, Part); 3] = [("cost", cost), ("rate", rate), ("start", start)];
     for (name, part) in
         parts.into_iter().filter(|(name, _)| arguments.is_empty() || arguments.iter().any(|word| word == name))
     {
