@@ -24,8 +24,8 @@ struct Camera {
     live_bytes: u64,
 }
 
-/// Entries, camera by camera.
-pub(super) type ByCamera = Vec<(CameraId, Vec<Entry>)>;
+/// Live frames of one segment, camera by camera.
+pub(super) type LiveIn = Vec<(CameraId, Vec<Entry>)>;
 
 /// What a segment still holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -340,7 +340,7 @@ impl Index {
 
     /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not be
     /// counted when it was.
-    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> io::Result<Option<ByCamera>> {
+    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> io::Result<Option<LiveIn>> {
         let (mut live, mut left) = (Vec::new(), false);
         for (camera, of) in &self.cameras {
             let Some(extent) = of.extents.get(&segment) else { continue };
