@@ -22,8 +22,10 @@ impl<D: Disk> Store<D> {
     pub fn clean(&mut self) -> Result<bool, AppendError> {
         self.flush()?;
         let segment = self.settings.segment_bytes;
-        let limit = self.settings.max_bytes.saturating_sub(segment);
-        let plan = self.plan(segment / 4 * 3, self.size().saturating_sub(limit.saturating_sub(segment)));
+        // Copies go into a segment that has room for what was refused as well, unless that is larger than a segment.
+        let larger = if self.wanted > segment { self.wanted } else { 0 };
+        let needed = (self.size() + segment + larger).saturating_sub(self.limit());
+        let plan = self.plan(segment / 4 * 3, needed);
         if plan.is_empty() {
             return Ok(false);
         }
@@ -73,7 +75,7 @@ impl<D: Disk> Store<D> {
     /// Copies a segment's live frames into the newest one, and commits them there. False where something of it had to stay.
     fn evacuate(&mut self, number: u64) -> Result<bool, AppendError> {
         let live = self.index.live_in(number, &self.files);
-        let Some(live) = self.noted("read", live) else {
+        let Some(live) = self.noted("read", live).flatten() else {
             self.unmovable.insert(number);
             return Ok(false);
         };
@@ -81,7 +83,7 @@ impl<D: Disk> Store<D> {
             let records: u64 = entries.iter().map(|entry| u64::from(entry.length)).sum();
             records + camera_length(camera) + entries.len() as u64 * ENTRY
         });
-        self.make_ready(needed.sum())?;
+        self.make_room(needed.sum())?;
         let mut moved = Vec::new();
         for (camera, entries) in live {
             let mut copies = Vec::new();
@@ -133,7 +135,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Sees to it that records and entries of so many bytes fit into the active segment.
-    fn make_ready(&mut self, bytes: u64) -> Result<(), AppendError> {
+    fn make_room(&mut self, bytes: u64) -> Result<(), AppendError> {
         if self.active.as_ref().is_some_and(|active| active.has_room(bytes)) {
             return Ok(());
         }

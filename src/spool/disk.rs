@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -95,6 +96,8 @@ pub trait DiskFile: Send + 'static {
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     dir: PathBuf,
+    /// What keeps others off, for as long as this lives.
+    _lock: Option<Arc<File>>,
 }
 
 impl RealDisk {
@@ -111,7 +114,12 @@ impl RealDisk {
                 File::open(above)?.sync_all()?;
             }
         }
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: dir.to_owned(), _lock: None })
+    }
+
+    /// The same, keeping a file locked.
+    pub(super) fn locked(self, lock: File) -> Self {
+        Self { _lock: Some(Arc::new(lock)), ..self }
     }
 
     /// The directory.

@@ -1,15 +1,20 @@
 //! What the rest of the daemon holds of the spool: orders to its thread, and what the thread says.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::format::segment_name;
+use super::read::{decode, failed};
 use super::{Place, ReadError, Record, Spooled};
-use crate::model::{CameraId, Frame, LostReason, Seq, SeqRange, UnixMicros};
+use crate::model::{CameraId, Frame, LostReason, Origin, Seq, SeqRange, UnixMicros};
 
 /// What the spool's thread is asked. All of it is done in the order in which it was given.
 pub(super) enum Command {
@@ -77,6 +82,8 @@ pub(super) struct Shared {
     /// JPEG bytes that were appended and are not on disk yet.
     pub(super) pending: AtomicU64,
     pub(super) status: Mutex<SpoolStatus>,
+    /// Whose frames these are, once the thread has been started.
+    pub(super) origin: OnceLock<Origin>,
 }
 
 /// A handle on the spool. Cloning is cheap; all clones are one.
@@ -92,6 +99,26 @@ pub struct Spool {
 pub struct Inbox {
     pub(super) commands: Receiver<Command>,
     pub(super) shared: Arc<Shared>,
+}
+
+/// The directory of a spool's only stream of segments.
+pub(super) fn stream(dir: &Path) -> PathBuf {
+    dir.join("default")
+}
+
+async fn read(dir: PathBuf, origin: Origin, camera: CameraId, spooled: Spooled) -> Result<Record, ReadError> {
+    let read = move || {
+        let path = dir.join(segment_name(spooled.place.segment));
+        let mut bytes = vec![0; spooled.place.length as usize];
+        match File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, spooled.place.offset.into())) {
+            Ok(()) => decode(bytes, &origin, &camera, spooled),
+            Err(error) => Err(failed(error, path, &camera, spooled.seq)),
+        }
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// A handle on a spool in `dir`, whose thread is not started yet: what hears of its frames needs the handle.
@@ -134,8 +161,28 @@ impl Spool {
     ///
     /// By [`ReadError`].
     pub async fn read(&self, camera: &CameraId, spooled: Spooled) -> Result<Record, ReadError> {
-        let _ = (&self.dir, camera, spooled);
-        unimplemented!("by the spool's core")
+        let Spooled { seq, mut place } = spooled;
+        let origin = self.shared.origin.get().ok_or_else(|| ReadError::Gone { camera: camera.clone(), seq })?;
+        loop {
+            let error = match read(stream(&self.dir), origin.clone(), camera.clone(), Spooled { seq, place }).await {
+                Err(ReadError::Io { path, error }) if error.kind() == ErrorKind::NotFound => {
+                    ReadError::Io { path, error }
+                }
+                read => return read,
+            };
+            // Copied forward since, most likely.
+            let (answer, found) = oneshot::channel();
+            self.send(Command::Locate { camera: camera.clone(), seq, answer });
+            match found.await {
+                Ok(Some(now)) if now.segment != place.segment => place = now,
+                Ok(Some(_)) => {
+                    let detail = format!("segment {} is missing", place.segment);
+                    return Err(ReadError::Damaged { camera: camera.clone(), seq, detail });
+                }
+                Ok(None) => return Err(ReadError::Gone { camera: camera.clone(), seq }),
+                Err(_) => return Err(error),
+            }
+        }
     }
 
     /// Waits until everything given to this handle before is on disk, or refused.

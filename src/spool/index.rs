@@ -426,13 +426,19 @@ impl Index {
         Ok(None)
     }
 
-    /// The live frames of a segment, camera by camera.
-    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> io::Result<Vec<(CameraId, Vec<Entry>)>> {
-        let mut live = Vec::new();
+    /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not be
+    /// counted when it was.
+    pub(super) fn live_in(
+        &self,
+        segment: u64,
+        footers: &impl Footers,
+    ) -> io::Result<Option<Vec<(CameraId, Vec<Entry>)>>> {
+        let (mut live, mut left) = (Vec::new(), false);
         for (camera, of) in &self.cameras {
             let Some(extent) = of.extents.get(&segment) else { continue };
             let mut entries = Vec::new();
             extent.each(footers, segment, extent.spans(), |entry| {
+                left |= of.left.contains(entry.seq);
                 if of.is_live(entry.seq) {
                     entries.push(entry);
                 }
@@ -441,7 +447,7 @@ impl Index {
                 live.push((camera.clone(), entries));
             }
         }
-        Ok(live)
+        Ok((!left).then_some(live))
     }
 
     /// A camera's live frames have gone from a segment, but for `kept`. None of those in it may have been left.
@@ -473,6 +479,11 @@ impl Index {
     /// What each camera has that is live: frames, and bytes of their records.
     pub(super) fn live(&self) -> impl Iterator<Item = (&CameraId, u64, u64)> {
         self.cameras.iter().map(|(camera, of)| (camera, of.live, of.live_bytes)).filter(|(_, live, _)| *live > 0)
+    }
+
+    /// Bytes of a camera's live frames.
+    pub(super) fn live_bytes(&self, camera: &CameraId) -> u64 {
+        self.cameras.get(camera).map_or(0, |of| of.live_bytes)
     }
 
     /// Frames that were given up, but of which the journal has not said so yet.

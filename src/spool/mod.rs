@@ -11,6 +11,8 @@ mod format;
 mod handle;
 mod index;
 pub mod inspect;
+mod lock;
+mod quarantine;
 mod ranges;
 mod read;
 mod record;
@@ -19,8 +21,14 @@ mod scan;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use handle::{Inbox, Sink, Spool, SpoolStatus, channel};
+pub use lock::{OpenError, open};
+pub use quarantine::Quarantine;
 pub use record::{Place, ReadError, Record, Spooled};
 pub use store::{AppendError, Found, Store, StoreSettings};
+pub use writer::start;

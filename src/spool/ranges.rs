@@ -13,10 +13,6 @@ impl Ranges {
         self.0.iter().map(|(first, last)| SeqRange { first: *first, last: *last })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The range that holds a seq.
     pub(super) fn around(&self, seq: Seq) -> Option<SeqRange> {
         let (first, last) = self.0.range(..=seq).next_back()?;

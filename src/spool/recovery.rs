@@ -72,6 +72,10 @@ impl<D: Disk> Store<D> {
                 (camera, SpooledCamera { seqs, session: newest.session, newest: newest.newest })
             })
             .collect();
+        // What the last run removed is gone for good before its seqs can be given again: a segment that it gave up may hold
+        // frames that it never counted.
+        let synced = store.files.disk.sync_dir();
+        store.noted("sync", synced);
         Ok((store, found))
     }
 
@@ -180,15 +184,15 @@ impl<D: Disk> Store<D> {
                 "spool: a segment is damaged; what is sound in it counts"
             );
         }
-        if scanned.torn {
-            // The last write of a segment that was being written, or the end of one that was sealed.
-            if header.is_ok_and(|header| header.allocated == file.len().unwrap_or(0)) {
-                info!(segment = number, end = scanned.end, "spool: an unfinished end is cut off");
-                found.torn += 1;
-            } else {
-                warn!(segment = number, end = scanned.end, "spool: a damaged end is cut off");
-                found.damaged += 1;
-            }
+        let size = file.len()?;
+        let whole = header.is_ok_and(|header| header.allocated == size);
+        if scanned.torn && whole {
+            info!(segment = number, end = scanned.end, "spool: an unfinished end is cut off");
+            found.torn += 1;
+        } else if scanned.torn || !whole && scanned.end == size {
+            // The end of a segment that was sealed, or one that has lost all that came after a record.
+            warn!(segment = number, end = scanned.end, "spool: a damaged end is cut off");
+            found.damaged += 1;
         }
         // What was read may be in the kernel's memory alone.
         let sound = file.sync().inspect_err(|error| error!(segment = number, %error, "spool: cannot sync")).is_ok();

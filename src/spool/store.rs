@@ -17,6 +17,7 @@ use super::footer::{self, ENTRY, Entry};
 use super::format::{LONGEST_HEADER, RecordHeader, SEGMENT_HEADER, Salt, SegmentHeader, aligned, segment_name};
 use super::index::{Footers, Index};
 use super::{Place, Record, SpoolStatus, Spooled};
+use crate::config::WhenFull;
 
 /// Files that are kept open for reading.
 const OPEN_FILES: usize = 8;
@@ -181,6 +182,11 @@ pub struct Store<D: Disk> {
     written: Vec<Place>,
     done: Vec<(Record, Place)>,
     pub(super) io_errors: Vec<&'static str>,
+    /// The size of the segment that was refused last.
+    pub(super) wanted: u64,
+    disk_full: bool,
+    /// What to do where there is no room, for the thread.
+    pub(super) when_full: WhenFull,
     oldest: BTreeMap<CameraId, (Seq, UnixMicros)>,
 }
 
@@ -188,6 +194,7 @@ impl<D: Disk> Store<D> {
     pub(super) fn new(disk: D, settings: StoreSettings) -> Self {
         Self {
             files: Files::new(disk),
+            wanted: settings.segment_bytes,
             settings,
             index: Index::default(),
             sizes: BTreeMap::new(),
@@ -200,6 +207,8 @@ impl<D: Disk> Store<D> {
             written: Vec::new(),
             done: Vec::new(),
             io_errors: Vec::new(),
+            disk_full: false,
+            when_full: WhenFull::DropOldest,
             oldest: BTreeMap::new(),
         }
     }
@@ -240,6 +249,11 @@ impl<D: Disk> Store<D> {
     /// Frames that were appended and that no [`Store::commit`] has returned.
     pub fn uncommitted(&self) -> usize {
         self.pending.len() + self.done.len()
+    }
+
+    /// Whether some of them are on disk all the same, and live.
+    pub fn has_untold(&self) -> bool {
+        !self.done.is_empty()
     }
 
     /// Drops what the journal has outcomes of.
@@ -289,6 +303,15 @@ impl<D: Disk> Store<D> {
         self.index.live()
     }
 
+    /// Bytes of a camera's live frames.
+    pub(super) fn live_bytes(&self, camera: &CameraId) -> u64 {
+        self.index.live_bytes(camera)
+    }
+
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.settings.segment_bytes
+    }
+
     /// How it stands; `full` and `oldest` are left open.
     pub fn status(&self) -> SpoolStatus {
         let (frames, bytes) = self.live().fold((0, 0), |(frames, bytes), (_, f, b)| (frames + f, bytes + b));
@@ -335,6 +358,34 @@ impl<D: Disk> Store<D> {
             self.reap();
         }
         committed
+    }
+
+    /// Makes a segment to write to, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::append`].
+    pub fn make_ready(&mut self) -> Result<(), AppendError> {
+        match self.active {
+            Some(_) => Ok(()),
+            None => self.begin(self.settings.segment_bytes, self.limit(), UnixMicros::default()),
+        }
+    }
+
+    /// Gives up what was appended and not committed.
+    pub fn give_up(&mut self) -> Vec<Record> {
+        self.written.clear();
+        self.pending.drain(..).collect()
+    }
+
+    /// Whether the disk had no room for a segment when one was last wanted.
+    pub fn disk_is_full(&self) -> bool {
+        self.disk_full
+    }
+
+    /// The most that segments may take when one is begun for new frames: room for one more is kept, to copy forward into.
+    pub(super) fn limit(&self) -> u64 {
+        self.settings.max_bytes.saturating_sub(self.settings.segment_bytes)
     }
 
     /// Whose frames these are.
@@ -391,8 +442,7 @@ impl<D: Disk> Store<D> {
             if !self.active.as_ref().is_some_and(|active| active.fits(&header.camera, header.total())) {
                 self.sync_written()?;
                 self.seal();
-                let reserve = self.settings.max_bytes.saturating_sub(self.settings.segment_bytes);
-                self.begin(self.alone(&header.camera, header.total()), reserve, header.captured_at)?;
+                self.begin(self.alone(&header.camera, header.total()), self.limit(), header.captured_at)?;
             }
             let Some(active) = &mut self.active else { return Err(AppendError::NoRoom) };
             match active.write(&header, &record.frame.jpeg) {
@@ -432,19 +482,24 @@ impl<D: Disk> Store<D> {
         self.unremovable.clear();
         self.reap();
         if self.size() + allocate > limit {
+            self.wanted = allocate;
             return Err(AppendError::NoRoom);
         }
         let number = self.next;
         let name = segment_name(number);
         let file = self.files.disk.create(&name, allocate).map_err(|error| {
             let error = AppendError::of(error);
-            if let AppendError::Io(error) = &error {
-                error!(op = "allocate", %error, segment = name, "spool: the disk refuses");
-                self.io_errors.push("allocate");
+            match &error {
+                AppendError::Io(error) => {
+                    error!(op = "allocate", %error, segment = name, "spool: the disk refuses");
+                    self.io_errors.push("allocate");
+                }
+                _ => self.disk_full = true,
             }
             error
         })?;
         self.next += 1;
+        self.disk_full = false;
         self.sizes.insert(number, allocate);
         let origin = self.settings.origin.clone();
         let header = SegmentHeader { origin, number, created, allocated: allocate };
