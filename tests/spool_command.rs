@@ -131,7 +131,7 @@ async fn a_spool_is_shown_while_somebody_holds_it_and_afterwards() {
     let (bench, mut store) = Bench::new().await;
     for last in ["open", "sealed"] {
         let shown = bench.json(0, &["ls"]);
-        assert_eq!(shown["dir"], json!(bench.dir.path().join("spool")));
+        assert_eq!(shown["dir"], json!(bench.dir.path().join("spool/default")));
         let states: Vec<&Value> = shown["segments"].as_array().unwrap().iter().map(|s| &s["state"]).collect();
         assert_eq!(states, ["sealed", last]);
         let first = &shown["segments"][0];
@@ -162,7 +162,7 @@ async fn a_spool_is_shown_while_somebody_holds_it_and_afterwards() {
         assert_eq!(shown["records"][0]["bytes"], 150_000);
 
         let shown = bench.json(0, &["verify"]);
-        assert_eq!((&shown["segments"][0]["frames"], &shown["segments"][1]["damaged"]), (&json!(6), &json!(0)));
+        assert_eq!((&shown["segments"][0]["frames"], &shown["segments"][1]["damage"]), (&json!(6), &json!([])));
 
         let (_, table, _) = bench.run(&["ls"]);
         assert!(table.starts_with("SEGMENT  STATE ") && table.ends_with(", 12 frames, 8 waiting\n"), "{table}");
@@ -188,12 +188,18 @@ async fn damage_is_found_and_named() {
     let shown = bench.json(65, &["verify"]);
     let segments = shown["segments"].as_array().unwrap();
     assert_eq!((&segments[0]["state"], &segments[1]["state"]), (&json!("damaged"), &json!("sealed")));
-    assert_eq!((&segments[0]["lost"], &segments[0]["frames"]), (&json!([{"camera": "a", "seq": 2}]), &json!(5)));
+    let damage = &segments[0]["damage"][0];
+    assert_eq!((&damage["frames"], &segments[0]["frames"]), (&json!([{"camera": "a", "seq": 2}]), &json!(5)));
+    let (offset, length) = (damage["offset"].as_u64().unwrap(), damage["length"].as_u64().unwrap());
+    assert!(offset < 200_000 && 200_000 < offset + length && length < 151_000, "{damage}");
     let (code, table, said) = bench.run(&["verify"]);
-    assert_eq!((code, said.as_str()), (Some(65), "error: 1 segment is damaged\n"));
-    assert!(table.contains("\nsegment 1: seq 2 of a is damaged\n"), "{table}");
+    assert_eq!((code, said.as_str()), (Some(65), "error: 1 of 2 segments damaged\n"));
+    assert!(table.contains(&format!("\nsegment 1: {length} bytes at {offset} are no record: seq 2 of a\n")), "{table}");
     let shown = bench.json(65, &["inspect", "1"]);
-    assert_eq!((&shown["records"][1]["damaged"], &shown["records"][1]["waiting"]), (&json!(true), &json!(false)));
+    assert_eq!((shown["records"].as_array().unwrap().len(), &shown["damage"]), (5, &json!([damage])));
+    // One that is asked for by its number is read alone.
+    bench.json(0, &["verify", "2"]);
+    bench.json(65, &["verify", "2", "1"]);
 
     // Without its end it cannot say what it held.
     fs::write(&path, &content[..content.len() - 100]).unwrap();
@@ -236,6 +242,7 @@ async fn what_is_not_there_is_said_to_be_missing() {
             66,
             "error: there is no spool in /nowhere/spool: name its directory with --dir\n",
         ),
+        (&["verify", "2", "9"], 66, "error: there is no segment 9 in "),
         (&["inspect", "9"], 66, "see `framehaul spool ls`\n"),
         (&["inspect", "x"], 2, "--help"),
     ] {

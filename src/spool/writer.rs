@@ -212,8 +212,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         if self.retry_at.is_none() && (self.failing || self.refusing || !self.waiting.is_empty()) {
             self.retry_at = Some(now + RETRY);
         }
-        self.fulfil_barriers();
         self.publish(now);
+        self.fulfil_barriers();
     }
 
     /// Tells the sink of what a full segment has made last before its commit: nobody may be given a frame, or lose one,
@@ -410,8 +410,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         if let Err(error) = self.store.close() {
             warn!(%error, "spool: cannot close");
         }
-        self.fulfil_barriers();
         self.publish(Instant::now());
+        self.fulfil_barriers();
     }
 }
 

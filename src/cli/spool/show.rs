@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::Format;
 use super::super::table::{NONE, Table, plain, terminal};
-use crate::model::SeqRange;
-use crate::spool::inspect::{RecordReport, SegmentReport, Verified};
+use crate::model::{SeqRange, UnixMicros};
+use crate::spool::inspect::{Damage, RecordView, SegmentView, Verdict};
 
 /// Which of each camera's seqs wait, as far as that is known.
 pub type Waiting = Vec<Option<Vec<SeqRange>>>;
@@ -19,62 +19,43 @@ pub fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-fn count(runs: &[SeqRange]) -> u64 {
-    runs.iter().map(SeqRange::len).sum()
+fn count(ranges: &[SeqRange]) -> u64 {
+    ranges.iter().map(SeqRange::len).sum()
 }
 
-fn pairs(runs: &[SeqRange]) -> Value {
-    runs.iter().map(|run| json!([run.first, run.last])).collect()
+fn pairs(ranges: &[SeqRange]) -> Value {
+    ranges.iter().map(|range| json!([range.first, range.last])).collect()
 }
 
 /// How many frames of a segment wait.
 fn waits(waiting: &Waiting) -> Option<u64> {
-    waiting.iter().map(|runs| runs.as_deref().map(count)).sum()
+    waiting.iter().map(|seqs| seqs.as_deref().map(count)).sum()
 }
 
-fn known(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
-}
-
-fn name(segment: &SegmentReport) -> String {
-    let file = || segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    segment.number.map_or_else(file, |number| number.to_string())
-}
-
-/// What all forms say of a segment.
-fn summary(segment: &SegmentReport) -> Value {
-    let captured = segment.captured_at();
-    json!({
-        "segment": segment.number,
-        "path": segment.path,
-        "state": segment.state.as_str(),
-        "detail": segment.detail,
-        "origin": segment.origin.as_ref().map(|origin| origin.as_str()),
-        "size": segment.size,
-        "frames": segment.records(),
-        "damaged": segment.damaged,
-        "first_captured_at": captured.map(|(first, _)| first),
-        "last_captured_at": captured.map(|(_, last)| last),
-    })
-}
-
-pub fn segments(dir: &Path, segments: &[(SegmentReport, Waiting)], format: Format) -> String {
+pub fn segments(dir: &Path, segments: &[(SegmentView, Waiting)], format: Format) -> String {
     match format {
         Format::Json => {
-            let shown = |(segment, waiting): &(SegmentReport, Waiting)| {
-                let cameras = segment.cameras.iter().zip(waiting).map(|(part, waiting)| {
+            let shown = |(segment, waiting): &(SegmentView, Waiting)| {
+                let cameras = segment.cameras.iter().zip(waiting).map(|((camera, seqs), waiting)| {
                     json!({
-                        "camera": part.camera,
-                        "frames": part.records,
-                        "bytes": part.bytes,
-                        "seqs": pairs(&part.runs),
+                        "camera": camera,
+                        "frames": count(seqs),
+                        "seqs": pairs(seqs),
                         "waiting": waiting.as_deref().map(pairs),
                     })
                 });
-                let mut value = summary(segment);
-                value["waiting"] = json!(waits(waiting));
-                value["cameras"] = cameras.collect();
-                value
+                json!({
+                    "segment": segment.number,
+                    "file": segment.name,
+                    "state": segment.state.as_str(),
+                    "detail": segment.detail,
+                    "size": segment.size,
+                    "frames": segment.frames(),
+                    "waiting": waits(waiting),
+                    "first_captured_at": segment.captured.map(|(first, _)| first),
+                    "last_captured_at": segment.captured.map(|(_, last)| last),
+                    "cameras": cameras.collect::<Value>(),
+                })
             };
             let segments: Vec<Value> = segments.iter().map(shown).collect();
             format!("{}\n", json!({ "dir": dir, "segments": segments }))
@@ -83,22 +64,23 @@ pub fn segments(dir: &Path, segments: &[(SegmentReport, Waiting)], format: Forma
             let mut table =
                 Table::new(["SEGMENT", "STATE", "SIZE>", "FRAMES>", "WAITING>", "CAMERAS>", "FIRST", "LAST", "NOTE"]);
             for (segment, waiting) in segments {
-                let (first, last) = segment.captured_at().unzip();
+                let (first, last) = segment.captured.unzip();
+                let at = |at: Option<UnixMicros>| at.map_or(NONE.to_owned(), |at| at.to_string());
                 table.row([
-                    name(segment),
+                    segment.number.map_or_else(|| segment.name.clone(), |number| number.to_string()),
                     segment.state.as_str().to_owned(),
                     size(segment.size),
-                    segment.records().to_string(),
-                    known(waits(waiting)),
+                    segment.frames().to_string(),
+                    waits(waiting).map_or(NONE.to_owned(), |count| count.to_string()),
                     segment.cameras.len().to_string(),
-                    known(first),
-                    known(last),
+                    at(first),
+                    at(last),
                     segment.detail.clone().unwrap_or_default(),
                 ]);
             }
             let mut text = table.render(terminal().map(|(width, _)| width));
             let bytes = segments.iter().map(|(segment, _)| segment.size).sum();
-            let frames: u64 = segments.iter().map(|(segment, _)| segment.records()).sum();
+            let frames: u64 = segments.iter().map(|(segment, _)| segment.frames()).sum();
             let waiting: Option<u64> = segments.iter().map(|(_, waiting)| waits(waiting)).sum();
             let waiting = waiting.map(|count| format!(", {count} waiting")).unwrap_or_default();
             let _ = writeln!(text, "{} segments, {}, {frames} frames{waiting}", segments.len(), size(bytes));
@@ -107,85 +89,99 @@ pub fn segments(dir: &Path, segments: &[(SegmentReport, Waiting)], format: Forma
     }
 }
 
-pub fn records(segment: &SegmentReport, records: &[(RecordReport, Option<bool>)], format: Format) -> String {
+pub fn records(segment: u64, records: &[(RecordView, Option<bool>)], verdict: &Verdict, format: Format) -> String {
     match format {
         Format::Json => {
-            let shown = |(record, waiting): &(RecordReport, Option<bool>)| {
-                let mut value = json!({
+            let shown = |(record, waits): &(RecordView, Option<bool>)| {
+                json!({
                     "camera": record.camera,
                     "seq": record.seq,
-                    "offset": record.offset,
-                    "length": record.length,
-                    "damaged": record.content.is_none(),
-                    "waiting": waiting,
-                });
-                if let Some(content) = &record.content {
-                    value["session"] = json!(content.session);
-                    value["captured_at"] = json!(content.captured_at);
-                    value["width"] = json!(content.width);
-                    value["height"] = json!(content.height);
-                    value["bytes"] = json!(content.bytes);
-                    value["crc32c"] = json!(content.crc32c);
-                    value["key"] = json!(content.key);
-                }
-                value
+                    "session": record.session,
+                    "captured_at": record.captured_at,
+                    "width": record.size.0,
+                    "height": record.size.1,
+                    "bytes": record.bytes,
+                    "key": record.key,
+                    "offset": record.place.offset,
+                    "length": record.place.length,
+                    "waiting": waits,
+                })
             };
-            let mut value = summary(segment);
+            let mut value = judged(segment, verdict);
             value["records"] = records.iter().map(shown).collect();
             format!("{value}\n")
         }
         Format::Table => {
             let mut table =
                 Table::new(["CAMERA", "SEQ>", "SESSION>", "CAPTURED", "PICTURE>", "SIZE>", "WAITING", "KEY"]);
-            for (record, waiting) in records {
-                let content = record.content.as_ref();
+            for (record, waits) in records {
                 table.row([
                     record.camera.to_string(),
                     record.seq.to_string(),
-                    known(content.map(|content| content.session)),
-                    known(content.map(|content| content.captured_at)),
-                    known(content.map(|content| format!("{}x{}", content.width, content.height))),
-                    known(content.map(|content| size(content.bytes.into()))),
-                    waiting.map_or(NONE, |waiting| if waiting { "yes" } else { "no" }).to_owned(),
-                    content.map_or("damaged", |content| &content.key).to_owned(),
+                    record.session.to_string(),
+                    record.captured_at.to_string(),
+                    format!("{}x{}", record.size.0, record.size.1),
+                    size(record.bytes.into()),
+                    waits.map_or(NONE, |waits| if waits { "yes" } else { "no" }).to_owned(),
+                    record.key.clone(),
                 ]);
             }
-            table.render(terminal().map(|(width, _)| width))
+            let mut text = table.render(terminal().map(|(width, _)| width));
+            text.push_str(&faults(segment, verdict));
+            text
         }
     }
 }
 
-pub fn verified(dir: &Path, verified: &[Verified], format: Format) -> String {
+pub fn verdicts(dir: &Path, verdicts: &[(u64, Verdict)], format: Format) -> String {
     match format {
         Format::Json => {
-            let shown = |verified: &Verified| {
-                let lost = verified.lost.iter().map(|(camera, seq)| json!({ "camera": camera, "seq": seq }));
-                let mut value = summary(&verified.segment);
-                value["lost"] = lost.collect();
-                value
-            };
-            let segments: Vec<Value> = verified.iter().map(shown).collect();
+            let segments: Vec<Value> = verdicts.iter().map(|(segment, verdict)| judged(*segment, verdict)).collect();
             format!("{}\n", json!({ "dir": dir, "segments": segments }))
         }
         Format::Table => {
-            let mut table = Table::new(["SEGMENT", "STATE", "SIZE>", "FRAMES>", "DAMAGED>", "NOTE"]);
-            for Verified { segment, .. } in verified {
+            let mut table = Table::new(["SEGMENT", "STATE", "FRAMES>", "PICTURES>", "DAMAGED>"]);
+            for (segment, verdict) in verdicts {
                 table.row([
-                    name(segment),
-                    segment.state.as_str().to_owned(),
-                    size(segment.size),
-                    segment.records().to_string(),
-                    segment.damaged.to_string(),
-                    segment.detail.clone().unwrap_or_default(),
+                    segment.to_string(),
+                    verdict.state.as_str().to_owned(),
+                    verdict.frames.to_string(),
+                    size(verdict.bytes),
+                    size(verdict.damage.iter().map(|damage| damage.length).sum()),
                 ]);
             }
             let mut text = table.render(terminal().map(|(width, _)| width));
-            for Verified { segment, lost } in verified {
-                for (camera, seq) in lost {
-                    let _ = writeln!(text, "segment {}: seq {seq} of {camera} is damaged", plain(&name(segment)));
-                }
-            }
+            verdicts.iter().for_each(|(segment, verdict)| text.push_str(&faults(*segment, verdict)));
             text
         }
     }
+}
+
+fn judged(segment: u64, verdict: &Verdict) -> Value {
+    let damage = |damage: &Damage| {
+        let frames = damage.frames.iter().map(|(camera, seq)| json!({ "camera": camera, "seq": seq }));
+        json!({ "offset": damage.offset, "length": damage.length, "frames": frames.collect::<Value>() })
+    };
+    json!({
+        "segment": segment,
+        "state": verdict.state.as_str(),
+        "detail": verdict.detail,
+        "frames": verdict.frames,
+        "bytes": verdict.bytes,
+        "damage": verdict.damage.iter().map(damage).collect::<Value>(),
+    })
+}
+
+/// What is wrong with a segment, a line each.
+fn faults(segment: u64, verdict: &Verdict) -> String {
+    let mut text = String::new();
+    if let Some(detail) = &verdict.detail {
+        let _ = writeln!(text, "segment {segment}: {}", plain(detail));
+    }
+    for Damage { offset, length, frames } in &verdict.damage {
+        let frames: Vec<String> = frames.iter().map(|(camera, seq)| format!("seq {seq} of {camera}")).collect();
+        let frames = if frames.is_empty() { String::new() } else { format!(": {}", frames.join(", ")) };
+        let _ = writeln!(text, "segment {segment}: {length} bytes at {offset} are no record{frames}");
+    }
+    text
 }

@@ -2,5 +2,4 @@
 
 mod damage;
 mod disk;
-mod inspect;
 mod model;
