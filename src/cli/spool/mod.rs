@@ -103,10 +103,7 @@ fn open(args: &PlaceArgs) -> Result<Place, ExitCode> {
     let journal = settings.as_ref().and_then(|settings| {
         let read = Reader::of(&settings.state_dir).and_then(|journal| journal.origin().map(|origin| (journal, origin)));
         // Not being able to tell is no reason not to look.
-        read.inspect_err(|error| {
-            note(format_args!("the journal cannot be read, so nobody knows what is waiting: {error}"))
-        })
-        .ok()
+        read.inspect_err(|error| note(format_args!("what waits is not known: {error}"))).ok()
     });
     let (journal, origin) = journal.unzip();
     let own = settings.map(|settings| settings.spool.dir);
