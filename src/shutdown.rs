@@ -106,7 +106,9 @@ pub async fn run(ending: Ending, deadline: Duration) {
 async fn leave_in_spool(supervisor: &Addr<Supervisor>, hub: &Hub, spool: &Spool, deadline: Duration) {
     service::phase("writing the last frames to the spool", SPOOL_DEADLINE);
     if timeout(SPOOL_DEADLINE, spool.barrier()).await.is_err() {
-        warn!("some frames did not reach the disk in time: what is not there at the next start will stand as lost(crash)");
+        warn!(
+            "some frames did not reach the disk in time: what is not there at the next start will stand as lost(crash)"
+        );
     }
     hub.close();
     let (frames, uploads) = (spool.status().frames, hub.on_their_way());

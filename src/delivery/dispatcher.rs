@@ -1,5 +1,6 @@
 //! What waits to be uploaded, and which frame goes next.
 
+mod memory;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -451,34 +452,6 @@ impl<B, P> Dispatcher<B, P> {
         }
     }
 
-    fn fits(&self, bytes: u64, pending: u64) -> bool {
-        self.bytes + pending + bytes <= self.budget.bytes && self.frames < self.budget.frames
-    }
-
-    /// Makes room for a body that is to be read, if that can be had.
-    fn make_room(&mut self, bytes: u64, pending: u64) -> bool {
-        while !self.fits(bytes, pending) {
-            if !self.let_a_body_go() {
-                // One may always be on its way, or nothing might ever move again.
-                return self.on_their_way == 0;
-            }
-        }
-        true
-    }
-
-    /// Lets go of one body that can be read again: the newest of the camera that has most of them.
-    fn let_a_body_go(&mut self) -> bool {
-        let queues = self.cameras.iter_mut().filter(|(_, queue)| queue.cached > 0);
-        let Some((camera, queue)) = queues.max_by(|a, b| (a.1.cached, b.0).cmp(&(b.1.cached, a.0))) else {
-            return false;
-        };
-        let Some(bytes) = queue.let_newest_body_go() else { return false };
-        let camera = camera.clone();
-        self.uncache(&camera, bytes);
-        self.release(&camera, bytes);
-        true
-    }
-
     fn drop_from_memory(&mut self) -> Option<Job<B, P>> {
         // Equal shares: the one furthest over its share is the one that holds most.
         let queues = self.cameras.iter().filter(|(_, queue)| queue.is_droppable());
@@ -490,30 +463,6 @@ impl<B, P> Dispatcher<B, P> {
         self.end_turn_if_idle(&camera);
         self.forget_if_done(&camera);
         Some(job)
-    }
-
-    fn hold(&mut self, camera: &CameraId, bytes: u64) {
-        self.bytes += bytes;
-        self.frames += 1;
-        self.queue(camera).bytes += bytes;
-    }
-
-    fn cache(&mut self, camera: &CameraId, bytes: u64) {
-        self.cached.0 += 1;
-        self.cached.1 += bytes;
-        self.queue(camera).cached += bytes;
-    }
-
-    fn uncache(&mut self, camera: &CameraId, bytes: u64) {
-        self.cached.0 -= 1;
-        self.cached.1 -= bytes;
-        self.queue(camera).cached -= bytes;
-    }
-
-    fn release(&mut self, camera: &CameraId, bytes: u64) {
-        self.bytes -= bytes;
-        self.frames -= 1;
-        self.queue(camera).bytes -= bytes;
     }
 
     fn forget_if_done(&mut self, camera: &CameraId) {

@@ -76,6 +76,19 @@ fn bytes_not_frames_are_shared_evenly() {
 }
 
 #[test]
+fn a_flood_of_small_frames_lets_others_in_between() {
+    let mut d = dispatcher(u64::MAX, usize::MAX);
+    let now = Instant::now();
+    for seq in 1..=100 {
+        assert!(d.admit(frame("flood", seq, 10_000)).is_empty());
+    }
+    assert_eq!(job(d.pull(now, 0)).seq, 1);
+    assert!(d.admit(frame("other", 1, 10_000)).is_empty());
+    let next: Vec<String> = (0..3).map(|_| job(d.pull(now, 0)).camera.to_string()).collect();
+    assert!(next.contains(&"other".to_owned()), "{next:?}");
+}
+
+#[test]
 fn over_the_budget_the_camera_that_holds_most_loses_its_oldest() {
     let mut d = dispatcher(100, 100);
     assert!(d.admit(frame("a", 1, 20)).is_empty());
