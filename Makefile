@@ -51,10 +51,10 @@ accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1 
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
 .PHONY: faults
-faults: deps ## Inject faults into spool and journal, and kill the daemon: the short form, or all of it with ROUNDS=500
-	@PROPTEST_CASES=$(if $(ROUNDS),$$(($(ROUNDS) * 200)),1500) $(if $(ROUNDS),ROUNDS=$(ROUNDS)) \
-		cargo test --locked -p framehaul --lib spool::tests -- --nocapture
-	@$(if $(ROUNDS),ROUNDS=$(ROUNDS)) cargo test --locked -p framehaul --test faults -- --nocapture --test-threads=1
+faults: build ## Inject faults into the spool and the journal, and kill the daemon: the short form, or all of it with ROUNDS=500
+	@export $(if $(ROUNDS),ROUNDS='$(ROUNDS)' PROPTEST_CASES=$$((200 * $(ROUNDS))),PROPTEST_CASES=1500); \
+	cargo test --locked -p framehaul --lib spool::tests -- --nocapture; \
+	cargo test --locked -p framehaul --test faults --test faults_live --no-fail-fast -- --nocapture --test-threads=1
 
 .PHONY: bench
 bench: deps ## Measure the spool: processor time, rate against dd, time to start [PARTS='cost rate start'] [BENCH_DIR=...]

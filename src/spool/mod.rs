@@ -6,6 +6,7 @@
 
 mod clean;
 mod disk;
+mod extent;
 mod footer;
 mod format;
 mod handle;
@@ -18,6 +19,7 @@ mod read;
 mod record;
 mod recovery;
 mod scan;
+mod segment;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use tracing::{error, info, warn};
 
 use super::disk::{Disk, DiskFile};
-use super::footer::{self, Part, Summary};
+use super::footer::{self, Entry, Part, Summary};
 use super::format::{NoHeader, Salt, SegmentHeader, segment_name, segment_number};
 use super::ranges::Ranges;
 use super::scan::{read_footer, read_header, scan};
@@ -131,8 +131,11 @@ impl<D: Disk> Store<D> {
                 *newest = summary;
             }
             let all = entries.len();
-            entries.retain(|entry| !seqs.contains(entry.seq));
-            entries.iter().for_each(|entry| seqs.insert(SeqRange::one(entry.seq)));
+            let runs = runs(&entries);
+            if runs.iter().any(|run| seqs.missing(*run) != [*run]) {
+                entries.retain(|entry| !seqs.contains(entry.seq));
+            }
+            runs.into_iter().for_each(|run| seqs.insert(run));
             match position {
                 Some(position) if entries.len() == all => self.index.part(&camera, number, summary, position),
                 _ => self.index.part_here(&camera, number, summary, entries),
@@ -203,6 +206,12 @@ impl<D: Disk> Store<D> {
         });
         Ok(Seen::Segment(Segment { parts: scanned.parts, positions, sound }))
     }
+}
+
+/// Entries' seqs as ranges.
+fn runs(entries: &[Entry]) -> Vec<SeqRange> {
+    let parts = entries.chunk_by(|one, next| one.seq + 1 == next.seq);
+    parts.map(|part| SeqRange { first: part[0].seq, last: part[part.len() - 1].seq }).collect()
 }
 
 /// Gives a segment its footer, behind its last sound record; returns where each part's entries begin.

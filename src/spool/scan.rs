@@ -95,11 +95,10 @@ impl<'a, F: DiskFile> Records<'a, F> {
     pub(super) fn next(&mut self) -> io::Result<Option<(Entry, RecordHeader)>> {
         while self.at < self.size {
             let Some(header) = self.header()? else {
-                self.at += ALIGN;
-                if !self.torn {
-                    // Zeros to the end are room that was never written.
-                    self.torn = self.bytes(self.at - ALIGN, ALIGN as usize)?.iter().any(|byte| *byte != 0);
-                }
+                // Zeros to the end are room that was never written.
+                let zeros = self.zeros()?;
+                self.torn |= zeros == 0;
+                self.at += zeros.max(ALIGN);
                 continue;
             };
             let (offset, total) = (self.at, header.total());
@@ -133,6 +132,15 @@ impl<'a, F: DiskFile> Records<'a, F> {
         }
         let whole = self.bytes(at, LONGEST_HEADER.min(lengths.header as usize))?;
         Ok(RecordHeader::parse(whole, salt, at))
+    }
+
+    /// How many zeros come next, in whole steps, as far as they are at hand.
+    fn zeros(&mut self) -> io::Result<u64> {
+        let (at, size) = (self.at, self.size);
+        self.bytes(at, ALIGN as usize)?;
+        let next = &self.buffer[(at - self.buffered) as usize..];
+        let zeros = next.iter().position(|byte| *byte != 0).unwrap_or(next.len()) as u64;
+        Ok(if at + zeros == size { zeros } else { zeros / ALIGN * ALIGN })
     }
 
     fn picture_crc32c(&mut self, header: &RecordHeader, offset: u64) -> io::Result<u32> {

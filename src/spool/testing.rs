@@ -88,10 +88,11 @@ pub(super) fn resolved(watermark: Seq, above: &[SeqRange]) -> Resolved {
 #[derive(Clone)]
 pub(super) struct Moody {
     pub(super) disk: RealDisk,
-    /// So many syncs, creations and writes are refused next.
+    /// So many of each are refused next.
     pub(super) syncs: Arc<AtomicU32>,
     pub(super) creations: Arc<AtomicU32>,
     pub(super) writes: Arc<AtomicU32>,
+    pub(super) reads: Arc<AtomicU32>,
 }
 
 pub(super) struct MoodyFile(File, Moody);
@@ -109,7 +110,7 @@ const ENOSPC: i32 = 28;
 impl Moody {
     pub(super) fn open(dir: &Path) -> Self {
         let disk = RealDisk::open(dir).unwrap();
-        Self { disk, syncs: Arc::default(), creations: Arc::default(), writes: Arc::default() }
+        Self { disk, syncs: Arc::default(), creations: Arc::default(), writes: Arc::default(), reads: Arc::default() }
     }
 }
 
@@ -140,6 +141,7 @@ impl Disk for Moody {
 
 impl DiskFile for MoodyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        refuse(&self.1.reads, EIO)?;
         DiskFile::read_at(&self.0, buffer, offset)
     }
 

@@ -71,6 +71,7 @@ pub fn start<D: Disk>(
         waiting: VecDeque::new(),
         next: 0,
         barriers: Vec::new(),
+        loads: Vec::new(),
         group: 0,
         last_commit: None,
         retry_at: None,
@@ -99,6 +100,8 @@ struct Writer<D: Disk, S> {
     next: u64,
     /// Who waits until everything before this place is on disk.
     barriers: Vec<(u64, oneshot::Sender<()>)>,
+    /// What was asked for and could not be read.
+    loads: Vec<(CameraId, Seq, usize)>,
     /// JPEG bytes that were appended since the last commit.
     group: u64,
     /// When the last commit began.
@@ -176,15 +179,23 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             }
             Command::Load { camera, after, limit } => {
                 self.tell();
-                let (frames, more) = self.store.entries(&camera, after, limit);
-                self.sink.loaded(&camera, frames, more);
+                self.load(camera, after, limit);
             }
+            // A question that the disk lets nobody answer gets none.
             Command::Locate { camera, seq, answer } => {
-                let _ = answer.send(self.store.locate(&camera, seq));
+                let _ = self.store.try_locate(&camera, seq).map(|place| answer.send(place));
             }
             Command::Barrier { done } => self.barriers.push((self.next, done)),
             Command::Hang(time) => std::thread::sleep(time),
             Command::Close => {}
+        }
+    }
+
+    fn load(&mut self, camera: CameraId, after: Seq, limit: usize) {
+        match self.store.try_entries(&camera, after, limit) {
+            Some((frames, more)) => self.sink.loaded(&camera, frames, more),
+            // To say that there are none would be to forget them.
+            None => self.loads.push((camera, after, limit)),
         }
     }
 
@@ -194,6 +205,9 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         if again {
             self.retry_at = None;
             self.failing = false;
+            for (camera, after, limit) in std::mem::take(&mut self.loads) {
+                self.load(camera, after, limit);
+            }
             if self.refusing && self.waiting.is_empty() && self.has_room() {
                 self.refusing = false;
             }
@@ -209,7 +223,9 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         {
             self.commit();
         }
-        if self.retry_at.is_none() && (self.failing || self.refusing || !self.waiting.is_empty()) {
+        if self.retry_at.is_none()
+            && (self.failing || self.refusing || !self.waiting.is_empty() || !self.loads.is_empty())
+        {
             self.retry_at = Some(now + RETRY);
         }
         self.publish(now);
@@ -261,18 +277,26 @@ impl<D: Disk, S: Sink> Writer<D, S> {
 
     /// Gives a frame to the store, makes room for it, has it wait at the head of those that do, or refuses it.
     fn offer(&mut self, place: u64, record: Record) -> Offered {
+        let mut cleaned_at = u64::MAX;
         let offered = loop {
             let error = match self.store.append(&record) {
                 Ok(()) => break Offered::Taken,
                 Err(AppendError::TooLarge) => break Offered::Refused,
-                Err(AppendError::NoRoom) => match self.store.clean() {
-                    Ok(true) => continue,
-                    Ok(false) | Err(AppendError::NoRoom | AppendError::TooLarge) => {
-                        self.tell();
-                        break self.without_room();
+                Err(AppendError::NoRoom) => {
+                    // Once more only where that has made the spool smaller: for a frame that nearly fills a segment the rest
+                    // could be copied from one to the next for ever.
+                    let size = self.store.size();
+                    let cleaned = if size < cleaned_at { self.store.clean() } else { Ok(false) };
+                    cleaned_at = size;
+                    match cleaned {
+                        Ok(true) => continue,
+                        Ok(false) | Err(AppendError::NoRoom | AppendError::TooLarge) => {
+                            self.tell();
+                            break self.without_room();
+                        }
+                        Err(AppendError::Io(error)) => error,
                     }
-                    Err(AppendError::Io(error)) => error,
-                },
+                }
                 Err(AppendError::Io(error)) => error,
             };
             warn!(%error, "spool: a frame waits in memory until it can be written");
@@ -417,14 +441,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
 
 /// Rising seqs as ranges.
 fn in_ranges(seqs: &[Seq]) -> Vec<SeqRange> {
-    let mut ranges: Vec<SeqRange> = Vec::new();
-    for seq in seqs {
-        match ranges.last_mut() {
-            Some(last) if last.last + 1 == *seq => last.last = *seq,
-            _ => ranges.push(SeqRange::one(*seq)),
-        }
-    }
-    ranges
+    let runs = seqs.chunk_by(|one, next| one + 1 == *next);
+    runs.map(|run| SeqRange { first: run[0], last: run[run.len() - 1] }).collect()
 }
 
 #[cfg(test)]
@@ -678,14 +696,30 @@ mod tests {
         bench.spool.append(record("a", 1, 1000));
         assert!(matches!(bench.next(), Told::Refused(frame) if frame.seq == 1));
         let deadline = Instant::now() + Duration::from_secs(10);
-        while bench.spool.status().full {
-            assert!(Instant::now() < deadline);
-            std::thread::yield_now();
+        for full in [true, false] {
+            while bench.spool.status().full != full {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
         }
         assert_eq!(disk.creations.load(Relaxed), 0);
         bench.spool.append(record("a", 2, 1000));
         assert!(matches!(bench.next(), Told::Durable(frames) if frames[0].0.frame.seq == 2));
         bench.end();
+    }
+
+    #[test]
+    fn what_cannot_be_read_when_it_is_asked_for_is_told_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Moody::open(dir.path());
+        let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
+        fill(&mut store, "a", 1..=20, 1000);
+        let bench = Bench::new(dir.path(), store);
+        disk.reads.store(1, Relaxed);
+        bench.spool.load(&camera("a"), 0, 3);
+        assert!(matches!(bench.next(), Told::IoError("read")));
+        assert!(matches!(bench.next(), Told::Loaded(frames, true) if frames.len() == 3 && frames[0].seq == 1));
+        assert!(bench.end().is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Context as _, ensure};
+use serde_json::json;
 
 use crate::child::{Player, Role, command};
 use crate::extent::{Extent, scratch};
@@ -17,7 +18,7 @@ use crate::verdict::{Promises, judge};
 /// Which calls are looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// Those of the first thread while it starts.
+    /// Those of the thread that starts the others, and that opens both before it does.
     Start,
     /// Those of a thread while it works and ends.
     Thread(&'static str),
@@ -26,18 +27,23 @@ enum Phase {
 /// Has the program start, work and end with a fault in it.
 fn run(phase: Phase, fault: &Fault, dir: &Path) -> anyhow::Result<(ExitStatus, Vec<String>)> {
     let log = strace::log(dir);
-    let work = command(Role::Work, dir);
-    match phase {
-        Phase::Start => Player::start(strace::start(&work, fault, &log))?.end(),
-        Phase::Thread(name) => {
-            let mut player = Player::start(work)?;
-            ensure!(player.until("ready")?, "it does not start: {:?}", player.said);
-            let mut strace = strace::attach(player.thread(name)?, fault, &log)?;
-            let ended = player.end();
-            strace.wait()?;
-            ended
+    let mut player = Player::start(command(Role::Work, dir))?;
+    ensure!(player.until("waiting")?, "it says nothing: {:?}", player.said);
+    let mut strace = match phase {
+        Phase::Start => {
+            let strace = strace::attach(player.thread(None)?, fault, &log)?;
+            player.go();
+            strace
         }
-    }
+        Phase::Thread(name) => {
+            player.go();
+            ensure!(player.until("ready")?, "it does not start: {:?}", player.said);
+            strace::attach(player.thread(Some(name))?, fault, &log)?
+        }
+    };
+    let ended = player.end();
+    strace.wait()?;
+    ended
 }
 
 /// The calls of a run without a fault.
@@ -69,11 +75,11 @@ fn some(calls: Vec<Call>, extent: &Extent, most: usize) -> Vec<Call> {
     chosen
 }
 
-/// Does `each` for every fault, two at a time, and reports all that went wrong.
+/// Does `each` for every fault, four at a time, as they mostly wait for one another, and reports all that went wrong.
 fn every(faults: &[Fault], each: impl Fn(&Fault) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
     let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Relaxed)) {
                     if let Err(error) = each(fault) {
@@ -110,12 +116,11 @@ fn killed(phase: Phase, before: Option<&Path>, most: usize) -> anyhow::Result<()
     })
     .with_context(|| format!("{extent}"))?;
     let (reached, slowest) = (reached.into_inner(), slowest.into_inner()?);
-    println!(
-        "{extent}: {phase:?}{}: {boundaries} boundaries, {} tried, killed at {reached}, each started three times; 0 crash \
-         loops; slowest start {slowest} ms",
-        if before.is_some() { " over what a crash has left" } else { "" },
-        faults.len(),
-    );
+    let figures = json!({
+        "boundaries": boundaries, "of": format!("{phase:?}"), "after_a_crash": before.is_some(), "seed": extent.seed,
+        "tried": faults.len(), "faults": reached, "starts": 3 * reached, "crash_loops": 0, "slowest_start_ms": slowest,
+    });
+    println!("\n{figures}");
     ensure!(reached * 10 >= faults.len() * 9, "only {reached} of {} boundaries were reached", faults.len());
     Ok(())
 }
@@ -144,12 +149,12 @@ fn a_start_after_a_crash_may_be_cut_anywhere() -> anyhow::Result<()> {
 
 #[test]
 fn the_spool_may_be_cut_anywhere() -> anyhow::Result<()> {
-    killed(Phase::Thread("spool"), None, 12)
+    killed(Phase::Thread("spool"), None, 10)
 }
 
 #[test]
 fn the_journal_may_be_cut_anywhere() -> anyhow::Result<()> {
-    killed(Phase::Thread("journal"), None, 12)
+    killed(Phase::Thread("journal"), None, 10)
 }
 
 /// The disk refuses a call of the spool's thread, once or for a while. Frames are written elsewhere, or they end with a
@@ -174,17 +179,18 @@ fn refused(names: &[&str], error: &'static str, count: u64, most: usize) -> anyh
     })
     .with_context(|| format!("{extent}"))?;
     let (promised, injected) = (promised.into_inner(), injected.into_inner());
-    println!(
-        "{extent}: {error} on {names:?}, {count} at a time: {} runs, {injected} faults, {promised} durable frames, 0 missing",
-        faults.len()
-    );
+    let figures = json!({
+        "refused": names, "error": error, "at_a_time": count, "seed": extent.seed, "runs": faults.len(),
+        "faults": injected, "durable": promised, "missing": 0,
+    });
+    println!("\n{figures}");
     ensure!(injected >= faults.len() / 2 && injected > 0, "{injected} faults in {} runs", faults.len());
     Ok(())
 }
 
 #[test]
 fn a_sync_that_fails_loses_nothing() -> anyhow::Result<()> {
-    refused(&["fdatasync", "fsync"], "EIO", 1, 12)
+    refused(&["fdatasync", "fsync"], "EIO", 1, 8)
 }
 
 #[test]
@@ -216,10 +222,10 @@ fn a_journal_that_cannot_be_written_takes_nothing_back() -> anyhow::Result<()> {
         judge(dir.path(), &Promises::of(&said)?).map(drop)
     })
     .with_context(|| format!("{extent}"))?;
-    println!(
-        "{extent}: EIO on the journal: {} runs, ended with 74 in {}, 0 promises broken",
-        faults.len(),
-        ended.into_inner()
-    );
+    let figures = json!({
+        "refused": "journal", "error": "EIO", "seed": extent.seed, "faults": faults.len(), "ended_with_74": ended.into_inner(),
+        "broken_promises": 0,
+    });
+    println!("\n{figures}");
     Ok(())
 }

@@ -18,11 +18,13 @@ const DIR: &str = "FRAMEHAUL_FAULTS_DIR";
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Frames of each camera in the workload: enough to go round the segments twice, and to find the cap.
 const FRAMES: u64 = 18;
+/// Frames of a camera in the air while it works: fewer than it leaves, so that some lie beyond.
+const WINDOW: usize = 4;
 
 /// What the program is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Start, say so, wait for a word, work, end in order.
+    /// Wait for a word, start, say so, wait for another, work, end in order.
     Work,
     /// Start, say what is there, end without a word to anybody.
     Look,
@@ -40,7 +42,7 @@ impl Role {
     }
 }
 
-/// A command that plays the role in the directory, on its first thread.
+/// A command that plays the role in the directory.
 pub fn command(role: Role, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a running program has a file"));
     command.args(["--exact", "child::plays_its_role", "--ignored", "--nocapture", "--test-threads=1"]);
@@ -57,6 +59,8 @@ pub fn cameras() -> [CameraId; 2] {
 #[ignore = "the other tests start it"]
 fn plays_its_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
+    // The test harness has begun a line.
+    say("");
     let dir = std::env::var_os(DIR).expect("a role is played somewhere");
     let played = match role.as_str() {
         "work" => work(Path::new(&dir)),
@@ -86,22 +90,21 @@ fn told(event: &Event) {
     }
 }
 
-fn policy() -> WhenFull {
-    if std::env::var_os("FRAMEHAUL_FAULTS_DROP_NEWEST").is_some() { WhenFull::DropNewest } else { WhenFull::DropOldest }
-}
-
 fn work(dir: &Path) -> anyhow::Result<()> {
     // Where only an ancestor may look into a process, strace, which is none, may as well.
     let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
-    let engine = Engine::start(dir, policy())?;
+    say("waiting");
+    await_word()?;
+    let engine = Engine::start(dir, WhenFull::DropOldest, WINDOW)?;
     for camera in &cameras() {
         if engine.totals(camera).captured == 0 {
             engine.add(camera)?;
         }
     }
+    // Now both threads have their names.
+    engine.barrier();
     say("ready");
-    let mut word = String::new();
-    std::io::stdin().read_line(&mut word)?;
+    await_word()?;
     for round in 0..FRAMES {
         for (nth, camera) in cameras().iter().enumerate() {
             let (seq, _) = engine.append(camera, &mut told)?;
@@ -118,9 +121,13 @@ fn work(dir: &Path) -> anyhow::Result<()> {
     engine.end()
 }
 
+fn await_word() -> std::io::Result<()> {
+    std::io::stdin().read_line(&mut String::new()).map(drop)
+}
+
 fn look(dir: &Path) -> anyhow::Result<Engine> {
     let begun = Instant::now();
-    let engine = Engine::start(dir, policy())?;
+    let engine = Engine::start(dir, WhenFull::DropOldest, usize::MAX)?;
     say(&format!("started {} {}", begun.elapsed().as_millis(), engine.damaged));
     for ledger in engine.ledgers.all() {
         let camera = ledger.camera();
@@ -188,18 +195,20 @@ impl Player {
 
     pub fn go(&mut self) {
         // One that has died meanwhile does not hear it.
-        let _ = self.child.stdin.take().map(|mut stdin| writeln!(stdin, "go"));
+        let _ = self.child.stdin.as_mut().map(|stdin| writeln!(stdin, "go"));
     }
 
-    /// Listens to its end.
+    /// Listens to its end, and says no more to it.
     pub fn end(mut self) -> anyhow::Result<(ExitStatus, Vec<String>)> {
-        self.go();
+        drop(self.child.stdin.take());
         while self.until("")? {}
         Ok((self.child.wait()?, std::mem::take(&mut self.said)))
     }
 
-    /// Its thread of this name.
-    pub fn thread(&self, name: &str) -> anyhow::Result<u32> {
+    /// Its thread of this name, or the one that plays the role.
+    pub fn thread(&self, name: Option<&str>) -> anyhow::Result<u32> {
+        // As much of the test's name as a thread's takes.
+        let name = name.unwrap_or("child::plays_it");
         let tasks = format!("/proc/{}/task", self.child.id());
         for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
             let task = task?;

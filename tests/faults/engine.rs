@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum Event {
     Durable(CameraId, Seq),
-    Refused(CameraId, Seq),
+    Refused(Seq),
     Settled(CameraId, SeqRange, &'static str),
     Loaded(Vec<Spooled>, bool),
 }
@@ -51,21 +51,30 @@ pub fn record(camera: &CameraId, seq: Seq, len: usize) -> Record {
     Record { frame, key: format!("{camera}/{seq:012}.jpg") }
 }
 
-/// Stands where the hub stands: counts what is durable, and gives up the oldest where there is no room.
+/// A camera's frames that were taken, and may be uploaded or dropped.
+#[derive(Debug, Default)]
+struct Taken {
+    waiting: BTreeSet<Seq>,
+    up_to: Seq,
+    /// Whether there are more in the spool.
+    beyond: bool,
+}
+
+type AllTaken = Arc<Mutex<BTreeMap<CameraId, Taken>>>;
+
+/// Stands where the hub stands: counts what is durable, takes so many frames of a camera, and gives up the oldest of them
+/// where there is no room.
 struct Books {
     events: Sender<Event>,
     journal: Journal,
     ledgers: Ledgers,
-    /// Frames that may be dropped, and the highest that were given.
-    waiting: Arc<Mutex<BTreeMap<CameraId, BTreeSet<Seq>>>>,
-    taken: BTreeMap<CameraId, Seq>,
+    taken: AllTaken,
+    window: usize,
 }
 
 impl Books {
-    fn take(&mut self, camera: &CameraId, seq: Seq) {
-        self.waiting.lock().unwrap().entry(camera.clone()).or_default().insert(seq);
-        let taken = self.taken.entry(camera.clone()).or_default();
-        *taken = seq.max(*taken);
+    fn with<T>(&self, camera: &CameraId, change: impl FnOnce(&mut Taken) -> T) -> T {
+        change(self.taken.lock().unwrap().entry(camera.clone()).or_default())
     }
 
     fn lost(&self, camera: &CameraId, seqs: SeqRange, counted: bool) {
@@ -78,33 +87,46 @@ impl Sink for Books {
         for (record, _) in frames {
             let Frame { camera, seq, .. } = record.frame;
             self.ledgers.of(&camera).count(1);
-            self.take(&camera, seq);
+            self.with(&camera, |taken| {
+                taken.beyond |= taken.waiting.len() >= self.window;
+                if !taken.beyond {
+                    taken.waiting.insert(seq);
+                    taken.up_to = seq;
+                }
+            });
             let _ = self.events.send(Event::Durable(camera, seq));
         }
     }
 
     fn refused(&mut self, frame: Frame, _: LostReason) {
         self.lost(&frame.camera, SeqRange::one(frame.seq), false);
-        let _ = self.events.send(Event::Refused(frame.camera, frame.seq));
+        let _ = self.events.send(Event::Refused(frame.seq));
     }
 
     fn loaded(&mut self, camera: &CameraId, frames: Vec<Spooled>, more: bool) {
-        for frame in &frames {
-            self.take(camera, frame.seq);
-        }
+        self.with(camera, |taken| {
+            taken.waiting.extend(frames.iter().map(|frame| frame.seq));
+            taken.up_to = taken.waiting.last().copied().unwrap_or_default().max(taken.up_to);
+            taken.beyond = more;
+        });
         let _ = self.events.send(Event::Loaded(frames, more));
     }
 
     fn drop_oldest(&mut self, camera: &CameraId, bytes: u64) -> Vec<Seq> {
-        let mut waiting = self.waiting.lock().unwrap();
-        let waiting = waiting.entry(camera.clone()).or_default();
         let count = usize::try_from(bytes.div_ceil(FRAME as u64)).unwrap_or(usize::MAX);
-        let oldest: Vec<Seq> = waiting.iter().copied().take(count).collect();
+        let oldest = self.with(camera, |taken| {
+            let oldest: Vec<Seq> = taken.waiting.iter().copied().take(count).collect();
+            taken.waiting.retain(|seq| !oldest.contains(seq));
+            oldest
+        });
         for seq in &oldest {
-            waiting.remove(seq);
             self.lost(camera, SeqRange::one(*seq), true);
         }
         oldest
+    }
+
+    fn taken_up_to(&mut self, camera: &CameraId) -> Seq {
+        self.with(camera, |taken| taken.up_to)
     }
 
     fn dropped(&mut self, camera: &CameraId, seqs: SeqRange) {
@@ -131,7 +153,7 @@ pub struct Engine {
     spool: Spool,
     spool_thread: JoinHandle<()>,
     events: Receiver<Event>,
-    waiting: Arc<Mutex<BTreeMap<CameraId, BTreeSet<Seq>>>>,
+    taken: AllTaken,
     runtime: tokio::runtime::Runtime,
     pub ledgers: Ledgers,
     pub damaged: u64,
@@ -139,7 +161,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn start(dir: &Path, when_full: WhenFull) -> anyhow::Result<Self> {
+    /// Recovers what lies in a directory and goes to work, with so many frames of a camera in the air at most.
+    pub fn start(dir: &Path, when_full: WhenFull, window: usize) -> anyhow::Result<Self> {
         let settings = SpoolSettings {
             durability: Durability::Disk,
             dir: dir.join("spool"),
@@ -162,13 +185,13 @@ impl Engine {
         };
         let opened = state.recover(&found.cameras, listener, |_| {})?;
         let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
-        let waiting = Arc::default();
+        let taken = AllTaken::default();
         let books = Books {
             events: sender,
             journal: opened.journal.clone(),
             ledgers: ledgers.clone(),
-            waiting: Arc::clone(&waiting),
-            taken: BTreeMap::new(),
+            taken: taken.clone(),
+            window,
         };
         let spool_thread = spool::start(store, &opened.resolved, inbox, books);
         Ok(Self {
@@ -177,7 +200,7 @@ impl Engine {
             spool: handle,
             spool_thread,
             events,
-            waiting,
+            taken,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             ledgers,
             damaged: found.damaged,
@@ -212,7 +235,7 @@ impl Engine {
             told(&event);
             match event {
                 Event::Durable(_, durable) if durable == seq => return Ok((seq, true)),
-                Event::Refused(_, refused) if refused == seq => return Ok((seq, false)),
+                Event::Refused(refused) if refused == seq => return Ok((seq, false)),
                 _ => {}
             }
         }
@@ -233,9 +256,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Has a frame end as stored, unless it was dropped, and waits until both know.
+    /// Has a frame end as stored, unless it was dropped or lies beyond the window, and waits until both know.
     pub fn store(&self, camera: &CameraId, seq: Seq, told: &mut impl FnMut(&Event)) -> anyhow::Result<()> {
-        if !self.waiting.lock().unwrap().get_mut(camera).is_some_and(|waiting| waiting.remove(&seq)) {
+        if !self.taken.lock().unwrap().get_mut(camera).is_some_and(|taken| taken.waiting.remove(&seq)) {
             return Ok(());
         }
         let Record { frame, key } = record(camera, seq, FRAME);
@@ -287,6 +310,14 @@ impl Engine {
                 return Ok((seqs, unreadable));
             }
         }
+    }
+
+    /// Waits until both threads have done what they were given.
+    pub fn barrier(&self) {
+        self.runtime.block_on(async {
+            self.spool.barrier().await;
+            self.journal.barrier().await;
+        });
     }
 
     pub fn totals(&self, camera: &CameraId) -> Totals {

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::path::Path;
 
-/// The short form by default; all of it where `ROUNDS` is set. The same seed chooses the same cases: `FAULTS_SEED=1234`.
+/// The short form by default; all of it where `ROUNDS` is set. The same seed chooses the same cases: `SEED=1234`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
-    seed: u64,
+    pub seed: u64,
     pub long: bool,
 }
 
 impl Extent {
     /// As the environment asks.
     pub fn given() -> Self {
-        let seed = std::env::var("FAULTS_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
         Self { seed: seed.unwrap_or_else(|| fastrand::u64(0..1_000_000)), long: std::env::var_os("ROUNDS").is_some() }
     }
 
@@ -24,7 +24,7 @@ impl Extent {
 
 impl fmt::Display for Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FAULTS_SEED={}", self.seed)
+        write!(f, "SEED={}", self.seed)
     }
 }
 

@@ -61,16 +61,6 @@ fn options(fault: &Fault, log: &Path) -> Vec<String> {
     options
 }
 
-/// A command that starts `program` under strace, which sees its first thread only.
-pub fn start(program: &Command, fault: &Fault, log: &Path) -> Command {
-    let mut command = Command::new("strace");
-    command.args(options(fault, log)).arg("--").arg(program.get_program()).args(program.get_args());
-    for (name, value) in program.get_envs() {
-        value.map(|value| command.env(name, value));
-    }
-    command
-}
-
 /// Has a thread watched from now on. It ends with the thread.
 pub fn attach(thread: u32, fault: &Fault, log: &Path) -> anyhow::Result<Child> {
     let mut strace = Command::new("strace")

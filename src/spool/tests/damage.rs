@@ -62,10 +62,44 @@ fn spool() -> (Files, Vec<(u64, Place)>) {
     (disk.files(), places)
 }
 
-/// What is still there of a spool, and how many damaged places are told of.
+/// What is still there of a spool, how many damaged places are told of, and how long the start took.
 struct Rest {
     whole: BTreeSet<u64>,
     told: u64,
+    took: Duration,
+}
+
+/// What all cases of a kind came to.
+#[derive(Default)]
+struct Tally {
+    cases: u64,
+    lost: u64,
+    slowest: Duration,
+}
+
+impl Tally {
+    /// Opens a spoilt spool and compares: lost is at most what was touched, and is told.
+    fn judge(&mut self, files: &Files, touched: &BTreeSet<u64>, what: &str) {
+        let rest = open(files, what);
+        let lost: BTreeSet<u64> = (0..RECORDS).filter(|nth| !rest.whole.contains(nth)).collect();
+        assert!(lost.is_subset(touched), "{what}: lost {lost:?}, touched {touched:?}");
+        // The newest with nothing in it is what a power cut leaves of a segment that was just made.
+        let unused = files.last_key_value().is_some_and(|(_, newest)| newest.is_empty());
+        assert!(lost.is_empty() || rest.told > 0 || unused, "{what}: lost {lost:?} without a word");
+        self.cases += 1;
+        self.lost += lost.len() as u64;
+        self.slowest = self.slowest.max(rest.took);
+    }
+
+    fn print(&self, kind: &str, files: &Files) {
+        let Self { cases, lost, slowest } = self;
+        let figures = serde_json::json!({
+            "damage": kind, "files": files.len(), "records": RECORDS, "faults": cases, "panics": 0, "lost": lost,
+            "lost_untouched": 0, "slowest_start_ms": slowest.as_secs_f64() * 1000.0,
+        });
+        println!("\n{figures}");
+        assert!(*lost > 0, "no case cost anything: nothing was read");
+    }
 }
 
 /// Opens a damaged spool, reads what it says it has, and has it take one frame more.
@@ -74,7 +108,8 @@ fn open(files: &Files, what: &str) -> Rest {
     let begun = Instant::now();
     let (mut store, found) = Store::open(disk.clone(), settings()).unwrap_or_else(|error| panic!("{what}: {error}"));
     store.resolve(&BTreeMap::new());
-    assert!(begun.elapsed() < START, "{what}: a start of {:?}", begun.elapsed());
+    let took = begun.elapsed();
+    assert!(took < START, "{what}: a start of {took:?}");
     let (mut whole, mut told) = (BTreeSet::new(), found.damaged + found.torn + found.foreign);
     for camera in cameras() {
         let (entries, more) = store.entries(&camera, 0, 1_000);
@@ -99,18 +134,7 @@ fn open(files: &Files, what: &str) -> Rest {
     next.frame.seq = 10 * RECORDS;
     store.append(&next).unwrap_or_else(|error| panic!("{what}: {error:?}"));
     assert_eq!(store.commit().unwrap().len(), 1, "{what}");
-    Rest { whole, told }
-}
-
-/// Opens it and compares: lost is at most what was touched, and is told.
-fn judge(files: &Files, touched: &BTreeSet<u64>, what: &str) -> u64 {
-    let rest = open(files, what);
-    let lost: BTreeSet<u64> = (0..RECORDS).filter(|nth| !rest.whole.contains(nth)).collect();
-    assert!(lost.is_subset(touched), "{what}: lost {lost:?}, touched {touched:?}");
-    // The newest with nothing in it is what a power cut leaves of a segment that was just made.
-    let unused = files.last_key_value().is_some_and(|(_, newest)| newest.is_empty());
-    assert!(lost.is_empty() || rest.told > 0 || unused, "{what}: lost {lost:?} without a word");
-    lost.len() as u64
+    Rest { whole, told, took }
 }
 
 fn number(name: &str) -> u64 {
@@ -136,7 +160,7 @@ fn a_flipped_bit_costs_at_most_the_record_that_it_is_in() {
     let (files, places) = spool();
     assert!(files.len() > 3, "there are sealed segments: {:?}", files.keys());
     assert_eq!(open(&files, "without damage").whole.len() as u64, RECORDS);
-    let (mut flips, mut lost) = (0, 0);
+    let mut flips = Tally::default();
     for (name, bytes) in &files {
         let mut spoilt = files.clone();
         for byte in 0..bytes.len() {
@@ -144,44 +168,34 @@ fn a_flipped_bit_costs_at_most_the_record_that_it_is_in() {
             let touched = touched(&places, number(name), at..at + 1);
             for bit in bits(byte) {
                 spoilt.get_mut(name).unwrap()[byte] ^= 1 << bit;
-                lost += judge(&spoilt, &touched, &format!("{name}, byte {byte}, bit {bit}"));
+                flips.judge(&spoilt, &touched, &format!("{name}, byte {byte}, bit {bit}"));
                 spoilt.get_mut(name).unwrap()[byte] ^= 1 << bit;
-                flips += 1;
             }
         }
     }
-    println!(
-        "{flips} bits flipped in {} files of {RECORDS} records: 0 panics, {lost} records lost, none untouched",
-        files.len()
-    );
-    assert!(lost > 0, "no flip cost anything: the pictures were not read");
+    flips.print("flipped bits", &files);
 }
 
 #[test]
 fn a_truncated_file_costs_at_most_the_records_that_were_cut() {
     let (files, places) = spool();
-    let (mut cuts, mut lost) = (0, 0);
+    let mut cuts = Tally::default();
     for (name, bytes) in &files {
         let mut spoilt = files.clone();
         for length in (0..bytes.len()).rev() {
             spoilt.get_mut(name).unwrap().truncate(length);
             let touched = touched(&places, number(name), length as u64..u64::MAX);
-            lost += judge(&spoilt, &touched, &format!("{name} cut to {length} bytes"));
-            cuts += 1;
+            cuts.judge(&spoilt, &touched, &format!("{name} cut to {length} bytes"));
         }
     }
-    println!(
-        "{cuts} truncations of {} files of {RECORDS} records: 0 panics, {lost} records lost, none untouched",
-        files.len()
-    );
-    assert!(lost > 0);
+    cuts.print("truncations", &files);
 }
 
 #[test]
 fn a_lost_stretch_costs_at_most_the_records_in_it() {
     let (files, places) = spool();
     let mut rng = fastrand::Rng::with_seed(5);
-    let mut stretches = 0;
+    let mut stretches = Tally::default();
     for (name, bytes) in &files {
         for begin in (0..bytes.len()).step_by(if std::env::var_os("ROUNDS").is_some() { 8 } else { 64 }) {
             let end = (begin + rng.usize(1..1500)).min(bytes.len());
@@ -191,11 +205,10 @@ fn a_lost_stretch_costs_at_most_the_records_in_it() {
                 *byte = [0, 255, rng.u8(..)][usize::from(filled)];
             }
             let touched = touched(&places, number(name), begin as u64..end as u64);
-            judge(&spoilt, &touched, &format!("{name}, bytes {begin}..{end} filled by {filled}"));
-            stretches += 1;
+            stretches.judge(&spoilt, &touched, &format!("{name}, bytes {begin}..{end} filled by {filled}"));
         }
     }
-    println!("{stretches} stretches filled with zeros, ones or anything: 0 panics, no untouched record lost");
+    stretches.print("stretches filled with zeros, ones or anything", &files);
 }
 
 #[test]

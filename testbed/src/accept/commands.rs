@@ -78,19 +78,44 @@ pub(super) fn cold_ci() -> anyhow::Result<Outcome> {
 
 /// Tests of this tree, which must be some and pass.
 pub(super) fn tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
+    run_tests(what, arguments).map(|(outcome, _)| outcome)
+}
+
+/// The same for tests that tell what they have seen, each on a line of JSON after `figure: `, with the number of `faults`
+/// they have injected.
+pub(super) fn telling_tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
+    let (mut outcome, output) = run_tests(what, &[arguments, &["--", "--nocapture"]].concat())?;
+    let figures = figures(&output)?;
+    if figures.is_empty() {
+        outcome.problems.push("no test has told a figure".to_owned());
+        outcome.pass = false;
+    }
+    outcome.faults = figures.iter().filter_map(|figure| figure["faults"].as_u64()).sum();
+    outcome.figure["told"] = figures.into();
+    Ok(outcome)
+}
+
+/// What the tests have told.
+fn figures(output: &str) -> anyhow::Result<Vec<Value>> {
+    let told = output.lines().filter_map(|line| line.strip_prefix("figure: "));
+    told.map(|figure| serde_json::from_str(figure).with_context(|| format!("no figure: {figure}"))).collect()
+}
+
+fn run_tests(what: &str, arguments: &[&str]) -> anyhow::Result<(Outcome, String)> {
     let test = quietly(Command::new("cargo").args(["test", "--locked", "--no-fail-fast"]).args(arguments))?;
     let passed = tests_passed(&test.output);
     let mut problems = Vec::new();
     if !test.success || passed == 0 {
         problems.push(format!("{passed} tests passed; the output ends with: {}", test.tail(20)));
     }
-    Ok(Outcome {
+    let outcome = Outcome {
         bound: format!("tests pass: {what}"),
         figure: json!({ "tests_passed": passed }),
         faults: 0,
         pass: problems.is_empty(),
         problems,
-    })
+    };
+    Ok((outcome, test.output))
 }
 
 /// The sum of what cargo's summaries say.
@@ -131,4 +156,19 @@ fn quietly(command: &mut Command) -> anyhow::Result<Finished> {
         .output()
         .with_context(|| format!("cannot run {command:?}"))?;
     Ok(Finished { success: output.status.success(), output: String::from_utf8_lossy(&output.stdout).into_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "test one ... \nfigure: {\"hits\":0}\nok\nfigure: {\"hits\":1}\ntest result: ok. 2 passed; 0 failed\n\
+                          test result: ok. 1 passed; 0 failed\n";
+
+    #[test]
+    fn passed_tests_and_their_figures_are_read() {
+        assert_eq!(tests_passed(OUTPUT), 3);
+        assert_eq!(figures(OUTPUT).unwrap(), [json!({ "hits": 0 }), json!({ "hits": 1 })]);
+        assert!(figures("figure: none").is_err());
+    }
 }
