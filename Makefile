@@ -50,6 +50,16 @@ accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1 
 	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? make accept NAME=live-path-1' >&2; exit 1; }
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
+.PHONY: faults
+faults: build ## Inject faults into the spool and the journal, and kill the daemon: the short form, or all of it with ROUNDS=500
+	@export $(if $(ROUNDS),ROUNDS='$(ROUNDS)' PROPTEST_CASES=$$((200 * $(ROUNDS))),PROPTEST_CASES=1500); \
+	cargo test --locked -p framehaul --lib spool::tests -- --nocapture; \
+	cargo test --locked -p framehaul --test faults --test faults_live --no-fail-fast -- --nocapture --test-threads=1
+
+.PHONY: bench
+bench: deps ## Measure the spool: processor time, rate against dd, time to start [PARTS='cost rate start'] [BENCH_DIR=...]
+	@cargo bench --locked --profile dev -p framehaul --bench spool -- $(PARTS)
+
 .PHONY: audit
 audit: ## Check the licences and sources of all crates by deny.toml (needs cargo-deny, installed by hand)
 	@cargo deny --version >/dev/null 2>&1 || { echo 'audit: cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }

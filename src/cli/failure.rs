@@ -15,6 +15,8 @@ pub enum Kind {
     Refused,
     /// What the request supposes is not so.
     Precondition,
+    /// Something is not as it was written.
+    Damaged,
     /// There is nothing of this name.
     NotFound,
     /// Nobody answers.
@@ -39,7 +41,7 @@ impl Kind {
         match self {
             Self::Other => 1,
             Self::Usage => 2,
-            Self::Refused | Self::Precondition => 65,
+            Self::Refused | Self::Precondition | Self::Damaged => 65,
             Self::NotFound => 66,
             Self::Unreachable => 69,
             Self::Broken => 70,

@@ -4,6 +4,7 @@ mod camera;
 mod check;
 mod failure;
 mod serve;
+mod spool;
 mod table;
 mod token;
 
@@ -27,7 +28,8 @@ const EXAMPLES: &str = "Examples:
   framehaul serve --config /etc/framehaul/config.toml
   FRAMEHAUL__UPLOAD__WORKERS=8 framehaul serve
   framehaul camera add gate rtsp://10.0.0.9/main --user viewer --password-file gate.password
-  framehaul token new grafana --scope read";
+  framehaul token new grafana --scope read
+  framehaul spool verify --config /etc/framehaul/config.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -37,6 +39,8 @@ enum Command {
     Check(ConfigArgs),
     /// Add, look at, change and watch cameras of a running daemon.
     Camera(Box<camera::CameraArgs>),
+    /// Look into the spool, where frames wait on disk.
+    Spool(spool::SpoolArgs),
     /// Make, list and remove the tokens that open the API.
     Token(token::TokenArgs),
 }
@@ -68,6 +72,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Camera(args) => camera::run(*args),
+        Command::Spool(args) => Ok(spool::run(&args)),
         Command::Token(args) => Ok(token::run(&args)),
     }
 }

@@ -7,6 +7,6 @@ mod settings;
 pub use cameras::load_cameras;
 pub use raw::RawConfig;
 pub use settings::{
-    CaptureSettings, Credentials, Destination, LogFormat, LogSettings, MemorySettings, Problem, Settings,
-    UploadSettings, load,
+    CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
+    SpoolSettings, UploadSettings, WhenFull, load,
 };

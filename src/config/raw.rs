@@ -32,6 +32,8 @@ pub struct RawConfig {
     pub storage: RawStorage,
     /// `[upload]`
     pub upload: RawUpload,
+    /// `[spool]`
+    pub spool: RawSpool,
     /// `[memory]`
     pub memory: RawMemory,
     /// `[capture]`
@@ -107,9 +109,24 @@ section! {
     }
 }
 section! {
-    /// What may wait in memory.
+    /// Where frames lie until they are stored.
+    RawSpool {
+        /// `disk` or `memory`.
+        durability: String = "disk",
+        /// Directory of the spool; empty means `spool` in the state directory.
+        dir: String = "",
+        /// Bytes that it may take.
+        max_bytes: String = "10GiB",
+        /// Bytes of one of its files.
+        segment: String = "64MiB",
+        /// `drop_oldest` or `drop_newest`.
+        when_full: String = "drop_oldest",
+    }
+}
+section! {
+    /// What may be in memory.
     RawMemory {
-        /// JPEG bytes of all frames not yet stored.
+        /// JPEG bytes of the frames in memory.
         bytes: String = "256MiB",
         /// Their number.
         frames: u32 = 4096u32,

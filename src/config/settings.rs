@@ -13,8 +13,12 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::RawConfig;
+use super::raw::RawSpool;
 use crate::capture::Reach;
 use crate::model::{CameraId, KeyTemplate, RawCameraSpec};
+
+/// Segments that the spool has room for at the least: one that is written, one that is copied forward, and frames.
+const LEAST_SEGMENTS: u64 = 4;
 
 /// A validated configuration; only [`load`] and [`Settings::validate`] make one.
 #[derive(Clone, Debug)]
@@ -37,7 +41,9 @@ pub struct Settings {
     pub key_template: KeyTemplate,
     /// How they get there.
     pub upload: UploadSettings,
-    /// What may wait in memory.
+    /// Where frames lie until they are stored.
+    pub spool: SpoolSettings,
+    /// What may be in memory.
     pub memory: MemorySettings,
     /// The capture processes.
     pub capture: CaptureSettings,
@@ -96,10 +102,43 @@ pub struct UploadSettings {
     pub min_rate: NonZeroU32,
 }
 
+/// Where frames lie until they are stored.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// What a frame must survive.
+    pub durability: Durability,
+    /// The spool's directory.
+    pub dir: PathBuf,
+    /// Bytes that it may take.
+    pub max_bytes: u64,
+    /// Bytes of a segment.
+    pub segment: u64,
+    /// Which frames go when they are used up.
+    pub when_full: WhenFull,
+}
+
+/// What a frame survives once it counts as captured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// The end of the process and of the machine: it lies on disk until it is stored.
+    Disk,
+    /// Nothing but a failing bucket: it waits in memory.
+    Memory,
+}
+
+/// Which frames go when the spool has no room left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// The oldest of the camera that holds most.
+    DropOldest,
+    /// Those that come.
+    DropNewest,
+}
+
 /// The memory budget.
 #[derive(Clone, Copy, Debug)]
 pub struct MemorySettings {
-    /// JPEG bytes of all frames not yet stored.
+    /// JPEG bytes of the frames in memory.
     pub bytes: u64,
     /// Their number.
     pub frames: usize,
@@ -309,6 +348,7 @@ impl Settings {
         }
         let deadline = check.duration("upload.deadline", &raw.upload.deadline, 100..=600_000);
         let min_rate = check.bytes("upload.min_rate", &raw.upload.min_rate, 1..=u64::from(u32::MAX));
+        let spool = check.spool(&raw.spool, state_dir.as_deref());
         let bytes = check.bytes("memory.bytes", &raw.memory.bytes, 1 << 20..=1 << 44);
         let frames = check.that("memory.frames", &raw.memory.frames.to_string(), |text| match text.parse::<usize>() {
             Ok(n @ 16..) => Ok(n),
@@ -349,6 +389,7 @@ impl Settings {
                     deadline: deadline?,
                     min_rate: NonZeroU32::new(u32::try_from(min_rate?).ok()?)?,
                 },
+                spool: spool?,
                 memory: MemorySettings { bytes: bytes?, frames: frames? },
                 capture: CaptureSettings {
                     engine_dir: engine_dir?,
@@ -413,6 +454,39 @@ impl Checker {
                 let (low, high) = (ByteSize(*range.start()), ByteSize(*range.end()));
                 format!("use a size from {low} to {high}, for example 256MiB")
             })
+        })
+    }
+
+    fn spool(&mut self, raw: &RawSpool, state_dir: Option<&Path>) -> Option<SpoolSettings> {
+        let durability = self.that("spool.durability", &raw.durability, |text| match text {
+            "disk" => Ok(Durability::Disk),
+            "memory" => Ok(Durability::Memory),
+            _ => Err("use disk or memory".to_owned()),
+        });
+        let dir = match raw.dir.as_str() {
+            "" => state_dir.map(|dir| dir.join("spool")),
+            path => self.absolute("spool.dir", path),
+        };
+        let segment = self.bytes("spool.segment", &raw.segment, 1 << 20..=1 << 30);
+        let max_bytes = self.bytes("spool.max_bytes", &raw.max_bytes, 1 << 20..=1 << 50);
+        if let (Some(segment), Some(max_bytes)) = (segment, max_bytes)
+            && max_bytes < LEAST_SEGMENTS * segment
+        {
+            let least = ByteSize(LEAST_SEGMENTS * segment);
+            let hint = format!("use at least {least}, four times spool.segment");
+            self.problem("spool.max_bytes", format!("is `{}`: {hint}", raw.max_bytes));
+        }
+        let when_full = self.that("spool.when_full", &raw.when_full, |text| match text {
+            "drop_oldest" => Ok(WhenFull::DropOldest),
+            "drop_newest" => Ok(WhenFull::DropNewest),
+            _ => Err("use drop_oldest or drop_newest".to_owned()),
+        });
+        Some(SpoolSettings {
+            durability: durability?,
+            dir: dir?,
+            max_bytes: max_bytes?,
+            segment: segment?,
+            when_full: when_full?,
         })
     }
 
@@ -526,6 +600,24 @@ mod tests {
         .unwrap_err();
         assert_eq!(problems.len(), 8, "{problems:#?}");
         assert!(problems.iter().any(|p| p.to_string().starts_with("log.format: is `xml`: use text or json")));
+    }
+
+    #[test]
+    fn the_spool_lies_in_the_state_directory_and_holds_four_segments_at_least() {
+        let spool = |text: &str| load_text(&format!("[state]\ndir = '/s'\n[spool]\n{text}"), &[]).map(|all| all.spool);
+        let default = spool("").unwrap();
+        assert_eq!((default.durability, default.when_full), (Durability::Disk, WhenFull::DropOldest));
+        assert_eq!(default.dir, Path::new("/s/spool"));
+        let small = spool("dir = '/d'\nmax_bytes = '4MiB'\nsegment = '1MiB'\nwhen_full = 'drop_newest'").unwrap();
+        assert_eq!((small.max_bytes, small.segment, small.when_full), (4 << 20, 1 << 20, WhenFull::DropNewest));
+        assert_eq!(
+            (small.dir.as_path(), spool("durability = 'memory'").unwrap().durability),
+            (Path::new("/d"), Durability::Memory)
+        );
+        let problems = spool("max_bytes = '255MiB'").unwrap_err();
+        let told = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told, ["spool.max_bytes: is `255MiB`: use at least 256.0 MiB, four times spool.segment"]);
+        assert_eq!(spool("durability = 'paper'\ndir = 'd'\nsegment = '1KiB'\nwhen_full = 'x'").unwrap_err().len(), 4);
     }
 
     #[test]

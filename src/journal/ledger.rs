@@ -15,7 +15,8 @@ pub const BLOCK: u64 = 1_024;
 /// is counted for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Totals {
-    /// Seqs issued since the camera id was first used.
+    /// Frames since the camera id was first used: with a spool those that were on disk or have ended before that, without
+    /// one the seqs issued.
     pub captured: u64,
     /// Frames in the bucket.
     pub stored: u64,
@@ -27,6 +28,32 @@ pub struct Totals {
 
 /// Lost frames by reason, in the order of [`LostReason::ALL`]; they sum up to [`Totals::lost`].
 pub type LostBy = [u64; LostReason::ALL.len()];
+
+/// What the journal, together with the spool, knows of a camera's past.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Past {
+    /// The seq of the next frame.
+    pub next_seq: Seq,
+    /// The number of the next session.
+    pub next_session: SessionNo,
+    /// What became of its frames; in flight are those that lie in the spool and have no outcome.
+    pub totals: Totals,
+    /// What became of the lost ones.
+    pub lost_by: LostBy,
+    /// Everything up to here is resolved.
+    pub watermark: Seq,
+}
+
+impl Past {
+    /// None at all.
+    const NONE: Self = Self {
+        next_seq: 1,
+        next_session: 1,
+        totals: Totals { captured: 0, stored: 0, lost: 0, in_flight: 0 },
+        lost_by: [0; LostReason::ALL.len()],
+        watermark: 0,
+    };
+}
 
 /// Everything a scrape wants to know of a camera's accounts, from one snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,31 +94,29 @@ struct Inner {
 }
 
 impl Ledger {
-    /// The accounts of a camera as the journal has them: nothing in flight, everything below `next_seq` resolved.
-    pub fn new(camera: CameraId, next_seq: Seq, next_session: SessionNo, stored: u64, lost: u64) -> Self {
-        let captured = next_seq - 1;
+    /// The accounts of a camera whose id was never used.
+    pub fn new(camera: CameraId) -> Self {
+        Self::with_past(camera, Past::NONE)
+    }
+
+    /// The accounts of a camera that go on from its past.
+    pub fn with_past(camera: CameraId, past: Past) -> Self {
         let inner = Inner {
-            next_seq,
-            reserved_until: next_seq,
+            next_seq: past.next_seq,
+            reserved_until: past.next_seq,
             reserving: false,
-            next_session,
-            totals: Totals { captured, stored, lost, in_flight: 0 },
-            lost_by: LostBy::default(),
+            next_session: past.next_session,
+            totals: past.totals,
+            lost_by: past.lost_by,
             last_captured_at: None,
         };
         Self {
             camera,
             inner: Mutex::new(inner),
-            watermark: watch::Sender::new(captured),
+            watermark: watch::Sender::new(past.watermark),
             refilled: Notify::new(),
             upload_trouble: AtomicBool::new(false),
         }
-    }
-
-    /// Tells the lost frames of earlier runs apart.
-    pub fn with_lost_by(mut self, lost_by: LostBy) -> Self {
-        self.inner.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).lost_by = lost_by;
-        self
     }
 
     /// Whose accounts these are.
@@ -116,6 +141,27 @@ impl Ledger {
         inner.totals.in_flight += count;
         inner.last_captured_at = captured_at.or(inner.last_captured_at);
         Some(SeqRange { first, last: first + count - 1 })
+    }
+
+    /// Numbers the next `count` frames, at least one, without asking whether their seqs are reserved: for those that count
+    /// only once they are in the spool ([`Ledger::count`]) or have ended ([`Settled::counted`]). Until then a crash takes
+    /// the numbers back, and nobody has seen them.
+    pub fn number(&self, count: u64, captured_at: Option<UnixMicros>) -> SeqRange {
+        debug_assert!(count > 0, "a range holds at least one seq");
+        let mut inner = self.lock();
+        let first = inner.next_seq;
+        inner.next_seq += count;
+        // What is reserved never ends before what is used.
+        inner.reserved_until = inner.reserved_until.max(inner.next_seq);
+        inner.last_captured_at = captured_at.or(inner.last_captured_at);
+        SeqRange { first, last: first + count - 1 }
+    }
+
+    /// Counts frames that were numbered and are in the spool now.
+    pub fn count(&self, frames: u64) {
+        let mut inner = self.lock();
+        inner.totals.captured += frames;
+        inner.totals.in_flight += frames;
     }
 
     /// How many seqs can be issued now.
@@ -166,7 +212,11 @@ impl Ledger {
                 inner.lost_by[reason as usize] += count;
             }
         }
-        inner.totals.in_flight -= count;
+        if settled.counted {
+            inner.totals.in_flight -= count;
+        } else {
+            inner.totals.captured += count;
+        }
     }
 
     /// One snapshot of the totals.
@@ -209,7 +259,7 @@ impl Ledger {
         self.upload_trouble.swap(failed, Relaxed)
     }
 
-    /// The first seq that was never issued; what is reserved from there on can be given back at the end.
+    /// The first seq that was never issued or numbered; what is reserved from there on can be given back at the end.
     pub fn next_seq(&self) -> Seq {
         self.lock().next_seq
     }
@@ -224,7 +274,9 @@ mod tests {
     fn seqs_are_issued_only_where_reserved_and_the_identity_always_holds() {
         let mut lost_by = LostBy::default();
         lost_by[LostReason::Crash as usize] = 1;
-        let ledger = Ledger::new("a".parse().unwrap(), 5, 2, 3, 1).with_lost_by(lost_by);
+        let totals = Totals { captured: 4, stored: 3, lost: 1, in_flight: 0 };
+        let past = Past { next_seq: 5, next_session: 2, totals, lost_by, watermark: 4 };
+        let ledger = Ledger::with_past("a".parse().unwrap(), past);
         assert!(ledger.issue(1, None).is_none());
         assert!(ledger.wants_block() && !ledger.wants_block());
         ledger.refill(SeqRange { first: 5, last: 8 });
@@ -246,8 +298,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_numbered_counts_once_it_is_in_the_spool_or_has_ended() {
+        let totals = Totals { captured: 9, stored: 2, lost: 0, in_flight: 7 };
+        let past = Past { next_seq: 10, next_session: 2, totals, watermark: 2, ..Past::NONE };
+        let ledger = Ledger::with_past("a".parse().unwrap(), past);
+        assert_eq!(ledger.watermark(), 2);
+        assert_eq!(ledger.number(1, Some(UnixMicros(5))), SeqRange::one(10));
+        assert_eq!(ledger.number(3, None), SeqRange { first: 11, last: 13 });
+        assert_eq!((ledger.totals(), ledger.next_seq(), ledger.available()), (totals, 14, 0));
+        assert_eq!(ledger.last_captured_at(), Some(UnixMicros(5)));
+        // 11 to 13 end before they are on disk, and 10 after 3, which lay in the spool.
+        let settled = |first, last, counted| Settled {
+            camera: "a".parse().unwrap(),
+            seqs: SeqRange { first, last },
+            session: Some(1),
+            outcome: Outcome::Lost { reason: LostReason::SpoolFull, maybe_stored: false },
+            counted,
+        };
+        ledger.settle(&settled(11, 13, false));
+        assert_eq!(ledger.totals(), Totals { captured: 12, stored: 2, lost: 3, in_flight: 7 });
+        ledger.count(1);
+        assert_eq!(ledger.totals(), Totals { captured: 13, stored: 2, lost: 3, in_flight: 8 });
+        ledger.settle(&settled(3, 3, true));
+        assert_eq!(ledger.totals(), Totals { captured: 13, stored: 2, lost: 4, in_flight: 7 });
+        assert_eq!(ledger.next_session(UnixMicros(1), None, (1, 1)).first_seq, 14);
+    }
+
+    #[test]
     fn the_watermark_wakes_when_it_moves_and_only_then() {
-        let ledger = Ledger::new("a".parse().unwrap(), 5, 1, 4, 0);
+        let ledger = Ledger::with_past("a".parse().unwrap(), Past { watermark: 4, ..Past::NONE });
         let mut moves = ledger.watermark_moves();
         for to in [3, 4] {
             ledger.advance_watermark(to);

@@ -23,7 +23,7 @@ impl Ledgers {
             return ledger;
         }
         let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        map.entry(camera.clone()).or_insert_with(|| Arc::new(Ledger::new(camera.clone(), 1, 1, 0, 0))).clone()
+        map.entry(camera.clone()).or_insert_with(|| Arc::new(Ledger::new(camera.clone()))).clone()
     }
 
     /// A camera's accounts, if the id was ever used.

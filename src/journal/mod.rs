@@ -4,28 +4,35 @@
 //! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts are
 //! mirrored in memory (`Ledger`), which the writer updates right after the commit.
 
+mod batch;
 mod catalog;
+mod handle;
 mod ledger;
 mod ledgers;
+mod outcome;
+mod ranges;
 mod reader;
 mod recovery;
+mod reserve;
 mod retention;
 mod schema;
 mod secrets;
+mod state_dir;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use catalog::CatalogChange;
-pub use ledger::{Accounts, Ledger, LostBy, Totals};
+pub use handle::{Journal, NewSession, SessionEnd};
+pub use ledger::{Accounts, Ledger, LostBy, Past, Totals};
 pub use ledgers::Ledgers;
 pub use reader::{Commits, Entry, Page, ReadError, Reader};
-pub use recovery::{KnownCamera, Opened, open};
+pub use recovery::{KnownCamera, Opened};
 pub use retention::retain;
 pub use secrets::write_private;
-pub use writer::{Journal, NewSession, SessionEnd};
+pub use state_dir::StateDir;
 
-/// What can go wrong with the journal. The daemon cannot keep its promises without it, so none of these is retried.
+/// What can go wrong with the journal. The daemon cannot keep its promises without it: only for room on the disk it waits.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// SQLite refused.

@@ -6,8 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::outcome::outcomes_in;
+use super::ranges::{from, minus};
+use super::state_dir::DATABASE;
 use super::{JournalError, retention, schema};
-use crate::model::{CameraId, CommitNo, Cursor, LostReason, Outcome, Seq, SeqRange, SessionNo, Stored, UnixMicros};
+use crate::model::{
+    CameraId, CommitNo, Cursor, LostReason, Origin, Outcome, Seq, SeqRange, SessionNo, Stored, UnixMicros,
+};
 
 /// One entry of a camera's list.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,6 +107,27 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let first = schema::open_reader(path)?;
         Ok(Self { path: path.to_owned(), idle: Arc::new(Mutex::new(vec![first])) })
+    }
+
+    /// Looks into the journal of a state directory, whether a daemon works on it or not.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be read.
+    pub fn of(dir: &Path) -> Result<Self, JournalError> {
+        Self::open(&dir.join(DATABASE))
+    }
+
+    /// The state directory's origin.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or has none.
+    pub fn origin(&self) -> Result<Origin, JournalError> {
+        self.with(|connection| {
+            schema::read_origin(connection, &self.path)?
+                .ok_or_else(|| JournalError::Corrupt { path: self.path.clone(), detail: "has no origin".to_owned() })
+        })
     }
 
     fn with<T, E: From<JournalError>>(&self, query: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
@@ -239,6 +265,26 @@ impl Reader {
             let more = entries.len() as i64 > limit;
             entries.truncate(limit as usize);
             Ok(Commits { entries, more })
+        })
+    }
+
+    /// Which of these seqs, which rise, have no outcome.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn unresolved(&self, camera: &CameraId, seqs: &[SeqRange]) -> Result<Vec<SeqRange>, JournalError> {
+        let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
+        let all = SeqRange { first: first.first, last: last.last };
+        self.with(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let found = transaction
+                .prepare_cached("SELECT num, watermark FROM camera WHERE id = ?1")?
+                .query_row([camera.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)? as Seq)))
+                .optional()?;
+            let Some((num, watermark)) = found else { return Ok(seqs.to_vec()) };
+            let outcomes = outcomes_in(&transaction, num, all)?;
+            Ok(minus(from(seqs.iter().copied(), watermark + 1), outcomes))
         })
     }
 

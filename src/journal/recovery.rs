@@ -1,24 +1,23 @@
-//! Opening a state directory, and settling what a crash left open.
+//! What a start makes of the last run's end: settles what a crash left open, and goes on with what lies in the spool.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
-use rustix::fs::{FlockOperation, flock};
-use tracing::{error, info};
+use rusqlite::{Transaction, params};
+use tracing::{error, info, warn};
 
+use super::ledger::Past;
+use super::outcome::{record, sessions_in};
+use super::ranges::{by_session, from, minus};
 use super::secrets::SecretsFile;
-use super::writer::{Paths, insert_outcome};
-use super::{Journal, JournalError, Ledger, LostBy, Reader, catalog, retention, schema};
+use super::writer::Writer;
+use super::{Journal, JournalError, Ledger, LostBy, Reader, StateDir, Totals, catalog, retention};
 use crate::model::{
     CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec,
-    Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros,
+    Refusal, Resolved, Seq, SeqRange, SessionNo, Settled, SpooledCamera, UnixMicros,
 };
 
 /// A state directory that is ready for work.
@@ -34,6 +33,8 @@ pub struct Opened {
     pub origin: Origin,
     /// Every camera id ever used here.
     pub cameras: Vec<KnownCamera>,
+    /// Which of each camera's seqs are resolved, for the spool.
+    pub resolved: BTreeMap<CameraId, Resolved>,
     /// Camera logins that were refused lately.
     pub refusals: Vec<Refusal>,
     /// Keeps other daemons out for as long as it is open.
@@ -58,121 +59,60 @@ pub struct KnownCamera {
     pub ledger: Arc<Ledger>,
 }
 
-/// Opens a state directory, making it where there is none: takes its lock, settles as `lost(crash)` whatever has no
-/// outcome, and starts the writer, which tells `listener` of committed outcomes and `timer` how long each commit took.
-///
-/// # Errors
-///
-/// When another daemon holds the directory, a file cannot be read or written, or the journal is damaged.
-pub fn open(
-    dir: &Path,
-    listener: impl Fn(Settled) + Send + 'static,
-    timer: impl Fn(Duration) + Send + 'static,
-) -> Result<Opened, JournalError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| JournalError::File {
-        what: "cannot make state directory",
-        path: dir.to_owned(),
-        error,
-    })?;
-    let paths =
-        Paths { database: dir.join("journal.sqlite"), secrets: dir.join("secrets.json"), lock: dir.join("lock") };
-    let lock = take_lock(dir, &paths.lock)?;
-    // SQLite takes the database's mode for its side files as well.
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&paths.database)
-        .map_err(|error| JournalError::File { what: "cannot open", path: paths.database.clone(), error })?;
-    let mut connection = schema::open_writer(&paths.database)?;
-    let origin = read_origin(&connection, &paths.database)?;
-    let mut secrets = SecretsFile::open(paths.secrets)?;
-
-    let transaction = connection.transaction()?;
-    let mut next_commit = read_next_commit(&transaction)?;
-    let mut cameras = Vec::new();
-    let mut nums = HashMap::new();
-    for row in read_cameras(&transaction)? {
-        let id: CameraId = row.id.parse().map_err(|_| JournalError::Corrupt {
-            path: paths.database.clone(),
-            detail: format!("camera `{}` has an impossible id", row.id.escape_debug()),
-        })?;
-        settle_unknown(&transaction, &row, &id, &mut next_commit)?;
-        let (stored, lost): (i64, i64) =
-            transaction.query_row("SELECT stored, lost FROM camera WHERE num = ?1", [row.num], |r| {
-                Ok((r.get(0)?, r.get(1)?))
+impl StateDir {
+    /// Settles as `lost(crash)` whatever has no outcome and does not lie in the spool, and starts the writer, which tells
+    /// `listener` of committed outcomes and `timer` how long each commit took. `spooled` is what the spool has found of
+    /// each camera.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or written, or the journal is damaged.
+    pub fn recover(
+        mut self,
+        spooled: &BTreeMap<CameraId, SpooledCamera>,
+        listener: impl Fn(Settled) + Send + 'static,
+        timer: impl Fn(Duration) + Send + 'static,
+    ) -> Result<Opened, JournalError> {
+        let mut secrets = SecretsFile::open(self.paths.secrets.clone())?;
+        let transaction = self.connection.transaction()?;
+        let mut next_commit = read_next_commit(&transaction)?;
+        add_unknown(&transaction, spooled)?;
+        let (mut cameras, mut nums, mut resolved) = (Vec::new(), HashMap::new(), BTreeMap::new());
+        for row in read_cameras(&transaction)? {
+            let id: CameraId = row.id.parse().map_err(|_| JournalError::Corrupt {
+                path: self.paths.database.clone(),
+                detail: format!("camera `{}` has an impossible id", row.id.escape_debug()),
             })?;
-        let next_seq = row.reserved_until as Seq;
-        let lost_by = read_lost(&transaction, row.num)?;
-        if stored + lost != row.reserved_until - 1 || lost_by.iter().sum::<u64>() != lost as u64 {
-            error!(camera = %id, stored, lost, captured = next_seq - 1, "the journal's accounts do not add up");
+            let recovery = Recovery { transaction: &transaction, camera: &id, row: &row, spooled: spooled.get(&id) };
+            let (past, settled) = recovery.run(&mut next_commit)?;
+            let corrupt = |detail: String| JournalError::Corrupt {
+                path: self.paths.database.clone(),
+                detail: format!("camera `{id}`: {detail}"),
+            };
+            let revision = row.revision as u64;
+            let read = row.spec.as_deref().map(|json| read_spec(json, &id, revision, &secrets)).transpose();
+            let (spec, unusable) = read.map_or_else(|why| (None, Some(why)), |spec| (spec, None));
+            if let Some(why) = &unusable {
+                error!(camera = %id, why, "what is asked of the camera cannot be used: put it anew");
+            }
+            let managed_by =
+                ManagedBy::parse(&row.managed_by).ok_or_else(|| corrupt("has no known manager".to_owned()))?;
+            nums.insert(id.clone(), row.num);
+            resolved.insert(id.clone(), settled);
+            let ledger = Arc::new(Ledger::with_past(id, past));
+            cameras.push(KnownCamera { spec, unusable, revision, managed_by, paused: row.paused, ledger });
         }
-        let corrupt = |detail: String| JournalError::Corrupt {
-            path: paths.database.clone(),
-            detail: format!("camera `{id}`: {detail}"),
-        };
-        let revision = row.revision as u64;
-        let read = row.spec.as_deref().map(|json| read_spec(json, &id, revision, &secrets)).transpose();
-        let (spec, unusable) = read.map_or_else(|why| (None, Some(why)), |spec| (spec, None));
-        if let Some(why) = &unusable {
-            error!(camera = %id, why, "what is asked of the camera cannot be used: put it anew");
-        }
-        let managed_by = ManagedBy::parse(&row.managed_by).ok_or_else(|| corrupt("has no known manager".to_owned()))?;
-        nums.insert(id.clone(), row.num);
-        let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64).with_lost_by(lost_by);
-        cameras.push(KnownCamera {
-            spec,
-            unusable,
-            revision,
-            managed_by,
-            paused: row.paused,
-            ledger: Arc::new(ledger),
-        });
-    }
-    let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
-    transaction.commit()?;
-    let wanted = cameras.iter().filter(|camera| camera.spec.is_some() || camera.unusable.is_some());
-    let wanted: Vec<_> = wanted.map(|camera| (camera.ledger.camera().clone(), camera.revision)).collect();
-    secrets.keep_only(&wanted)?;
+        let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
+        transaction.commit()?;
+        let wanted = cameras.iter().filter(|camera| camera.spec.is_some() || camera.unusable.is_some());
+        let wanted: Vec<_> = wanted.map(|camera| (camera.ledger.camera().clone(), camera.revision)).collect();
+        secrets.keep_only(&wanted)?;
 
-    let reader = Reader::open(&paths.database)?;
-    let (journal, writer) = Journal::start(connection, nums, secrets, next_commit, listener, timer);
-    Ok(Opened { journal, writer, reader, origin, cameras, refusals, lock })
-}
-
-fn take_lock(dir: &Path, path: &Path) -> Result<File, JournalError> {
-    let failed = |error| JournalError::File { what: "cannot lock", path: path.to_owned(), error };
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        let _ = file.read_to_string(&mut pid);
-        let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
-        return Err(JournalError::InUse { path: dir.to_owned(), pid });
+        let reader = Reader::open(&self.paths.database)?;
+        let Self { lock, connection, origin, reserve, .. } = self;
+        let (journal, writer) = Writer::start(connection, nums, secrets, reserve, next_commit, listener, timer);
+        Ok(Opened { journal, writer, reader, origin, cameras, resolved, refusals, lock })
     }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-    Ok(file)
-}
-
-fn read_origin(connection: &Connection, database: &Path) -> Result<Origin, JournalError> {
-    let found: Option<String> =
-        connection.query_row("SELECT value FROM meta WHERE key = 'origin'", [], |row| row.get(0)).optional()?;
-    if let Some(text) = found {
-        let corrupt =
-            || JournalError::Corrupt { path: database.to_owned(), detail: "has an impossible origin".to_owned() };
-        return Origin::parse(&text).ok_or_else(corrupt);
-    }
-    let mut bytes = [0; 5];
-    getrandom::fill(&mut bytes).expect("the system has random bytes");
-    let origin = Origin::from_random(bytes);
-    connection.execute("INSERT INTO meta (key, value) VALUES ('origin', ?1)", [origin.as_str()])?;
-    Ok(origin)
 }
 
 /// The number after the last that was given. Retention may have taken the row that had it.
@@ -237,77 +177,112 @@ fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile
     Ok(spec)
 }
 
-/// Gives every seq that was reserved and has no outcome the outcome `lost(crash)`: one range for each run of them,
-/// parted where a session begins. Whether they reached the bucket is not known, and the list says so.
-fn settle_unknown(
-    transaction: &Transaction<'_>,
-    row: &CameraRow,
-    camera: &CameraId,
-    next_commit: &mut CommitNo,
-) -> Result<(), JournalError> {
-    let sessions: Vec<(SessionNo, Seq)> = transaction
-        .prepare("SELECT session, first_seq FROM session WHERE camera = ?1 ORDER BY first_seq")?
-        .query_map([row.num], |r| Ok((r.get(0)?, r.get::<_, i64>(1)? as Seq)))?
-        .collect::<Result<_, _>>()?;
-    let resolved: Vec<SeqRange> = transaction
-        .prepare("SELECT seq, last FROM frame WHERE camera = ?1 AND seq > ?2 ORDER BY seq")?
-        .query_map([row.num, row.watermark], |r| {
-            Ok(SeqRange { first: r.get::<_, i64>(0)? as Seq, last: r.get::<_, i64>(1)? as Seq })
-        })?
-        .collect::<Result<_, _>>()?;
-    let end = row.reserved_until as Seq;
-    for run in unknown_runs(row.watermark as Seq + 1, end, &resolved, &sessions) {
-        info!(%camera, first = run.first, last = run.last, "settled as lost(crash)");
-        let session = sessions.iter().rev().find(|(_, first)| *first <= run.first).map(|(session, _)| *session);
-        let outcome = Outcome::Lost { reason: LostReason::Crash, maybe_stored: true };
-        let settled = Settled { camera: camera.clone(), seqs: run, session, outcome, counted: true };
-        insert_outcome(transaction, row.num, &settled, next_commit)?;
+/// Makes rows for the cameras that only the spool knows: deleted ones, since nothing is asked of them.
+fn add_unknown(transaction: &Transaction<'_>, spooled: &BTreeMap<CameraId, SpooledCamera>) -> Result<(), JournalError> {
+    let mut statement = transaction.prepare("INSERT INTO camera (id) VALUES (?1) ON CONFLICT (id) DO NOTHING")?;
+    for camera in spooled.keys() {
+        if statement.execute([camera.as_str()])? > 0 {
+            warn!(%camera, "the spool holds frames of a camera that the journal does not know: it counts as deleted");
+        }
     }
-    transaction.execute(
-        "UPDATE session SET why = 'crash', closed = coalesce(
-             (SELECT max(captured_at) FROM frame WHERE frame.camera = session.camera AND frame.session = session.session
-              AND frame.seq >= session.first_seq),
-             opened)
-         WHERE camera = ?1 AND closed IS NULL",
-        [row.num],
-    )?;
-    transaction.execute("UPDATE camera SET watermark = ?2 WHERE num = ?1", params![row.num, (end - 1) as i64])?;
     Ok(())
 }
 
-/// The runs of seqs in `first..end` that are in none of the `resolved` ranges, parted where a session begins.
-fn unknown_runs(first: Seq, end: Seq, resolved: &[SeqRange], sessions: &[(SessionNo, Seq)]) -> Vec<SeqRange> {
-    let mut runs = Vec::new();
-    let mut next = first;
-    let stops = resolved.iter().copied().chain([SeqRange { first: end, last: end }]);
-    for stop in stops {
-        while next < stop.first {
-            let border = sessions.iter().map(|(_, first)| *first).find(|first| *first > next);
-            let until = border.unwrap_or(Seq::MAX).min(stop.first);
-            runs.push(SeqRange { first: next, last: until - 1 });
-            next = until;
-        }
-        next = next.max(stop.last + 1);
-    }
-    runs
+/// One camera's recovery.
+struct Recovery<'a> {
+    transaction: &'a Transaction<'a>,
+    camera: &'a CameraId,
+    row: &'a CameraRow,
+    spooled: Option<&'a SpooledCamera>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Recovery<'_> {
+    /// Finds what is unresolved, settles what is lost and makes up the accounts; for the spool, says what is resolved.
+    fn run(&self, next_commit: &mut CommitNo) -> Result<(Past, Resolved), JournalError> {
+        let begin = self.row.watermark as Seq + 1;
+        let spooled = self.spooled.map_or(&[][..], |spooled| &spooled.seqs);
+        // Up to the highest seq that anybody knows of: numbers beyond it were never seen outside.
+        let next_seq = (self.row.reserved_until as Seq).max(spooled.last().map_or(0, |range| range.last + 1));
+        let next_session = self.row.next_session.max(self.spooled.map_or(0, |spooled| spooled.session + 1));
+        self.close_sessions(next_seq)?;
 
-    fn range(first: Seq, last: Seq) -> SeqRange {
-        SeqRange { first, last }
+        let known = self.outcomes()?;
+        let unresolved = minus(from(spooled.iter().copied(), begin), known.iter().copied());
+        let all = (begin < next_seq).then(|| SeqRange { first: begin, last: next_seq - 1 });
+        let holes = minus(minus(all, known), unresolved.iter().copied());
+        self.settle(&holes, next_commit)?;
+
+        let watermark = unresolved.first().map_or(next_seq, |range| range.first) - 1;
+        self.transaction.execute(
+            "UPDATE camera SET watermark = ?2, reserved_until = ?3, next_session = ?4 WHERE num = ?1",
+            params![self.row.num, watermark as i64, next_seq as i64, next_session],
+        )?;
+        let above = minus(from(all, watermark + 1), unresolved.iter().copied());
+        let in_flight = unresolved.iter().map(SeqRange::len).sum();
+        let (totals, lost_by) = self.totals(next_seq, in_flight)?;
+        let past = Past { next_seq, next_session, totals, lost_by, watermark };
+        Ok((past, Resolved { watermark, above }))
     }
 
-    #[test]
-    fn unknown_runs_are_the_holes_parted_at_sessions() {
-        let resolved = [range(3, 3), range(5, 6)];
-        assert_eq!(unknown_runs(3, 12, &resolved, &[(1, 1)]), [range(4, 4), range(7, 11)]);
-        assert_eq!(
-            unknown_runs(1, 12, &resolved, &[(1, 1), (2, 9)]),
-            [range(1, 2), range(4, 4), range(7, 8), range(9, 11)]
-        );
-        assert_eq!(unknown_runs(7, 7, &[], &[]), []);
+    /// Closes the sessions that were open: with the newest frame that is known of them.
+    fn close_sessions(&self, next_seq: Seq) -> Result<(), JournalError> {
+        // A session may have been opened for frames that never reached the disk. Their numbers are given again, to frames
+        // of the next session, which must not begin before this one.
+        self.transaction.execute(
+            "UPDATE session SET first_seq = ?2 WHERE camera = ?1 AND first_seq > ?2",
+            params![self.row.num, next_seq as i64],
+        )?;
+        let (session, newest) = self.spooled.map_or((0, 0), |spooled| (spooled.session, spooled.newest.0));
+        self.transaction.execute(
+            "UPDATE session SET why = 'crash', closed = max(
+                 opened,
+                 CASE WHEN session = ?2 THEN ?3 ELSE opened END,
+                 coalesce(
+                     (SELECT max(captured_at) FROM frame WHERE frame.camera = session.camera
+                      AND frame.session = session.session AND frame.seq >= session.first_seq),
+                     opened))
+             WHERE camera = ?1 AND closed IS NULL",
+            params![self.row.num, session, newest],
+        )?;
+        Ok(())
+    }
+
+    /// What is resolved above the stored watermark.
+    fn outcomes(&self) -> Result<Vec<SeqRange>, JournalError> {
+        let mut statement = self
+            .transaction
+            .prepare_cached("SELECT seq, last FROM frame WHERE camera = ?1 AND seq > ?2 ORDER BY seq")?;
+        let rows = statement.query_map([self.row.num, self.row.watermark], |row| {
+            Ok(SeqRange { first: row.get::<_, i64>(0)? as Seq, last: row.get::<_, i64>(1)? as Seq })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Gives every hole the outcome `lost(crash)`: one range for each, parted where a session begins. Whether they reached
+    /// the bucket is not known, and the list says so.
+    fn settle(&self, holes: &[SeqRange], next_commit: &mut CommitNo) -> Result<(), JournalError> {
+        let (Some(first), Some(last)) = (holes.first(), holes.last()) else { return Ok(()) };
+        let sessions = sessions_in(self.transaction, self.row.num, SeqRange { first: first.first, last: last.last })?;
+        for (run, session) in holes.iter().flat_map(|hole| by_session(*hole, &sessions)) {
+            info!(camera = %self.camera, first = run.first, last = run.last, "settled as lost(crash)");
+            let outcome = Outcome::Lost { reason: LostReason::Crash, maybe_stored: true };
+            let settled = Settled { camera: self.camera.clone(), seqs: run, session, outcome, counted: true };
+            record(self.transaction, self.row.num, &settled, next_commit)?;
+        }
+        Ok(())
+    }
+
+    /// The totals, each counted for itself, and the lost frames by reason.
+    fn totals(&self, next_seq: Seq, in_flight: u64) -> Result<(Totals, LostBy), JournalError> {
+        let lost_by = read_lost(self.transaction, self.row.num)?;
+        let totals =
+            self.transaction.query_row("SELECT stored, lost FROM camera WHERE num = ?1", [self.row.num], |r| {
+                let (stored, lost) = (r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64);
+                Ok(Totals { captured: next_seq - 1, stored, lost, in_flight })
+            })?;
+        if totals.stored + totals.lost + in_flight != totals.captured || lost_by.iter().sum::<u64>() != totals.lost {
+            error!(camera = %self.camera, ?totals, ?lost_by, "the journal's accounts do not add up");
+        }
+        Ok((totals, lost_by))
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::JournalError;
+use crate::model::Origin;
 
 /// Raised whenever the tables change; an older program refuses a newer journal.
 const VERSION: i64 = 2;
@@ -141,4 +142,12 @@ pub fn open_reader(path: &Path) -> Result<Connection, JournalError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     Ok(connection)
+}
+
+/// The origin that the database has.
+pub fn read_origin(connection: &Connection, path: &Path) -> Result<Option<Origin>, JournalError> {
+    let found: Option<String> =
+        connection.query_row("SELECT value FROM meta WHERE key = 'origin'", [], |row| row.get(0)).optional()?;
+    let corrupt = || JournalError::Corrupt { path: path.to_owned(), detail: "has an impossible origin".to_owned() };
+    found.map(|text| Origin::parse(&text).ok_or_else(corrupt)).transpose()
 }

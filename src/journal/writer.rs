@@ -1,234 +1,38 @@
 //! The thread that writes: commands in, one transaction for all that are waiting, effects after the commit.
+//!
+//! A full disk ends nothing: the batch is kept, gathers what else arrives, and is tried again until there is room. Any
+//! other failure of the disk ends the process, since what it would go on with is not known.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
-use tokio::sync::{oneshot, watch};
-use tracing::error;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
 
-use super::catalog::{self, Applied, CatalogChange};
+use super::batch::Batch;
+use super::catalog::{self, Applied};
+use super::handle::Command;
 use super::ledger::BLOCK;
+use super::outcome::{Recorded, record};
+use super::reserve::Reserve;
 use super::retention::{Pruned, prune};
 use super::secrets::SecretsFile;
-use super::{JournalError, Ledger};
-use crate::model::{CameraId, CommitNo, Login, Outcome, Refusal, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use super::{Journal, JournalError};
+use crate::model::{CameraId, CommitNo, Seq, SeqRange, Settled};
 
-/// How long outcomes nobody waits for may gather before they are committed together.
-const LINGER: Duration = Duration::from_millis(5);
+/// How often a batch is tried for which the disk had no room.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// A session that is about to begin.
-#[derive(Clone, Debug)]
-pub struct NewSession {
-    /// Whose session.
-    pub camera: CameraId,
-    /// Its number.
-    pub session: SessionNo,
-    /// The seq its first frame gets.
-    pub first_seq: Seq,
-    /// When its first frame was captured.
-    pub opened: UnixMicros,
-    /// The stream's codec, if it is known.
-    pub codec: Option<String>,
-    /// Its pictures' width and height, pixels.
-    pub size: (u32, u32),
-}
-
-/// A session that is over.
-#[derive(Clone, Debug)]
-pub struct SessionEnd {
-    /// Whose session.
-    pub camera: CameraId,
-    /// Its number.
-    pub session: SessionNo,
-    /// When its last frame was captured.
-    pub closed: UnixMicros,
-    /// What ended it, in a word or two: "stall", "removed".
-    pub why: String,
-}
-
-enum Command {
-    Catalog { change: CatalogChange, done: oneshot::Sender<Result<Vec<u64>, JournalError>> },
-    Pause { camera: CameraId, paused: bool, done: oneshot::Sender<()> },
-    LoginRefused(Refusal),
-    LoginAccepted(Login, String),
-    Reserve { ledger: Arc<Ledger> },
-    OpenSession { session: NewSession, done: oneshot::Sender<()> },
-    CloseSession(SessionEnd),
-    Settle { ledger: Arc<Ledger>, settled: Settled },
-    Watermark { camera: CameraId, seq: Seq },
-    ReturnUnused { camera: CameraId, next_seq: Seq },
-    Prune { ledger: Arc<Ledger>, before: UnixMicros, done: oneshot::Sender<Pruned> },
-    Barrier { done: oneshot::Sender<()> },
-    Hang(Duration),
-    Close,
-}
-
-impl Command {
-    /// Whether it changes anything.
-    fn writes(&self) -> bool {
-        !matches!(self, Self::Barrier { .. } | Self::Hang(_) | Self::Close)
-    }
-
-    /// Whether somebody's progress depends on it.
-    fn is_urgent(&self) -> bool {
-        !matches!(
-            self,
-            Self::Settle { .. }
-                | Self::Watermark { .. }
-                | Self::CloseSession(_)
-                | Self::LoginRefused(_)
-                | Self::LoginAccepted(..)
-        )
-    }
-}
-
-/// What follows a commit.
-enum Effect {
-    Catalog(oneshot::Sender<Result<Vec<u64>, JournalError>>, Result<Applied, JournalError>),
-    Refill(Arc<Ledger>, SeqRange),
-    Told(oneshot::Sender<()>),
-    Pruned(oneshot::Sender<Pruned>, Pruned),
-    Settled(Arc<Ledger>, Settled),
-}
-
-/// A handle on the writer. Cloning is cheap; commands of one handle are committed in the order they were given.
-#[derive(Clone)]
-pub struct Journal {
-    commands: Sender<Command>,
-    committed: watch::Receiver<CommitNo>,
-}
-
-impl std::fmt::Debug for Journal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Journal")
-    }
-}
-
-impl Journal {
-    /// Starts the writer. `listener` is told of outcomes right after they are committed, `timer` how long each commit
-    /// took, both on the writer's thread.
-    pub(super) fn start(
-        connection: Connection,
-        cameras: HashMap<CameraId, i64>,
-        secrets: SecretsFile,
-        next_commit: CommitNo,
-        listener: impl Fn(Settled) + Send + 'static,
-        timer: impl Fn(Duration) + Send + 'static,
-    ) -> (Self, JoinHandle<()>) {
-        let (sender, receiver) = channel();
-        let (newest, committed) = watch::channel(next_commit - 1);
-        let (listener, timer) = (Box::new(listener), Box::new(timer));
-        let writer = Writer { connection, cameras, secrets, next_commit, newest, listener, timer };
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || {
-                let _guard = EndsProcessOnPanic;
-                writer.run(&receiver);
-            })
-            .expect("the system has a thread for the journal");
-        (Self { commands: sender, committed }, thread)
-    }
-
-    fn send(&self, command: Command) {
-        // The writer ends last, and a writer that fails takes the process with it.
-        let _ = self.commands.send(command);
-    }
-
-    /// Changes the catalog, all or nothing; answers the new revisions of the cameras that were put, in their order, once
-    /// that is durable.
-    ///
-    /// # Errors
-    ///
-    /// When the file of passwords cannot be written; then nothing has changed.
-    pub async fn change_catalog(&self, change: CatalogChange) -> Result<Vec<u64>, JournalError> {
-        let (done, answer) = oneshot::channel();
-        self.send(Command::Catalog { change, done });
-        answer.await.unwrap_or(Err(JournalError::Closed))
-    }
-
-    /// Writes down whether a camera is paused; returns once that is durable.
-    pub async fn pause(&self, camera: CameraId, paused: bool) {
-        let (done, answer) = oneshot::channel();
-        self.send(Command::Pause { camera, paused, done });
-        let _ = answer.await;
-    }
-
-    /// Remembers that a camera refused a login.
-    pub fn login_refused(&self, refusal: Refusal) {
-        self.send(Command::LoginRefused(refusal));
-    }
-
-    /// Forgets the refusals of credentials that were accepted.
-    pub fn login_accepted(&self, login: Login, credentials: String) {
-        self.send(Command::LoginAccepted(login, credentials));
-    }
-
-    /// Reserves the next block of seqs and hands it to the ledger once it is durable.
-    pub fn reserve(&self, ledger: Arc<Ledger>) {
-        self.send(Command::Reserve { ledger });
-    }
-
-    /// Opens a session; the receiver is told once that is durable.
-    pub fn open_session(&self, session: NewSession) -> oneshot::Receiver<()> {
-        let (done, answer) = oneshot::channel();
-        self.send(Command::OpenSession { session, done });
-        answer
-    }
-
-    /// Closes a session.
-    pub fn close_session(&self, end: SessionEnd) {
-        self.send(Command::CloseSession(end));
-    }
-
-    /// Records how frames ended. The first word on a seq counts; a second one changes nothing.
-    pub fn settle(&self, ledger: Arc<Ledger>, settled: Settled) {
-        self.send(Command::Settle { ledger, settled });
-    }
-
-    /// Leaves word of a camera's watermark, from which a later recovery begins to look.
-    pub fn watermark(&self, camera: CameraId, seq: Seq) {
-        self.send(Command::Watermark { camera, seq });
-    }
-
-    /// Gives back seqs that were reserved and never issued.
-    pub fn return_unused(&self, camera: CameraId, next_seq: Seq) {
-        self.send(Command::ReturnUnused { camera, next_seq });
-    }
-
-    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before`: a bounded
-    /// number of them. `None` where the writer has ended.
-    pub(super) async fn prune(&self, ledger: Arc<Ledger>, before: UnixMicros) -> Option<Pruned> {
-        let (done, answer) = oneshot::channel();
-        self.send(Command::Prune { ledger, before, done });
-        answer.await.ok()
-    }
-
-    /// The newest commit number, and every later one. All up to it can be read.
-    pub fn committed(&self) -> watch::Receiver<CommitNo> {
-        self.committed.clone()
-    }
-
-    /// Waits until everything given to this handle before is durable.
-    pub async fn barrier(&self) {
-        let (done, answer) = oneshot::channel();
-        self.send(Command::Barrier { done });
-        let _ = answer.await;
-    }
-
-    /// Stops the writer's thread for a while, to prove that it is noticed.
-    pub fn hang(&self, time: Duration) {
-        self.send(Command::Hang(time));
-    }
-
-    /// Ends the writer after what was given before.
-    pub fn close(&self) {
-        self.send(Command::Close);
-    }
+/// What a command came to, before the commit.
+enum Answer {
+    Nothing,
+    Catalog(Result<Applied, JournalError>),
+    Reserved(SeqRange),
+    Pruned(Pruned),
+    Recorded(Recorded),
 }
 
 /// Without its journal the daemon can keep no promise: better to end at once and be started again.
@@ -243,65 +47,131 @@ impl Drop for EndsProcessOnPanic {
     }
 }
 
-struct Writer {
+pub(super) struct Writer {
     connection: Connection,
+    /// Rows that were looked up. It may hold fewer than there are.
     cameras: HashMap<CameraId, i64>,
     secrets: SecretsFile,
+    reserve: Reserve,
     next_commit: CommitNo,
     newest: watch::Sender<CommitNo>,
+    stuck: watch::Sender<bool>,
     listener: Box<dyn Fn(Settled) + Send>,
     timer: Box<dyn Fn(Duration) + Send>,
 }
 
 impl Writer {
+    /// Starts the thread. `listener` is told of outcomes right after they are committed, `timer` how long each commit took,
+    /// both on the thread.
+    pub fn start(
+        connection: Connection,
+        cameras: HashMap<CameraId, i64>,
+        secrets: SecretsFile,
+        reserve: Reserve,
+        next_commit: CommitNo,
+        listener: impl Fn(Settled) + Send + 'static,
+        timer: impl Fn(Duration) + Send + 'static,
+    ) -> (Journal, JoinHandle<()>) {
+        let (sender, receiver) = channel();
+        let (newest, committed) = watch::channel(next_commit - 1);
+        let (stuck, is_stuck) = watch::channel(false);
+        let (listener, timer) = (Box::new(listener), Box::new(timer));
+        let writer = Self { connection, cameras, secrets, reserve, next_commit, newest, stuck, listener, timer };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || {
+                let _guard = EndsProcessOnPanic;
+                writer.run(&receiver);
+            })
+            .expect("the system has a thread for the journal");
+        (Journal::new(sender, committed, is_stuck), thread)
+    }
+
     fn run(mut self, commands: &Receiver<Command>) {
-        while let Ok(first) = commands.recv() {
-            let (batch, closing) = gather(first, commands);
+        while let Some(mut batch) = Batch::gather(commands) {
+            batch.hang();
+            while !self.write(&mut batch) {
+                if batch.is_last() {
+                    error!(
+                        "the journal ends with the disk full: what it could not record is settled at the next start"
+                    );
+                    return;
+                }
+                batch.gather_more(commands, TRY_AGAIN);
+            }
+            self.reserve.make_again();
+            if batch.is_last() {
+                return;
+            }
+        }
+    }
+
+    /// Commits a batch and lets it take effect; `false` where the disk is full, and then nothing has happened.
+    fn write(&mut self, batch: &mut Batch) -> bool {
+        loop {
             let begun = Instant::now();
-            let writes = batch.iter().any(Command::writes);
-            match self.commit(batch) {
-                Ok(effects) => {
-                    if writes {
+            match self.commit(batch.commands()) {
+                Ok(answers) => {
+                    if batch.commands().iter().any(Command::writes) {
                         (self.timer)(begun.elapsed());
+                    }
+                    if self.stuck.send_replace(false) {
+                        info!("there is room for the journal again, and it has recorded what had gathered");
                     }
                     // First: whoever is told below that something is durable finds it counted.
                     let newest = self.next_commit - 1;
                     self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
-                    for effect in effects {
-                        self.take_effect(effect);
+                    for (command, answer) in batch.take().into_iter().zip(answers) {
+                        self.take_effect(command, answer);
                     }
+                    return true;
+                }
+                Err(error) if self.reserve.is_for(&error) => {
+                    if self.reserve.give_up() {
+                        warn!(%error, "the disk is full: the journal goes on with the room that was kept for it");
+                        continue;
+                    }
+                    if !self.stuck.send_replace(true) {
+                        error!(%error, "the disk is full: nothing can be recorded until there is room on it");
+                    }
+                    return false;
                 }
                 Err(error) => {
                     error!(%error, "the journal cannot be written: the process ends, nothing that was shown is lost");
                     std::process::exit(74);
                 }
             }
-            if closing {
-                return;
-            }
         }
     }
 
-    fn commit(&mut self, batch: Vec<Command>) -> Result<Vec<Effect>, JournalError> {
+    fn commit(&mut self, batch: &[Command]) -> Result<Vec<Answer>, JournalError> {
+        let before = self.next_commit;
+        let committed = self.apply(batch);
+        if committed.is_err() {
+            // Rolled back, and so is what was made of it here: rows may get other numbers the next time.
+            self.next_commit = before;
+            self.cameras.clear();
+        }
+        committed
+    }
+
+    fn apply(&mut self, batch: &[Command]) -> Result<Vec<Answer>, JournalError> {
         let transaction = self.connection.transaction()?;
-        let mut effects = Vec::with_capacity(batch.len());
-        for command in batch {
-            let mut step = Step {
-                transaction: &transaction,
-                cameras: &mut self.cameras,
-                secrets: &mut self.secrets,
-                next_commit: &mut self.next_commit,
-            };
-            effects.extend(step.apply(command)?);
-        }
+        let mut step = Step {
+            transaction: &transaction,
+            cameras: &mut self.cameras,
+            secrets: &mut self.secrets,
+            next_commit: &mut self.next_commit,
+        };
+        let answers = batch.iter().map(|command| step.apply(command)).collect::<Result<_, _>>()?;
         transaction.commit()?;
-        Ok(effects)
+        Ok(answers)
     }
 
-    fn take_effect(&mut self, effect: Effect) {
+    fn take_effect(&mut self, command: Command, answer: Answer) {
         // A receiver that has gone away no longer wants to know.
-        match effect {
-            Effect::Catalog(done, result) => {
+        match (command, answer) {
+            (Command::Catalog { done, .. }, Answer::Catalog(result)) => {
                 let result = result.map(|applied| {
                     // After the commit: a crash in between must not bring a camera back without its password. What cannot
                     // be forgotten now is at the next start.
@@ -312,36 +182,31 @@ impl Writer {
                 });
                 drop(done.send(result));
             }
-            Effect::Told(done) => drop(done.send(())),
-            Effect::Pruned(done, pruned) => drop(done.send(pruned)),
-            Effect::Refill(ledger, block) => ledger.refill(block),
-            Effect::Settled(ledger, settled) => {
-                ledger.settle(&settled);
-                (self.listener)(settled);
+            (
+                Command::Pause { done, .. }
+                | Command::OpenSession { done, .. }
+                | Command::Barrier { done }
+                | Command::Ping { done },
+                _,
+            ) => {
+                let _ = done.send(());
             }
+            (Command::Prune { done, .. }, Answer::Pruned(pruned)) => drop(done.send(pruned)),
+            (Command::Reserve { ledger }, Answer::Reserved(block)) => ledger.refill(block),
+            (Command::Settle { ledger, settled }, Answer::Recorded(recorded)) => {
+                let news = match recorded {
+                    Recorded::Nothing => vec![],
+                    Recorded::Whole => vec![settled],
+                    Recorded::Parts(parts) => parts,
+                };
+                for settled in news {
+                    ledger.settle(&settled);
+                    (self.listener)(settled);
+                }
+            }
+            _ => {}
         }
     }
-}
-
-/// Takes what is waiting; where nobody waits for any of it, lets more gather for a moment.
-fn gather(first: Command, commands: &Receiver<Command>) -> (Vec<Command>, bool) {
-    const MOST: usize = 4_096;
-    let deadline = Instant::now() + LINGER;
-    let mut urgent = first.is_urgent();
-    let mut closing = matches!(first, Command::Close);
-    let mut batch = vec![first];
-    while batch.len() < MOST && !closing {
-        let wait = if urgent { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
-        match commands.recv_timeout(wait) {
-            Ok(command) => {
-                urgent |= command.is_urgent();
-                closing = matches!(command, Command::Close);
-                batch.push(command);
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    (batch, closing)
 }
 
 struct Step<'a> {
@@ -352,23 +217,22 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn apply(&mut self, command: Command) -> Result<Option<Effect>, JournalError> {
+    fn apply(&mut self, command: &Command) -> Result<Answer, JournalError> {
         Ok(match command {
-            Command::Catalog { change, done } => {
-                let applied = catalog::apply(self.transaction, self.cameras, self.secrets, &change)?;
-                Some(Effect::Catalog(done, applied))
+            Command::Catalog { change, .. } => {
+                Answer::Catalog(catalog::apply(self.transaction, self.cameras, self.secrets, change)?)
             }
-            Command::Pause { camera, paused, done } => {
-                catalog::set_paused(self.transaction, &camera, paused)?;
-                Some(Effect::Told(done))
+            Command::Pause { camera, paused, .. } => {
+                catalog::set_paused(self.transaction, camera, *paused)?;
+                Answer::Nothing
             }
             Command::LoginRefused(refusal) => {
-                catalog::login_refused(self.transaction, &refusal)?;
-                None
+                catalog::login_refused(self.transaction, refusal)?;
+                Answer::Nothing
             }
             Command::LoginAccepted(login, credentials) => {
-                catalog::login_accepted(self.transaction, &login, &credentials)?;
-                None
+                catalog::login_accepted(self.transaction, login, credentials)?;
+                Answer::Nothing
             }
             Command::Reserve { ledger } => {
                 let num = self.num(ledger.camera())?;
@@ -378,9 +242,9 @@ impl Step<'_> {
                     |row| row.get(0),
                 )?;
                 let until = until as Seq;
-                Some(Effect::Refill(ledger, SeqRange { first: until - BLOCK, last: until - 1 }))
+                Answer::Reserved(SeqRange { first: until - BLOCK, last: until - 1 })
             }
-            Command::OpenSession { session, done } => {
+            Command::OpenSession { session, .. } => {
                 let num = self.num(&session.camera)?;
                 self.transaction.execute(
                     "INSERT INTO session (camera, session, first_seq, opened, codec, width, height)
@@ -397,7 +261,7 @@ impl Step<'_> {
                 )?;
                 self.transaction
                     .execute("UPDATE camera SET next_session = ?2 WHERE num = ?1", params![num, session.session + 1])?;
-                Some(Effect::Told(done))
+                Answer::Nothing
             }
             Command::CloseSession(end) => {
                 let num = self.num(&end.camera)?;
@@ -405,38 +269,30 @@ impl Step<'_> {
                     "UPDATE session SET closed = ?3, why = ?4 WHERE camera = ?1 AND session = ?2",
                     params![num, end.session, end.closed.0, end.why],
                 )?;
-                None
+                Answer::Nothing
             }
-            Command::Settle { ledger, settled } => {
+            Command::Settle { settled, .. } => {
                 let num = self.num(&settled.camera)?;
-                insert_outcome(self.transaction, num, &settled, self.next_commit)?
-                    .then(|| Effect::Settled(ledger, settled))
+                Answer::Recorded(record(self.transaction, num, settled, self.next_commit)?)
             }
             Command::Watermark { camera, seq } => {
-                let num = self.num(&camera)?;
+                let num = self.num(camera)?;
                 self.transaction.execute(
                     "UPDATE camera SET watermark = max(watermark, ?2) WHERE num = ?1",
-                    params![num, seq as i64],
+                    params![num, *seq as i64],
                 )?;
-                None
+                Answer::Nothing
             }
             Command::ReturnUnused { camera, next_seq } => {
-                let num = self.num(&camera)?;
-                self.transaction.execute(
-                    "UPDATE camera SET reserved_until = min(reserved_until, ?2) WHERE num = ?1",
-                    params![num, next_seq as i64],
-                )?;
-                None
+                let num = self.num(camera)?;
+                self.transaction
+                    .execute("UPDATE camera SET reserved_until = ?2 WHERE num = ?1", params![num, *next_seq as i64])?;
+                Answer::Nothing
             }
-            Command::Prune { ledger, before, done } => {
-                Some(Effect::Pruned(done, prune(self.transaction, ledger.camera(), ledger.watermark(), before)?))
+            Command::Prune { ledger, before, .. } => {
+                Answer::Pruned(prune(self.transaction, ledger.camera(), ledger.watermark(), *before)?)
             }
-            Command::Barrier { done } => Some(Effect::Told(done)),
-            Command::Hang(time) => {
-                std::thread::sleep(time);
-                None
-            }
-            Command::Close => None,
+            Command::Barrier { .. } | Command::Ping { .. } | Command::Hang(_) | Command::Close => Answer::Nothing,
         })
     }
 
@@ -452,75 +308,4 @@ impl Step<'_> {
         self.cameras.insert(camera.clone(), num);
         Ok(num)
     }
-}
-
-/// Writes an outcome under the next commit number and adds it to the camera's totals, unless the seq has one already.
-pub(super) fn insert_outcome(
-    transaction: &Transaction<'_>,
-    num: i64,
-    settled: &Settled,
-    next_commit: &mut CommitNo,
-) -> Result<bool, JournalError> {
-    let commit = *next_commit as i64;
-    let (first, last) = (settled.seqs.first as i64, settled.seqs.last as i64);
-    let count = settled.seqs.len() as i64;
-    let (inserted, stored, lost) = match &settled.outcome {
-        Outcome::Stored(s) => {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO frame
-                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height, commit_no)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-                 ON CONFLICT (camera, seq) DO NOTHING",
-            )?;
-            let row = params![
-                num,
-                first,
-                last,
-                settled.session,
-                s.key,
-                s.captured_at.0,
-                s.stored_at.0,
-                s.bytes as i64,
-                s.crc32c,
-                s.width,
-                s.height,
-                commit
-            ];
-            (statement.execute(row)?, count, 0)
-        }
-        Outcome::Lost { reason, maybe_stored } => {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO frame (camera, seq, last, session, lost, maybe_stored, stored_at, commit_no)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT (camera, seq) DO NOTHING",
-            )?;
-            let now = UnixMicros::now().0;
-            let row = params![num, first, last, settled.session, reason.as_str(), maybe_stored, now, commit];
-            (statement.execute(row)?, 0, count)
-        }
-    };
-    if inserted == 0 {
-        return Ok(false);
-    }
-    *next_commit += 1;
-    transaction
-        .prepare_cached("UPDATE camera SET stored = stored + ?2, lost = lost + ?3 WHERE num = ?1")?
-        .execute(params![num, stored, lost])?;
-    if let Outcome::Lost { reason, .. } = &settled.outcome {
-        transaction
-            .prepare_cached(
-                "INSERT INTO lost (camera, reason, frames) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (camera, reason) DO UPDATE SET frames = frames + excluded.frames",
-            )?
-            .execute(params![num, reason.as_str(), lost])?;
-    }
-    Ok(true)
-}
-
-/// Where the journal's files lie in a state directory.
-#[derive(Clone, Debug)]
-pub(super) struct Paths {
-    pub database: PathBuf,
-    pub secrets: PathBuf,
-    pub lock: PathBuf,
 }

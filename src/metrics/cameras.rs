@@ -228,7 +228,7 @@ mod tests {
     }
 
     fn ledger(id: &str) -> Arc<Ledger> {
-        Arc::new(Ledger::new(id.parse().unwrap(), 1, 1, 0, 0))
+        Arc::new(Ledger::new(id.parse().unwrap()))
     }
 
     fn series(metrics: &Metrics, part: &str) -> Vec<(String, u64)> {

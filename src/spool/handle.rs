@@ -1,15 +1,20 @@
 //! What the rest of the daemon holds of the spool: orders to its thread, and what the thread says.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::format::segment_name;
+use super::read::{decode, failed};
 use super::{Place, ReadError, Record, Spooled};
-use crate::model::{CameraId, Frame, LostReason, Seq, SeqRange, UnixMicros};
+use crate::model::{CameraId, Frame, LostReason, Origin, Seq, SeqRange, UnixMicros};
 
 /// What the spool's thread is asked. All of it is done in the order in which it was given.
 pub(super) enum Command {
@@ -39,10 +44,12 @@ pub trait Sink: Send + 'static {
     /// says whether there are any beyond them.
     fn loaded(&mut self, camera: &CameraId, frames: Vec<Spooled>, more: bool);
     /// Room is needed. Takes the camera's oldest frames that no attempt has carried and nobody is uploading from those that
-    /// it was given ([`Sink::durable`], [`Sink::loaded`]), of `bytes` (of JPEG) or more together where there are so many,
-    /// records them as `lost(spool_full)` and returns them; empty when it has none.
+    /// it took ([`Sink::taken_up_to`]), of `bytes` (of JPEG) or more together where there are so many, records them as `lost(spool_full)` and returns them; empty when it has none.
     fn drop_oldest(&mut self, camera: &CameraId, bytes: u64) -> Vec<Seq>;
-    /// Room was needed, and these frames, which the sink was never given, have gone for it: no attempt has carried them,
+    /// The highest seq of the camera that the sink ever took from [`Sink::durable`] or [`Sink::loaded`]; 0 where it took
+    /// none. It leaves what it has no room for: what is above is the spool's alone, and comes by [`Spool::load`].
+    fn taken_up_to(&mut self, camera: &CameraId) -> Seq;
+    /// Room was needed, and these frames, all above [`Sink::taken_up_to`], have gone for it: no attempt has carried them,
     /// and they end as `lost(spool_full)`.
     fn dropped(&mut self, camera: &CameraId, seqs: SeqRange);
     /// A group of frames was committed; how long that took.
@@ -75,6 +82,8 @@ pub(super) struct Shared {
     /// JPEG bytes that were appended and are not on disk yet.
     pub(super) pending: AtomicU64,
     pub(super) status: Mutex<SpoolStatus>,
+    /// Whose frames these are, once the thread has been started.
+    pub(super) origin: OnceLock<Origin>,
 }
 
 /// A handle on the spool. Cloning is cheap; all clones are one.
@@ -90,6 +99,26 @@ pub struct Spool {
 pub struct Inbox {
     pub(super) commands: Receiver<Command>,
     pub(super) shared: Arc<Shared>,
+}
+
+/// The directory of a spool's only stream of segments.
+pub(super) fn stream(dir: &Path) -> PathBuf {
+    dir.join("default")
+}
+
+async fn read(dir: PathBuf, origin: Origin, camera: CameraId, spooled: Spooled) -> Result<Record, ReadError> {
+    let read = move || {
+        let path = dir.join(segment_name(spooled.place.segment));
+        let mut bytes = vec![0; spooled.place.length as usize];
+        match File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, spooled.place.offset.into())) {
+            Ok(()) => decode(bytes, &origin, &camera, spooled),
+            Err(error) => Err(failed(error, path, &camera, spooled.seq)),
+        }
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// A handle on a spool in `dir`, whose thread is not started yet: what hears of its frames needs the handle.
@@ -132,8 +161,28 @@ impl Spool {
     ///
     /// By [`ReadError`].
     pub async fn read(&self, camera: &CameraId, spooled: Spooled) -> Result<Record, ReadError> {
-        let _ = (&self.dir, camera, spooled);
-        unimplemented!("by the spool's core")
+        let Spooled { seq, mut place } = spooled;
+        let origin = self.shared.origin.get().ok_or_else(|| ReadError::Gone { camera: camera.clone(), seq })?;
+        loop {
+            let error = match read(stream(&self.dir), origin.clone(), camera.clone(), Spooled { seq, place }).await {
+                Err(ReadError::Io { path, error }) if error.kind() == ErrorKind::NotFound => {
+                    ReadError::Io { path, error }
+                }
+                read => return read,
+            };
+            // Copied forward since, most likely.
+            let (answer, found) = oneshot::channel();
+            self.send(Command::Locate { camera: camera.clone(), seq, answer });
+            match found.await {
+                Ok(Some(now)) if now.segment != place.segment => place = now,
+                Ok(Some(_)) => {
+                    let detail = format!("segment {} is missing", place.segment);
+                    return Err(ReadError::Damaged { camera: camera.clone(), seq, detail });
+                }
+                Ok(None) => return Err(ReadError::Gone { camera: camera.clone(), seq }),
+                Err(_) => return Err(error),
+            }
+        }
     }
 
     /// Waits until everything given to this handle before is on disk, or refused.
@@ -141,6 +190,15 @@ impl Spool {
         let (done, answer) = oneshot::channel();
         self.send(Command::Barrier { done });
         let _ = answer.await;
+    }
+
+    /// Waits until the thread answers. Unlike [`Spool::barrier`] it does not wait for the disk, nor for room on it.
+    pub async fn answers(&self) {
+        // What it is asked does not matter: no frame has this seq.
+        let camera = CameraId::from_name("").next().expect("there is always one more");
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Locate { camera, seq: 0, answer });
+        let _ = answered.await;
     }
 
     /// How it stands.

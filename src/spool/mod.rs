@@ -4,8 +4,33 @@
 //! group commit that covers it is on disk: until then nothing of it is shown and nothing of it leaves. From then on it is
 //! here until the journal has its outcome.
 
+mod clean;
+mod disk;
+mod extent;
+mod footer;
+mod format;
 mod handle;
+mod index;
+pub mod inspect;
+mod lock;
+mod quarantine;
+mod ranges;
+mod read;
 mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod writer;
 
+pub use disk::{Disk, DiskFile, RealDisk};
 pub use handle::{Inbox, Sink, Spool, SpoolStatus, channel};
+pub use lock::{OpenError, open};
+pub use quarantine::Quarantine;
 pub use record::{Place, ReadError, Record, Spooled};
+pub use store::{AppendError, Found, Store, StoreSettings};
+pub use writer::start;

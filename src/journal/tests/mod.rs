@@ -1,26 +1,37 @@
 //! The journal as a whole: what is written, read again, and gone after its time.
 
+mod full;
+mod recovery;
+
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::recovery::{Opened, open};
 use super::retention::Pruned;
-use super::{Commits, Entry, Ledger, Ledgers, ReadError, SessionEnd, schema};
-use crate::model::{Cursor, LostReason, Outcome, Seq, SeqRange, Settled, Stored, UnixMicros};
+use super::{Commits, Entry, Ledger, Ledgers, Opened, ReadError, SessionEnd, StateDir, Totals, schema};
+use crate::model::{CameraId, Cursor, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros};
+
+/// What a spool has found of each camera.
+type Spooled = BTreeMap<CameraId, SpooledCamera>;
 
 /// A state directory with cameras in it, and its journal at work.
 struct Bench {
     dir: TempDir,
     opened: Opened,
     ledgers: Ledgers,
+    /// What the listener was told.
+    told: Arc<Mutex<Vec<Settled>>>,
 }
 
 impl Bench {
     fn new(cameras: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::in_dir(tempfile::tempdir().unwrap(), cameras)
+    }
+
+    fn in_dir(dir: TempDir, cameras: &[&str]) -> Self {
         let database = schema::open_writer(&dir.path().join("journal.sqlite")).unwrap();
         for camera in cameras {
             database.execute("INSERT INTO camera (id) VALUES (?1)", [camera]).unwrap();
@@ -29,9 +40,17 @@ impl Bench {
     }
 
     fn open(dir: TempDir) -> Self {
-        let mut opened = open(dir.path(), |_| (), |_| ()).unwrap();
+        Self::open_with(dir, &Spooled::new())
+    }
+
+    /// As at a start whose spool holds something.
+    fn open_with(dir: TempDir, spooled: &Spooled) -> Self {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let listener = told.clone();
+        let hear = move |settled| listener.lock().unwrap().push(settled);
+        let mut opened = StateDir::open(dir.path()).unwrap().recover(spooled, hear, |_| ()).unwrap();
         let ledgers = Ledgers::new(opened.cameras.drain(..).map(|camera| camera.ledger));
-        Self { dir, opened, ledgers }
+        Self { dir, opened, ledgers, told }
     }
 
     fn close(self) -> TempDir {
@@ -43,6 +62,17 @@ impl Bench {
     /// As after a crash: what is reserved and has no outcome stays so.
     fn reopen(self) -> Self {
         Self::open(self.close())
+    }
+
+    /// As after a crash, with this in the spool.
+    fn reopen_with(self, spooled: &Spooled) -> Self {
+        Self::open_with(self.close(), spooled)
+    }
+
+    fn totals(&self, camera: &str) -> Totals {
+        let totals = self.ledger(camera).totals();
+        assert_eq!(totals.captured, totals.stored + totals.lost + totals.in_flight, "{totals:?}");
+        totals
     }
 
     fn sql(&self) -> Connection {
@@ -77,7 +107,10 @@ impl Bench {
 
     fn settle(&self, camera: &str, seqs: SeqRange, outcome: Outcome) {
         let camera = camera.parse().unwrap();
-        let settled = Settled { camera, seqs, session: Some(1), outcome, counted: true };
+        self.give(Settled { camera, seqs, session: Some(1), outcome, counted: true });
+    }
+
+    fn give(&self, settled: Settled) {
         self.opened.journal.settle(self.ledger(settled.camera.as_str()), settled);
     }
 

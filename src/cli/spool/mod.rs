@@ -1,0 +1,159 @@
+//! `framehaul spool`
+
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::failure::{Failure, Kind, finish, note, print};
+use super::{ConfigArgs, Format};
+use crate::journal::Reader;
+use crate::model::{CameraId, SeqRange};
+use crate::spool::inspect::{InspectError, Inspector, SegmentState};
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub struct SpoolArgs {
+    #[command(subcommand)]
+    command: SpoolCommand,
+}
+
+const EXAMPLES: &str = "Examples:
+  framehaul spool ls --config /etc/framehaul/config.toml
+  framehaul spool inspect 17 --format json
+  framehaul spool verify --dir /mnt/rescued/spool
+
+They only read: a daemon may run or not, and a broken disk can be looked at. Run them as the user that the daemon runs
+as. A frame is `waiting` while the journal has no outcome for it.";
+
+const EXIT_CODES: &str = "Exit codes:
+  0 sound   1 failed   2 wrong usage   65 damage found   66 no such spool or segment   78 configuration";
+
+#[derive(Debug, Subcommand)]
+enum SpoolCommand {
+    /// List the segments: what they hold, and in what state they are.
+    Ls {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List the frames of a segment.
+    Inspect {
+        /// Its number.
+        segment: u64,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Read everything and check every checksum.
+    Verify {
+        /// Only these segments.
+        #[arg(value_name = "SEGMENT")]
+        segments: Vec<u64>,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The spool's directory, where it is not the one of the configuration; without --config nothing else is read then.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// A spool, and the journal that knows its frames' outcomes, where it can be read.
+struct Place {
+    spool: Inspector,
+    journal: Option<Reader>,
+}
+
+pub fn run(args: &SpoolArgs) -> ExitCode {
+    let (SpoolCommand::Ls { place, format }
+    | SpoolCommand::Inspect { place, format, .. }
+    | SpoolCommand::Verify { place, format, .. }) = &args.command;
+    let place = match open(place) {
+        Ok(place) => place,
+        Err(code) => return code,
+    };
+    finish(match &args.command {
+        SpoolCommand::Ls { .. } => ls(&place, *format),
+        SpoolCommand::Inspect { segment, .. } => inspect(&place, *segment, *format),
+        SpoolCommand::Verify { segments, .. } => verify::run(&place, segments, *format),
+    })
+}
+
+fn open(args: &PlaceArgs) -> Result<Place, ExitCode> {
+    let settings = match (&args.dir, &args.config.config) {
+        (Some(_), None) => None,
+        _ => Some(super::load(&args.config)?),
+    };
+    let journal = settings.as_ref().and_then(|settings| {
+        let read = Reader::of(&settings.state_dir).and_then(|journal| journal.origin().map(|origin| (journal, origin)));
+        // Not being able to tell is no reason not to look.
+        read.inspect_err(|error| note(format_args!("what waits is not known: {error}"))).ok()
+    });
+    let (journal, origin) = journal.unzip();
+    let own = settings.map(|settings| settings.spool.dir);
+    let dir = args.dir.clone().or(own).expect("one of them is given");
+    let spool = Inspector::open(&dir, origin).map_err(|error| finish(Err(failed(error))))?;
+    Ok(Place { spool, journal })
+}
+
+fn failed(error: InspectError) -> Failure {
+    let kind = match error {
+        InspectError::NoSpool(_) | InspectError::NoSegment { .. } => Kind::NotFound,
+        InspectError::Io { .. } => Kind::Other,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+fn ls(place: &Place, format: Format) -> Result<(), Failure> {
+    let segments = place.spool.segments().map_err(failed)?;
+    let mut shown = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let waits = segment.cameras.iter().map(|(camera, seqs)| waiting(place, camera, seqs));
+        let waits = waits.collect::<Result<Vec<_>, _>>()?;
+        shown.push((segment, waits));
+    }
+    print(show::segments(place.spool.dir(), &shown, format))?;
+    let damaged = shown.iter().filter(|(segment, _)| segment.state == SegmentState::Damaged).count();
+    if damaged > 0 {
+        let all = shown.len();
+        let message = format!("{damaged} of {all} segments damaged: `framehaul spool verify` says where");
+        return Err(Failure::new(Kind::Damaged, message));
+    }
+    Ok(())
+}
+
+/// A camera's frames in a segment that have no outcome; `None` where that is not known.
+fn waiting(place: &Place, camera: &CameraId, seqs: &[SeqRange]) -> Result<Option<Vec<SeqRange>>, Failure> {
+    let Some(journal) = &place.journal else { return Ok(None) };
+    journal.unresolved(camera, seqs).map(Some).map_err(|error| Failure::new(Kind::Other, error.to_string()))
+}
+
+fn inspect(place: &Place, segment: u64, format: Format) -> Result<(), Failure> {
+    let (records, verdict) = place.spool.records(segment).map_err(failed)?;
+    let mut shown = Vec::with_capacity(records.len());
+    for record in records {
+        let waits = waiting(place, &record.camera, &[SeqRange::one(record.seq)])?.map(|seqs| !seqs.is_empty());
+        shown.push((record, waits));
+    }
+    print(show::records(segment, &shown, &verdict, format))?;
+    match verdict.state {
+        SegmentState::Damaged => Err(Failure::new(Kind::Damaged, format!("segment {segment} is damaged"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,109 @@
+//! A state directory that is taken: its lock, its database, its origin.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+
+use super::reserve::Reserve;
+use super::{JournalError, schema};
+use crate::model::Origin;
+
+/// The database's file.
+pub(super) const DATABASE: &str = "journal.sqlite";
+
+/// A state directory whose cameras are not settled yet: first the spool is asked what it holds, for which it needs the
+/// origin.
+#[derive(Debug)]
+pub struct StateDir {
+    pub(super) paths: Paths,
+    pub(super) lock: File,
+    pub(super) reserve: Reserve,
+    pub(super) connection: Connection,
+    pub(super) origin: Origin,
+}
+
+/// Where the journal's files lie in a state directory.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub database: PathBuf,
+    pub secrets: PathBuf,
+    pub lock: PathBuf,
+}
+
+impl StateDir {
+    /// Takes a state directory, making it where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When another daemon holds it, a file cannot be read or written, or the database is not one of ours.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| JournalError::File {
+            what: "cannot make state directory",
+            path: dir.to_owned(),
+            error,
+        })?;
+        let paths = Paths { database: dir.join(DATABASE), secrets: dir.join("secrets.json"), lock: dir.join("lock") };
+        let lock = take_lock(dir, &paths.lock)?;
+        let reserve = Reserve::open(dir);
+        leave_pid(&lock, &paths.lock)?;
+        // SQLite takes the database's mode for its side files as well.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&paths.database)
+            .map_err(|error| JournalError::File { what: "cannot open", path: paths.database.clone(), error })?;
+        let connection = schema::open_writer(&paths.database)?;
+        let origin = own_origin(&connection, &paths.database)?;
+        Ok(Self { paths, lock, reserve, connection, origin })
+    }
+
+    /// Its origin.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+fn take_lock(dir: &Path, path: &Path) -> Result<File, JournalError> {
+    let failed = |error| JournalError::File { what: "cannot lock", path: path.to_owned(), error };
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        let _ = file.read_to_string(&mut pid);
+        let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
+        return Err(JournalError::InUse { path: dir.to_owned(), pid });
+    }
+    Ok(file)
+}
+
+/// Leaves word of who holds the lock.
+fn leave_pid(mut lock: &File, path: &Path) -> Result<(), JournalError> {
+    lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(|error| JournalError::File {
+        what: "cannot write",
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The origin that the database has, made now where it has none.
+fn own_origin(connection: &Connection, database: &Path) -> Result<Origin, JournalError> {
+    if let Some(origin) = schema::read_origin(connection, database)? {
+        return Ok(origin);
+    }
+    let mut bytes = [0; 5];
+    getrandom::fill(&mut bytes).expect("the system has random bytes");
+    let origin = Origin::from_random(bytes);
+    connection.execute("INSERT INTO meta (key, value) VALUES ('origin', ?1)", [origin.as_str()])?;
+    Ok(origin)
+}

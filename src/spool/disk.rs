@@ -1,0 +1,238 @@
+//! The disk as the store uses it: one directory of files. A seam, so that a model of a disk can lose, tear and refuse.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+/// A directory of segments.
+///
+/// What is created or removed is there after a crash for certain only once [`Disk::sync_dir`] has returned, what is
+/// written or cut only once [`DiskFile::sync`] has.
+pub trait Disk: Send + 'static {
+    /// A file of it.
+    type File: DiskFile;
+
+    /// The names of everything that lies in the directory, in any order.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes a file of `allocate` zero bytes, whose room on the disk is its own from now on.
+    ///
+    /// # Errors
+    ///
+    /// When it exists, or the disk has no room for it (ENOSPC, EDQUOT, EFBIG). Nothing is left of it then.
+    fn create(&self, name: &str, allocate: u64) -> io::Result<Self::File>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be opened.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be removed.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes all that was created or removed before last.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + 'static {
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` where the file ends before, or what the disk says.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `parts`, one after the other, from `offset`. It consumes the slices.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; any part of it may have been written then.
+    fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Makes all that was written or cut before last (fdatasync). Once it has failed, nobody knows what of it is on disk,
+    /// whatever a second call says.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Cuts the file to `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+
+    /// Its size, bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    fn len(&self) -> io::Result<u64>;
+}
+
+/// A directory of the file system.
+#[derive(Clone, Debug)]
+pub struct RealDisk {
+    dir: PathBuf,
+    /// What keeps others off, for as long as this lives.
+    _lock: Option<Arc<File>>,
+}
+
+impl RealDisk {
+    /// Opens a directory, making it (mode 0700) with those above it where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or is not a directory.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        if !dir.is_dir() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            // Of what was above it before, nobody knows how much is new.
+            for above in dir.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty()) {
+                File::open(above)?.sync_all()?;
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), _lock: None })
+    }
+
+    /// The same, keeping a file locked.
+    pub(super) fn locked(self, lock: File) -> Self {
+        Self { _lock: Some(Arc::new(lock)), ..self }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Disk for RealDisk {
+    type File = File;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn create(&self, name: &str, allocate: u64) -> io::Result<File> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let allocated = match rustix::io::retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, allocate)) {
+            // A file system without reservations: the room is found, or not, when it is written.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(allocate),
+            done => done.map_err(io::Error::from),
+        };
+        if let Err(error) = allocated {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        // A pipe or a device of a segment's name must not stop the start.
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+        OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(self.dir.join(name))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, mut parts: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match rustix::io::pwritev(self, parts, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut parts, written);
+                    offset += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_ours_alone_and_hold_what_was_written() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("spool/default");
+        let disk = RealDisk::open(&dir).unwrap();
+        let file = disk.create("a", 4096).unwrap();
+        assert_eq!(DiskFile::len(&file).unwrap(), 4096);
+        DiskFile::write_at(&file, &mut [IoSlice::new(b""), IoSlice::new(b"ab"), IoSlice::new(b"cd")], 10).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir().unwrap();
+        file.truncate(16).unwrap();
+        let mut read = [1; 6];
+        DiskFile::read_at(&disk.open("a").unwrap(), &mut read, 9).unwrap();
+        assert_eq!(&read, b"\0abcd\0");
+        let end = DiskFile::read_at(&file, &mut read, 12).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(disk.create("a", 1).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(&dir.join("a"))), (0o700, 0o600));
+        assert_eq!(disk.list().unwrap(), ["a"]);
+        disk.remove("a").unwrap();
+        assert_eq!(disk.list().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_file_that_has_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(dir.path()).unwrap();
+        assert!(disk.create("a", 1 << 60).is_err());
+        assert_eq!(disk.list().unwrap(), [""; 0]);
+    }
+}
