@@ -68,6 +68,9 @@ impl Camera {
     }
 }
 
+/// Live frames of one segment, camera by camera.
+pub(super) type LiveIn = Vec<(CameraId, Vec<Entry>)>;
+
 impl Index {
     /// Takes note of a segment, which holds nothing yet.
     pub(super) fn segment(&mut self, number: u64) {
@@ -337,11 +340,7 @@ impl Index {
 
     /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not be
     /// counted when it was.
-    pub(super) fn live_in(
-        &self,
-        segment: u64,
-        footers: &impl Footers,
-    ) -> io::Result<Option<Vec<(CameraId, Vec<Entry>)>>> {
+    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> io::Result<Option<LiveIn>> {
         let (mut live, mut left) = (Vec::new(), false);
         for (camera, of) in &self.cameras {
             let Some(extent) = of.extents.get(&segment) else { continue };
