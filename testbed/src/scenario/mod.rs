@@ -21,6 +21,7 @@ mod settings;
 mod sources;
 mod stage;
 mod stream;
+mod synthetic;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,6 +44,7 @@ pub use settings::{Settings, settings};
 pub use sources::{Sources, sources};
 pub use stage::Stage;
 pub use stream::{Stream, stream};
+pub use synthetic::{Pictures, pictures};
 
 /// What a scenario found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
