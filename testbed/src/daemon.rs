@@ -138,7 +138,30 @@ impl Daemon {
     ///
     /// When it still runs, or does not become ready.
     pub fn run(&mut self) -> anyhow::Result<()> {
-        let address_file = self.dir.join("state/http.addr");
+        self.launch()?;
+        let address_file = self.address_file();
+        let ready = wait(READY_WITHIN, || {
+            if let Some(status) = self.process.ended()? {
+                bail!("framehaul ended: {status}");
+            }
+            let Ok(address) = fs::read_to_string(&address_file) else { return Ok(None) };
+            self.address = format!("http://{}", address.trim());
+            self.token = fs::read_to_string(self.dir.join(TOKEN_FILE))?.trim().to_owned();
+            Ok(self.get("/readyz").is_ok().then_some(()))
+        });
+        ready.with_context(|| format!("framehaul is not ready; {}", self.log_end()))
+    }
+
+    fn address_file(&self) -> PathBuf {
+        self.dir.join("state/http.addr")
+    }
+
+    /// The same without waiting for it to be ready.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs, or cannot be started.
+    pub fn launch(&mut self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log()).context("cannot open the log")?;
         let mut command = Command::new(&self.program);
         command
@@ -155,17 +178,8 @@ impl Daemon {
             command.process_group(0);
         }
         // What is there names the port of the last run.
-        self.process.start(&mut command, || drop(fs::remove_file(&address_file)))?;
-        let ready = wait(READY_WITHIN, || {
-            if let Some(status) = self.process.ended()? {
-                bail!("framehaul ended: {status}");
-            }
-            let Ok(address) = fs::read_to_string(&address_file) else { return Ok(None) };
-            self.address = format!("http://{}", address.trim());
-            self.token = fs::read_to_string(self.dir.join(TOKEN_FILE))?.trim().to_owned();
-            Ok(self.get("/readyz").is_ok().then_some(()))
-        });
-        ready.with_context(|| format!("framehaul is not ready; {}", self.log_end()))
+        let address_file = self.address_file();
+        self.process.start(&mut command, || drop(fs::remove_file(&address_file)))
     }
 
     /// Its process, for a thread that has to end it while this one is busy with it.

@@ -16,10 +16,12 @@ pub mod events;
 #[cfg(test)]
 mod fixtures;
 pub mod gcs;
+pub mod load;
 pub mod mark;
 pub mod oracle;
 pub mod scenario;
 pub mod service_manager;
 mod signals;
+pub mod spooled;
 pub mod synthetic;
 pub mod tls;

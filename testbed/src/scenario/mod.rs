@@ -19,6 +19,7 @@ mod reload;
 mod service;
 mod settings;
 mod sources;
+mod spool;
 mod stage;
 mod stream;
 mod synthetic;
@@ -42,6 +43,10 @@ pub use reload::{Reload, reload};
 pub use service::{Service, service};
 pub use settings::{Settings, settings};
 pub use sources::{Sources, sources};
+pub use spool::{
+    Backlog, Cap, DiskFull, Durability, Fairness, Kills, Outage, Signals, backlog, cap, disk_full, durability,
+    fairness, kills, outage, signals,
+};
 pub use stage::Stage;
 pub use stream::{Stream, stream};
 pub use synthetic::{Pictures, pictures};
