@@ -93,6 +93,28 @@ pub(super) fn tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
     })
 }
 
+/// A command of cargo's that has to succeed, with this in its environment. What it prints as JSON, an object a line, is the
+/// figure; where one of them counts `faults`, they are added up.
+pub(super) fn figures(bound: &str, environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Outcome> {
+    let run = quietly(Command::new("cargo").args(arguments).envs(environment.iter().copied()))?;
+    let printed = run.output.lines().filter(|line| line.starts_with('{'));
+    let figures: Vec<Value> = printed.filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut problems = Vec::new();
+    if !run.success {
+        problems.push(format!("cargo {} failed; its output ends with: {}", arguments.join(" "), run.tail(20)));
+    }
+    if figures.is_empty() {
+        problems.push(format!("cargo {} printed no figure", arguments.join(" ")));
+    }
+    Ok(Outcome {
+        bound: bound.to_owned(),
+        faults: figures.iter().filter_map(|figure| figure["faults"].as_u64()).sum(),
+        figure: json!(figures),
+        pass: problems.is_empty(),
+        problems,
+    })
+}
+
 /// The sum of what cargo's summaries say.
 fn tests_passed(output: &str) -> u64 {
     let summaries = output.lines().filter_map(|line| line.strip_prefix("test result: ")?.split_once(". "));
