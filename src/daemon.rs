@@ -128,6 +128,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
                 stall: settings.capture.stall_after,
             },
             reach: settings.capture.reach(),
+            starts: Launcher::starts(),
         },
         metrics: metrics.clone(),
     };
@@ -139,7 +140,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
 
     if let Some(keep) = settings.list_keep {
-        actix_rt::spawn(journal::retain(opened.journal.clone(), ledgers.clone(), keep));
+        actix_rt::spawn(journal::retain(opened.journal.clone(), opened.reader.clone(), ledgers.clone(), keep));
     }
     let streams = Streams::default();
     let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), uploads, http::WORKERS);

@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
 use crate::actors::{Ping, Supervisor};
@@ -20,6 +20,9 @@ use crate::service;
 
 /// Questions that may wait for a worker. It answers all of them at once, so more of them tell nothing new.
 const QUESTIONS: usize = 16;
+
+/// For how long what was found for one request is told to others.
+const ASKED_LATELY: Duration = Duration::from_secs(1);
 
 /// Asks every part for a sign of life. Cloning is cheap; all clones are one.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ struct Inner {
     uploads: Handle,
     /// One for each HTTP worker; empty until it has started.
     workers: Mutex<Vec<Option<Questions>>>,
+    /// What requests were told last, and when.
+    told: tokio::sync::Mutex<Option<(Instant, Vec<String>)>>,
 }
 
 type Questions = mpsc::Sender<oneshot::Sender<()>>;
@@ -40,7 +45,8 @@ impl Pulse {
     /// The pulse of a daemon whose actors live on this thread, and whose HTTP server has so many workers.
     pub fn new(supervisor: Addr<Supervisor>, journal: Journal, uploads: Handle, workers: usize) -> Self {
         let workers = Mutex::new(vec![None; workers]);
-        Self(Arc::new(Inner { supervisor, actors: Arbiter::current(), journal, uploads, workers }))
+        let told = tokio::sync::Mutex::new(None);
+        Self(Arc::new(Inner { supervisor, actors: Arbiter::current(), journal, uploads, workers, told }))
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<Option<Questions>>> {
@@ -69,6 +75,19 @@ impl Pulse {
             (!alive).then_some(part)
         });
         join_all(questions).await.into_iter().flatten().collect()
+    }
+
+    /// The same for requests, which anybody can make: asked once a second at most, however many they are.
+    pub async fn silent_lately(&self, patience: Duration) -> Vec<String> {
+        let mut told = self.0.told.lock().await;
+        if let Some((at, silent)) = &*told
+            && at.elapsed() < ASKED_LATELY
+        {
+            return silent.clone();
+        }
+        let silent = self.silent(patience).await;
+        *told = Some((Instant::now(), silent.clone()));
+        silent
     }
 
     fn questions(&self) -> Vec<(String, BoxFuture<'static, bool>)> {

@@ -42,7 +42,7 @@ impl Supervisor {
     /// Refuses to let requests change what the file of cameras manages.
     fn check_manager(&self, id: &CameraId) -> Result<(), ControlError> {
         match self.cameras.get(id) {
-            Some(record) if record.spec.is_some() && record.managed_by == ManagedBy::File => {
+            Some(record) if record.exists() && record.managed_by == ManagedBy::File => {
                 Err(ControlError::Conflict(format!(
                     "camera `{id}` is managed by the file that `cameras.file` names: change it there and send SIGHUP"
                 )))
@@ -52,7 +52,7 @@ impl Supervisor {
     }
 
     fn check_precondition(&self, id: &CameraId, when: &Precondition) -> Result<(), ControlError> {
-        let revision = self.spec_of(id).and(self.cameras.get(id)).map(|record| record.revision);
+        let revision = self.cameras.get(id).filter(|record| record.exists()).map(|record| record.revision);
         let holds = match when {
             Precondition::None => true,
             Precondition::Present => revision.is_some(),
@@ -107,7 +107,8 @@ impl Supervisor {
         }
         let record = self.cameras.entry(id.clone()).or_insert_with(|| Record::new(ledger));
         let same_capture = record.spec.as_ref().is_some_and(|before| before.captures_as(&spec));
-        record.spec = Some(spec);
+        let before = record.spec.replace(spec);
+        record.unusable = false;
         record.revision = revision;
         record.managed_by = managed_by;
         if same_capture {
@@ -115,6 +116,10 @@ impl Supervisor {
         }
         record.outage = Outage::default();
         record.capture_error = None;
+        if let Some((login, _)) = before.and_then(|spec| self.login_of(&spec)) {
+            self.forget_unused(&login);
+        }
+        let Some(record) = self.cameras.get_mut(&id) else { return };
         // The next generation starts when the one that runs is gone: two would fight over the camera.
         if !record.stop("changed") {
             if record.paused {
@@ -132,6 +137,7 @@ impl Supervisor {
         let login = self.spec_of(id).and_then(|spec| self.login_of(spec));
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.spec = None;
+        record.unusable = false;
         record.paused = false;
         record.revision += 1;
         record.stream = None;
@@ -161,12 +167,13 @@ impl Supervisor {
     ) -> Result<CatalogChange, ControlError> {
         let mut change = CatalogChange::default();
         let mut problems = Vec::new();
-        let gone = self.cameras.iter().filter(|(id, record)| {
-            record.spec.is_some() && record.managed_by == managed_by && !wanted.contains_key(*id)
-        });
+        let gone = self
+            .cameras
+            .iter()
+            .filter(|(id, record)| record.exists() && record.managed_by == managed_by && !wanted.contains_key(*id));
         change.deletes = gone.map(|(id, _)| id.clone()).collect();
         for (id, raw) in wanted {
-            let before = self.cameras.get(&id).filter(|record| record.spec.is_some());
+            let before = self.cameras.get(&id).filter(|record| record.exists());
             if before.is_some() && managed_by == ManagedBy::Api {
                 self.check_manager(&id)?;
             }
@@ -188,7 +195,7 @@ impl Supervisor {
     }
 
     fn views(&self, deleted: bool) -> Vec<CameraView> {
-        self.cameras.values().filter(|record| deleted || record.spec.is_some()).map(Record::view).collect()
+        self.cameras.values().filter(|record| deleted || record.exists()).map(Record::view).collect()
     }
 }
 
@@ -198,7 +205,7 @@ impl Handler<PutCamera> for Supervisor {
     fn handle(&mut self, put: PutCamera, _: &mut Self::Context) -> Self::Result {
         let id = put.camera;
         let before = self.spec_of(&id);
-        let created = before.is_none();
+        let created = !self.cameras.get(&id).is_some_and(Record::exists);
         let checked = self.check_manager(&id).and_then(|()| self.check_precondition(&id, &put.when));
         let spec = match checked.and_then(|()| self.check(put.spec, before).map_err(ControlError::Invalid)) {
             Ok(spec) => spec,
@@ -260,7 +267,7 @@ impl Handler<SetFileCameras> for Supervisor {
             Err(error) => return answer(Err(error)),
         };
         for (id, ..) in &change.puts {
-            if self.cameras.get(id).is_some_and(|record| record.spec.is_some() && record.managed_by == ManagedBy::Api) {
+            if self.cameras.get(id).is_some_and(|record| record.exists() && record.managed_by == ManagedBy::Api) {
                 warn!(camera = %id, "the file of cameras takes over a camera that requests managed");
             }
         }

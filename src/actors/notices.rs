@@ -181,7 +181,9 @@ impl Handler<SequencerExited> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, exited: SequencerExited, ctx: &mut Self::Context) {
-        if System::try_current().is_some() && self.cameras.contains_key(&exited.camera) {
+        // Somebody may have started another meanwhile; a second one would take its place, and so on without an end.
+        let replaced = self.wiring.sequencers.find(&exited.camera).is_some_and(|addr| addr.connected());
+        if System::try_current().is_some() && self.cameras.contains_key(&exited.camera) && !replaced {
             error!(camera = %exited.camera, "the camera's sequencer died; it is built anew from the journal");
             self.start_sequencer(&exited.camera, ctx);
         }

@@ -16,6 +16,8 @@ use crate::model::{CameraSpec, Login, ManagedBy, SessionNo, UnixMicros};
 /// One camera id.
 pub(super) struct Record {
     pub spec: Option<CameraSpec>,
+    /// Whether the catalog has a spec that this program cannot use; then `spec` is `None`.
+    pub unusable: bool,
     pub revision: u64,
     pub managed_by: ManagedBy,
     pub paused: bool,
@@ -52,6 +54,7 @@ impl Record {
     pub fn new(ledger: Arc<Ledger>) -> Self {
         Self {
             spec: None,
+            unusable: false,
             revision: 0,
             managed_by: ManagedBy::default(),
             paused: false,
@@ -74,18 +77,32 @@ impl Record {
     /// A camera id as the journal knew it.
     pub fn known(camera: KnownCamera) -> Self {
         let state = match (&camera.spec, camera.paused) {
+            (None, _) if camera.unusable.is_some() => CameraState::Failed,
             (None, _) => CameraState::Deleted,
             (Some(_), true) => CameraState::Paused,
             (Some(_), false) => CameraState::Connecting,
         };
+        let error = camera.unusable.map(|why| LastError {
+            at: UnixMicros::now(),
+            source: "catalog",
+            kind: "unusable",
+            message: format!("what is asked of the camera cannot be used by this version: {why}; put it anew"),
+        });
         Self {
             spec: camera.spec,
+            unusable: error.is_some(),
+            capture_error: error,
             revision: camera.revision,
             managed_by: camera.managed_by,
             paused: camera.paused,
             state,
             ..Self::new(camera.ledger)
         }
+    }
+
+    /// Whether the catalog has it.
+    pub fn exists(&self) -> bool {
+        self.spec.is_some() || self.unusable
     }
 
     /// Takes note of what it is doing now.

@@ -206,12 +206,12 @@ impl Supervisor {
             let count = self.cameras.values().filter(|record| record.state == state).count();
             self.wiring.metrics.set_cameras(state.as_str(), count);
         }
-        let live = self.cameras.values().filter(|record| record.spec.is_some());
+        let live = self.cameras.values().filter(|record| record.exists());
         self.wiring.metrics.show_cameras(live.map(Record::shown));
     }
 
     pub(super) fn view(&self, id: &CameraId) -> Result<CameraView, ControlError> {
-        let record = self.cameras.get(id).filter(|record| record.spec.is_some());
+        let record = self.cameras.get(id).filter(|record| record.exists());
         record.map(Record::view).ok_or_else(|| ControlError::NoSuchCamera(id.clone()))
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering:
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::source::{FrameSource, SourceError};
@@ -34,9 +34,22 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 /// The longest settings line accepted, bytes.
 const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
 
+/// What a capture process may take of memory, bytes: more than a stream of the largest usual pictures (7680x4320) needs, less
+/// than would hurt the machine.
+const MOST_MEMORY: u64 = 4 << 30;
+
+/// Keeps what a hostile stream can do to the machine small: memory has a limit, and where it runs out all the same, the
+/// kernel ends this process first. Neither needs a privilege; where one is refused, the stream is read without it.
+fn limit() {
+    let most = Rlimit { current: Some(MOST_MEMORY), maximum: Some(MOST_MEMORY) };
+    let _ = setrlimit(Resource::Data, most);
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
 /// Runs a capture program: reads its settings from standard input, opens a source with them, and hands frames to the
 /// daemon on standard output until told to stop, the stream ends, or the daemon is gone.
 pub fn run<S: FrameSource>(open: impl FnOnce(&ChildSettings) -> Result<S, SourceError>) -> ExitCode {
+    limit();
     let mut stdin = BufReader::new(std::io::stdin());
     let mut line = String::new();
     let settings = match stdin.by_ref().take(MAX_SETTINGS_BYTES).read_line(&mut line) {

@@ -146,6 +146,11 @@ impl Logins {
         if !busy {
             known.accepted.remove(credentials);
         }
+        // What nobody has used for long need not be known.
+        self.known.retain(|_, known| {
+            known.refused.retain(|(at, _)| now < at.after(FORGET_REFUSAL_AFTER));
+            !known.refused.is_empty() || !known.accepted.is_empty() || known.trial.is_some()
+        });
         busy
     }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tracing::{debug, warn};
 
@@ -111,9 +112,24 @@ pub struct Launcher {
     pub deadlines: Deadlines,
     /// Where cameras may be.
     pub reach: Reach,
+    /// How many may start in any second.
+    pub starts: Arc<Semaphore>,
 }
 
+/// For how long a start takes up its place. A capture process needs a tenth of a second of a processor to begin; hundreds
+/// of them at once would all be late for their own deadlines.
+const A_START: Duration = Duration::from_secs(1);
+
+/// Starts in any second for each processor.
+const STARTS_A_PROCESSOR: usize = 8;
+
 impl Launcher {
+    /// The starts that this machine can bear at once.
+    pub fn starts() -> Arc<Semaphore> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Semaphore::new(processors * STARTS_A_PROCESSOR))
+    }
+
     /// Finds a camera's source and starts a capture process for it.
     ///
     /// # Errors
@@ -121,6 +137,11 @@ impl Launcher {
     /// When the source cannot be found or may not be reached, or the program cannot be started.
     pub async fn launch(&self, camera: &CameraId, spec: &CameraSpec) -> Result<CaptureProcess, Diagnosis> {
         let location = self.reach.locate(&spec.url, spec.tls, self.deadlines.open).await?;
+        let place = self.starts.clone().acquire_owned().await.expect("it is never closed");
+        tokio::spawn(async move {
+            sleep(A_START).await;
+            drop(place);
+        });
         CaptureProcess::spawn(&self.engine, camera, spec, location, self.deadlines).await
     }
 }

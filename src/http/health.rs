@@ -23,7 +23,7 @@ pub async fn readyz(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
 }
 
 async fn progress(api: &Api) -> Result<(), Problem> {
-    let silent = api.pulse.silent(PATIENCE).await;
+    let silent = api.pulse.silent_lately(PATIENCE).await;
     if silent.is_empty() {
         return Ok(());
     }

@@ -199,6 +199,9 @@ fn load(path: &Path) -> anyhow::Result<(Stamp, Vec<NamedToken>)> {
     let mode = metadata.permissions().mode() & 0o777;
     ensure!(mode & 0o077 == 0, "{} has mode {mode:03o}: others can read it; chmod 600 it", path.display());
     let content: Content = serde_json::from_reader(std::io::BufReader::new(file)).map_err(|error| {
+        if error.is_io() {
+            return anyhow::Error::new(std::io::Error::from(error)).context(format!("cannot read {}", path.display()));
+        }
         // What the file holds is not repeated.
         let place = format!("line {} column {}", error.line(), error.column());
         anyhow::anyhow!(
@@ -292,8 +295,13 @@ impl Tokens {
                 *known = Known { stamp, tokens };
             }
             Err(error) => {
-                error!(error = format!("{error:#}"), "named tokens are refused");
-                *known = Known { stamp: there, tokens: Vec::new() };
+                // What stands in the file does not mend itself; what the system said may be over at the next look.
+                let passing =
+                    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() != ErrorKind::InvalidData);
+                if !passing || !known.tokens.is_empty() {
+                    error!(error = format!("{error:#}"), "named tokens are refused");
+                }
+                *known = Known { stamp: if passing { None } else { there }, tokens: Vec::new() };
             }
         }
     }

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::JournalError;
 use super::secrets::SecretsFile;
-use crate::model::{CameraId, CameraSpec, Login, ManagedBy, Refusal, UnixMicros};
+use crate::model::{CameraId, CameraSpec, FORGET_REFUSAL_AFTER, Login, ManagedBy, Refusal, UnixMicros};
 
 /// Cameras to add, change and remove, all or none.
 #[derive(Clone, Debug, Default)]
@@ -85,9 +85,10 @@ pub(super) fn set_paused(transaction: &Transaction<'_>, camera: &CameraId, pause
     Ok(())
 }
 
-/// Remembers a refused login.
+/// Remembers a refused login, and forgets those of long ago.
 pub(super) fn login_refused(transaction: &Transaction<'_>, refusal: &Refusal) -> Result<(), JournalError> {
     let Refusal { login, credentials, at } = refusal;
+    transaction.execute("DELETE FROM login WHERE refused_at < ?1", [at.before(FORGET_REFUSAL_AFTER).0])?;
     transaction.execute(
         "INSERT INTO login (host, port, user, credentials, refused_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![login.host, login.port, login.user, credentials, at.0],

@@ -195,6 +195,21 @@ impl Reader {
         })
     }
 
+    /// When the newest entry was recorded; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn newest_entry(&self) -> Result<Option<UnixMicros>, ReadError> {
+        self.with(|connection| {
+            let newest = connection
+                .prepare_cached("SELECT stored_at FROM frame ORDER BY commit_no DESC LIMIT 1")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))
+                .optional()?;
+            Ok(newest.flatten().map(UnixMicros))
+        })
+    }
+
     /// The entries of all cameras after the commit number `after`, at most `limit`, in the order of their commits.
     ///
     /// # Errors

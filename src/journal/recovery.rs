@@ -45,6 +45,9 @@ pub struct Opened {
 pub struct KnownCamera {
     /// What is asked of it; `None` for a deleted camera.
     pub spec: Option<CameraSpec>,
+    /// Why what is asked of it cannot be used, where it stands in the catalog and this program does not take it. It costs
+    /// this camera alone, and what is asked stays in the catalog until somebody puts something else.
+    pub unusable: Option<String>,
     /// Counts the changes of its spec.
     pub revision: u64,
     /// Who may change it.
@@ -109,16 +112,26 @@ pub fn open(
             detail: format!("camera `{id}`: {detail}"),
         };
         let revision = row.revision as u64;
-        let spec = row.spec.as_deref().map(|json| read_spec(json, &id, revision, &secrets));
-        let spec = spec.transpose().map_err(corrupt)?;
+        let read = row.spec.as_deref().map(|json| read_spec(json, &id, revision, &secrets)).transpose();
+        let (spec, unusable) = read.map_or_else(|why| (None, Some(why)), |spec| (spec, None));
+        if let Some(why) = &unusable {
+            error!(camera = %id, why, "what is asked of the camera cannot be used: put it anew");
+        }
         let managed_by = ManagedBy::parse(&row.managed_by).ok_or_else(|| corrupt("has no known manager".to_owned()))?;
         nums.insert(id.clone(), row.num);
         let ledger = Ledger::new(id, next_seq, row.next_session, stored as u64, lost as u64).with_lost_by(lost_by);
-        cameras.push(KnownCamera { spec, revision, managed_by, paused: row.paused, ledger: Arc::new(ledger) });
+        cameras.push(KnownCamera {
+            spec,
+            unusable,
+            revision,
+            managed_by,
+            paused: row.paused,
+            ledger: Arc::new(ledger),
+        });
     }
     let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
     transaction.commit()?;
-    let wanted = cameras.iter().filter(|camera| camera.spec.is_some());
+    let wanted = cameras.iter().filter(|camera| camera.spec.is_some() || camera.unusable.is_some());
     let wanted: Vec<_> = wanted.map(|camera| (camera.ledger.camera().clone(), camera.revision)).collect();
     secrets.keep_only(&wanted)?;
 

@@ -4,13 +4,13 @@
 //! have. Totals, seqs and session numbers go on as if nothing had gone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::info;
+use tracing::{error, info, warn};
 
-use super::{Journal, JournalError, Ledger, Ledgers};
+use super::{Journal, JournalError, Ledger, Ledgers, Reader};
 use crate::model::{CameraId, CommitNo, Seq, UnixMicros};
 
 /// Entries that go in one transaction. The journal's thread does nothing else meanwhile.
@@ -18,6 +18,39 @@ const CHUNK: usize = 500;
 
 /// How often lists are looked at.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// How much faster than the monotonic clock the wall clock may run between two looks.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// How far the wall clock may be ahead of the newest entry at the start. A daemon that rested for longer removes less than it
+/// could, until new entries come.
+const AHEAD: Duration = Duration::from_secs(24 * 3_600);
+
+/// The wall clock, as far as it can be believed: a clock that leaps ahead, as after a start without a battery, must not
+/// make all lists old at once.
+#[derive(Debug)]
+struct Believed {
+    wall: UnixMicros,
+    at: Instant,
+}
+
+impl Believed {
+    /// What is believed at the start, when the newest entry was recorded at `newest`.
+    fn new(wall: UnixMicros, at: Instant, newest: Option<UnixMicros>) -> Self {
+        let most = newest.map_or(wall, |newest| newest.after(AHEAD));
+        Self { wall: wall.min(most), at }
+    }
+
+    /// What is believed now. It never runs ahead of the monotonic clock by more than [`SLACK`] a look.
+    fn look(&mut self, wall: UnixMicros, at: Instant) -> UnixMicros {
+        let most = self.wall.after(at.duration_since(self.at) + SLACK);
+        if wall > most {
+            warn!(clock = %wall, believed = %most, "the clock has leapt ahead: entries are kept as if it had not");
+        }
+        *self = Self { wall: wall.min(most), at };
+        self.wall
+    }
+}
 
 /// What one step removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,13 +63,23 @@ pub struct Pruned {
 
 /// Removes from all lists what has been in them for longer than `keep`, at once and then every minute, until the journal
 /// is closed.
-pub async fn retain(journal: Journal, ledgers: Ledgers, keep: Duration) {
+pub async fn retain(journal: Journal, reader: Reader, ledgers: Ledgers, keep: Duration) {
     let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+    let newest = match tokio::task::spawn_blocking(move || reader.newest_entry()).await {
+        Ok(Ok(newest)) => newest,
+        failed => {
+            let error =
+                failed.map_or_else(|e| e.to_string(), |read| read.err().map_or_else(String::new, |e| e.to_string()));
+            error!(error, "the newest entry cannot be read: no entries are removed in this run");
+            return;
+        }
+    };
+    let mut believed = Believed::new(UnixMicros::now(), Instant::now(), newest);
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let before = UnixMicros(UnixMicros::now().0.saturating_sub(keep));
+        let before = UnixMicros(believed.look(UnixMicros::now(), Instant::now()).0.saturating_sub(keep));
         for ledger in ledgers.all() {
             if shorten(&journal, &ledger, before).await.is_none() {
                 return;
@@ -120,4 +163,31 @@ pub(super) fn pruned_commit(connection: &Connection) -> rusqlite::Result<CommitN
         .query_row([], |row| row.get(0))
         .optional()?;
     Ok(number.unwrap_or(0) as CommitNo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+    #[test]
+    fn a_clock_that_leaps_ahead_is_not_believed() {
+        let (wall, at) = (UnixMicros(1_000_000_000_000), Instant::now());
+        let minute = Duration::from_secs(60);
+        let mut believed = Believed::new(wall, at, None);
+        assert_eq!(believed.look(wall.after(minute), at + minute), wall.after(minute));
+        let leapt = wall.after(400 * DAY);
+        assert_eq!(believed.look(leapt, at + 2 * minute), wall.after(2 * minute + SLACK));
+        // Set right again, it is believed at once; so is one that goes back.
+        assert_eq!(believed.look(wall.after(3 * minute), at + 3 * minute), wall.after(3 * minute));
+        assert_eq!(believed.look(wall, at + 4 * minute), wall);
+    }
+
+    #[test]
+    fn a_clock_far_ahead_of_the_newest_entry_is_not_believed_at_the_start() {
+        let (newest, at) = (UnixMicros(1_000_000_000_000), Instant::now());
+        assert_eq!(Believed::new(newest.after(DAY / 2), at, Some(newest)).wall, newest.after(DAY / 2));
+        assert_eq!(Believed::new(newest.after(90 * DAY), at, Some(newest)).wall, newest.after(AHEAD));
+    }
 }

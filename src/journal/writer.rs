@@ -69,6 +69,11 @@ enum Command {
 }
 
 impl Command {
+    /// Whether it changes anything.
+    fn writes(&self) -> bool {
+        !matches!(self, Self::Barrier { .. } | Self::Hang(_) | Self::Close)
+    }
+
     /// Whether somebody's progress depends on it.
     fn is_urgent(&self) -> bool {
         !matches!(
@@ -253,9 +258,12 @@ impl Writer {
         while let Ok(first) = commands.recv() {
             let (batch, closing) = gather(first, commands);
             let begun = Instant::now();
+            let writes = batch.iter().any(Command::writes);
             match self.commit(batch) {
                 Ok(effects) => {
-                    (self.timer)(begun.elapsed());
+                    if writes {
+                        (self.timer)(begun.elapsed());
+                    }
                     // First: whoever is told below that something is durable finds it counted.
                     let newest = self.next_commit - 1;
                     self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);

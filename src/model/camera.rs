@@ -215,7 +215,7 @@ impl RawCameraSpec {
         let password = match self.password {
             Some(given) => given,
             None => before
-                .filter(|b| b.user == self.user)
+                .filter(|b| b.user == self.user && b.tls == self.tls)
                 .filter(|b| parsed.as_ref().is_some_and(|url| same_server(url, &b.url)))
                 .and_then(|b| b.password.clone()),
         };
@@ -438,6 +438,11 @@ mod tests {
         };
         assert!(again(r#"{"url":"rtsp://h/b","user":"u"}"#));
         assert!(!again(r#"{"url":"rtsp://h/a","user":"u","password":null}"#));
+        // Whoever does not know the password must not have it sent where anybody can read it.
+        let verified = read(r#"{"url":"https://h/a","user":"u","password":"s3cret"}"#).unwrap();
+        let loose: RawCameraSpec =
+            serde_json::from_str(r#"{"url":"https://h/a","user":"u","tls":"unverified"}"#).unwrap();
+        assert!(loose.validate(Some(&verified)).unwrap().password.is_none());
         assert!(!again(r#"{"url":"rtsp://h/a","user":"v"}"#));
         assert!(!again(r#"{"url":"rtsp://evil/a","user":"u"}"#));
     }

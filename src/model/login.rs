@@ -25,7 +25,7 @@ pub struct Login {
 impl Login {
     /// The login that a camera's capture makes; `None` for what is not reached over a network.
     pub fn of(spec: &CameraSpec) -> Option<Self> {
-        // One host has one limit, however it is spelled.
+        // One spelling for each name and each address. A host that goes by two names has two limits: names are not resolved here.
         let host = match spec.url.host()? {
             Host::Domain(name) => name.trim_end_matches('.').to_ascii_lowercase(),
             Host::Ipv4(address) => address.to_string(),

@@ -132,6 +132,12 @@ impl SourceUrl {
                 }
             }
         }
+        // The normal form is what is kept and read again; it can be longer than what was written (`'` is %27 in a query).
+        if url.as_str().len() > MAX_URL_BYTES {
+            return Err(format!(
+                "is longer than {MAX_URL_BYTES} bytes in its normal form, where more is percent-encoded"
+            ));
+        }
         Ok(Self { kind, url })
     }
 
@@ -203,6 +209,26 @@ mod tests {
         }
         assert_eq!(SourceUrl::parse("v4l2:///dev/video0").unwrap().as_str(), "v4l2:/dev/video0");
         assert_eq!(SourceUrl::parse("file:///a/../b/c.mp4").unwrap().path().unwrap(), Path::new("/b/c.mp4"));
+    }
+
+    #[test]
+    fn the_normal_form_is_read_again() {
+        // What grows: quotes in a query, a path that is left out.
+        let quotes = |count| format!("http://h/?{}", "'".repeat(count));
+        let no_path = |count| format!("http://h?{}", "x".repeat(count));
+        for (text, good) in [
+            (quotes(600), true),
+            (quotes(1_500), false),
+            (no_path(MAX_URL_BYTES - 10), true),
+            (no_path(MAX_URL_BYTES - 9), false),
+            (no_path(MAX_URL_BYTES), false),
+        ] {
+            let read = SourceUrl::parse(&text);
+            assert_eq!(read.is_ok(), good, "{} bytes: {read:?}", text.len());
+            if let Ok(url) = read {
+                assert_eq!(SourceUrl::parse(url.as_str()).unwrap(), url);
+            }
+        }
     }
 
     #[test]

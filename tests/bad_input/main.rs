@@ -4,6 +4,7 @@
 mod bucket;
 mod cameras;
 mod canary;
+mod catalog;
 mod command_line;
 mod pages;
 mod requests;
