@@ -77,13 +77,14 @@ fn what_an_outage_left_is_stored_afterwards_in_order() {
         share: 0.3,
         live_ms: 6_000.0,
         live: seconds(3),
+        load: (&[16, 64], seconds(2)),
     };
     assert_passed(scenario::outage(&stage(), &plan));
 }
 
 #[test]
 fn a_spool_at_its_cap_drops_by_its_policy_and_tells_each_frame() {
-    assert_passed(scenario::cap(&stage(), &Cap { cap_mib: 8, overfill: 2.0, cameras: 4, fps: 20.0, bytes: 20_000 }));
+    assert_passed(scenario::cap(&stage(), &Cap { cap_mib: 8, overfill: 2.0, cameras: 2, fps: 80.0, bytes: 6_000 }));
 }
 
 #[test]

@@ -28,6 +28,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Time that a frame may be on its way to the disk.
+const QUIET: Duration = Duration::from_millis(300);
 /// The file with the API's bearer token, in the daemon's directory.
 pub const TOKEN_FILE: &str = "state/admin.token";
 
@@ -433,12 +435,22 @@ impl Daemon {
         for (id, _) in self.cameras("/api/v1/cameras")? {
             self.delete_camera(&id)?;
         }
-        for (id, _) in self.statuses()? {
-            self.wait_for(&id, patience, |status| {
-                status.state == "deleted" && status.totals.in_flight == 0 && status.watermark == status.totals.captured
-            })?;
-        }
-        Ok(())
+        // A frame on its way to the disk counts only once it is there: that nothing is in flight must be seen twice.
+        let mut before = None;
+        wait(patience, || {
+            let statuses = self.statuses()?;
+            let quiet = statuses.iter().all(|(_, Status { state, totals, watermark, .. })| {
+                state == "deleted" && totals.in_flight == 0 && *watermark == totals.captured
+            });
+            let totals = quiet.then(|| statuses.iter().map(|(_, status)| status.totals).collect::<Vec<_>>());
+            if quiet && before == totals {
+                return Ok(Some(()));
+            }
+            before = totals;
+            std::thread::sleep(QUIET);
+            Ok(None)
+        })
+        .context("the cameras were deleted, and their frames did not come to rest")
     }
 }
 

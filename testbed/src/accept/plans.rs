@@ -126,8 +126,9 @@ pub(super) fn spool() -> Vec<Plan> {
         share: 0.9,
         live_ms: 2_000.0,
         live: seconds(30),
+        load: (&[8, 16, 32, 64, 128], seconds(10)),
     };
-    let cap = Cap { cap_mib: 64, overfill: 3.0, cameras: 8, fps: 25.0, bytes: 50_000 };
+    let cap = Cap { cap_mib: 64, overfill: 3.0, cameras: 4, fps: 50.0, bytes: 15_000 };
     let disk_full = DiskFull {
         disk_mib: 128,
         times: 5,

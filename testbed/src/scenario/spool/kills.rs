@@ -95,7 +95,7 @@ pub fn kills(stage: &Stage, plan: &Kills) -> anyhow::Result<Outcome> {
     let mut daemon = stage.daemon(&storage, &format!("{}{spool}", stage.synthetic()?))?;
     let dir = daemon.dir().join("state/spool");
     let specs: Vec<Synthetic> = (0..plan.cameras)
-        .map(|i| Synthetic::new(&format!("cam{i}")).fps(plan.fps).bytes(plan.bytes).missing(61, 83))
+        .map(|i| Synthetic::new(&format!("cam{i}")).fps(plan.fps).bytes(plan.bytes).missing(17, 23))
         .collect();
     let mut ids = add_synthetic(&daemon, &specs)?;
     let server = (plan.real > 0).then(|| cameras("real", plan.real, 10)).transpose()?;

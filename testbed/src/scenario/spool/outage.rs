@@ -34,10 +34,10 @@ pub struct Outage {
     pub live_ms: f64,
     /// How long they are looked at.
     pub live: Duration,
+    /// Connections that the load generator tries, one after the other, and for how long each.
+    pub load: (&'static [usize], Duration),
 }
 
-/// Connections that the load generator tries.
-const CONNECTIONS: [usize; 5] = [8, 16, 32, 64, 128];
 /// Where its objects go.
 const LOAD: &str = "load";
 
@@ -101,8 +101,8 @@ pub fn outage(stage: &Stage, plan: &Outage) -> anyhow::Result<Outcome> {
     daemon.quiesce(Duration::from_secs(60)).map_err(|error| daemon.explain(error))?;
 
     let mut rates = Vec::new();
-    for connections in CONNECTIONS {
-        let rate = uploads_per_s(&gcs.endpoint(), LOAD, plan.bytes, connections, Duration::from_secs(5))?;
+    for &connections in plan.load.0 {
+        let rate = uploads_per_s(&gcs.endpoint(), LOAD, plan.bytes, connections, plan.load.1)?;
         rates.push((connections, rate));
     }
     let (best_connections, best) =

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::json;
 
-use super::super::stage::{bucket, examine, until_streaming};
+use super::super::stage::{bucket, examine};
 use super::super::{Outcome, Problems, Stage};
 use super::{Watch, round};
 use crate::gcs::Knobs;
@@ -41,7 +41,7 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
     let slow = Knobs { latency_median_ms: plan.latency_ms, latency_sigma: 0.7, seed: plan.seed, ..Knobs::default() };
     let (gcs, storage) = bucket(stage, slow)?;
     let specs: Vec<Synthetic> = (0..plan.cameras)
-        .map(|i| Synthetic::new(&format!("cam{i}")).bytes(plan.bytes).fps(plan.fps).missing(97, 0))
+        .map(|i| Synthetic::new(&format!("cam{i}")).bytes(plan.bytes).fps(plan.fps).missing(13, 0))
         .collect();
     let ids: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
     let file = stage.dir().join("cameras.toml");
@@ -62,7 +62,10 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
     let mut watch = Watch::default();
     let (mut left, mut rounds_with_frames_left, mut hang_ups, mut longest) = (0, 0, 0, Duration::ZERO);
     for round in 1..=plan.rounds {
-        until_streaming(&daemon, &ids, Duration::from_secs(30))?;
+        for id in &ids {
+            // One session a run; it is there with the first frame on disk.
+            daemon.wait_for(id, Duration::from_secs(30), |status| status.session.map(u64::from) == Some(round))?;
+        }
         let sessions = |watch: &mut Watch, problems: &mut Problems| {
             let statuses = daemon.statuses()?;
             watch.judge(&statuses, problems);
@@ -90,7 +93,10 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
         rounds_with_frames_left += u64::from(found.in_flight > 0);
     }
     gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
-    until_streaming(&daemon, &ids, Duration::from_secs(30))?;
+    for id in &ids {
+        let last = plan.rounds + 1;
+        daemon.wait_for(id, Duration::from_secs(30), |status| status.session.map(u64::from) == Some(last))?;
+    }
     std::fs::write(&file, "").context("cannot write the cameras")?;
     daemon.reload(Duration::from_secs(30))?;
     daemon.quiesce(Duration::from_secs(60)).map_err(|error| daemon.explain(error))?;
