@@ -71,6 +71,15 @@ impl Supervisor {
         self.logins.refused(login, credentials, at)
     }
 
+    /// Takes note that an attempt to log in ended without a word on it.
+    pub(super) fn login_unheard(&mut self, login: &Login, credentials: &str, who: &str, may_hide_a_refusal: bool) {
+        let at = UnixMicros::now();
+        if self.logins.ended(login, credentials, who, may_hide_a_refusal, at) {
+            let refusal = Refusal { login: login.clone(), credentials: credentials.to_owned(), at };
+            self.wiring.journal.login_refused(refusal);
+        }
+    }
+
     /// When a camera may log in again.
     fn next_login(&mut self, id: &CameraId, login: &Login, credentials: &str) -> Duration {
         let now = UnixMicros::now();
@@ -116,7 +125,8 @@ impl Handler<CameraExited> for Supervisor {
                     }
                     next_login = Some(self.next_login(&id, login, credentials));
                 }
-                _ => self.logins.ended(login, id.as_str()),
+                Some((kind, _)) => self.login_unheard(login, credentials, id.as_str(), kind.may_hide_a_refusal()),
+                None => self.login_unheard(login, credentials, id.as_str(), true),
             }
         }
         let Some(record) = self.cameras.get_mut(&id) else { return };

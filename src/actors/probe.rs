@@ -67,7 +67,11 @@ impl Handler<Probe> for Supervisor {
                     Probed::Failed(diagnosis) if diagnosis.kind == ErrorKind::Auth => {
                         actor.login_refused(login, credentials);
                     }
-                    _ => actor.logins.ended(login, &trial),
+                    Probed::Failed(diagnosis) => {
+                        let may_hide_a_refusal = diagnosis.kind.may_hide_a_refusal();
+                        actor.login_unheard(login, credentials, &trial, may_hide_a_refusal);
+                    }
+                    _ => actor.login_unheard(login, credentials, &trial, true),
                 }
                 actor.login_settled(login, ctx);
                 actor.forget_unused(login);

@@ -38,11 +38,32 @@ pub enum ErrorKind {
     CaptureCrash,
     /// The capture process cannot be started.
     CaptureMissing,
-    /// The camera's actor panicked.
+    /// The camera's actor panicked. Stays the last one, by which [`ALL`](Self::ALL) is counted.
     Panic,
 }
 
 impl ErrorKind {
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [Self; Self::Panic as usize + 1] = [
+        Self::Refused,
+        Self::UnknownHost,
+        Self::Timeout,
+        Self::Auth,
+        Self::Denied,
+        Self::Busy,
+        Self::Certificate,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::NoVideo,
+        Self::Protocol,
+        Self::Stall,
+        Self::Eof,
+        Self::StreamChanged,
+        Self::CaptureCrash,
+        Self::CaptureMissing,
+        Self::Panic,
+    ];
+
     /// The kind as it stands in metrics and answers.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,6 +87,11 @@ impl ErrorKind {
         }
     }
 
+    /// Whether the camera may have refused user and password all the same, and nobody heard it: the attempt was cut short.
+    pub fn may_hide_a_refusal(self) -> bool {
+        matches!(self, Self::Timeout | Self::NoVideo | Self::Stall | Self::Eof | Self::CaptureCrash | Self::Panic)
+    }
+
     /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a camera
     /// that hangs up while it boots looks the same. Where `Auth` is about a
     /// user and a password, [`Logins`](super::Logins) says when they may be tried again.
@@ -86,8 +112,7 @@ pub struct Diagnosis {
     pub message: Cow<'static, str>,
 }
 
-/// Pieces of lines that FFmpeg 5.1 and OpenCV 4.6 print, as seen on real failures, with what they mean. The first match
-/// counts.
+/// Pieces of lines that FFmpeg 5.1 and OpenCV 4.6 print, with what they mean. The first match counts.
 const TABLE: &[(&str, ErrorKind, &str)] = &[
     ("failed: 401 ", ErrorKind::Auth, WRONG_PASSWORD),
     ("HTTP error 401", ErrorKind::Auth, WRONG_PASSWORD),
@@ -161,7 +186,7 @@ mod tests {
 
     /// One line for each of the table's: as it was printed, or, for the errors of a network that could not be provoked, as
     /// FFmpeg's source has it.
-    const SEEN: [(&str, ErrorKind); 26] = [
+    const LINES: [(&str, ErrorKind); 26] = [
         ("[rtsp @ 0x56518638c680] method DESCRIBE failed: 401 Unauthorized", ErrorKind::Auth),
         ("[OPENCV:FFMPEG:24] HTTP error 401 Unauthorized", ErrorKind::Auth),
         ("[rtsp @ 0x5580ec944940] method OPTIONS failed: 403 Forbidden", ErrorKind::Denied),
@@ -200,9 +225,16 @@ mod tests {
     ];
 
     #[test]
-    fn each_line_of_the_table_was_seen_and_tells_a_kind_apart() {
-        assert_eq!(SEEN.len(), TABLE.len());
-        for ((line, kind), (piece, of_table, message)) in SEEN.iter().zip(TABLE) {
+    fn all_kinds_are_all() {
+        for (place, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_line_of_the_table_tells_a_kind_apart() {
+        assert_eq!(LINES.len(), TABLE.len());
+        for ((line, kind), (piece, of_table, message)) in LINES.iter().zip(TABLE) {
             assert!(line.contains(piece) && kind == of_table, "{line}: {piece}");
             assert_eq!(diagnose(line), Some(Diagnosis { kind: *kind, message: (*message).into() }), "{line}");
         }

@@ -163,13 +163,27 @@ impl Logins {
         }
     }
 
-    /// An attempt of this camera's ended without a word on the credentials.
-    pub fn ended(&mut self, login: &Login, camera: &str) {
-        if let Some(known) = self.known.get_mut(login)
-            && known.trial.as_ref().is_some_and(|(who, _)| who == camera)
-        {
-            known.trial = None;
+    /// An attempt of this camera's ended without a word on the credentials; `may_hide_a_refusal` says whether the camera may
+    /// have refused them all the same. Answers whether it counts as refused: where the login was refused lately, what was not
+    /// heard is taken for the worse.
+    pub fn ended(
+        &mut self,
+        login: &Login,
+        credentials: &str,
+        camera: &str,
+        may_hide_a_refusal: bool,
+        now: UnixMicros,
+    ) -> bool {
+        let Some(known) = self.known.get_mut(login) else { return false };
+        if known.trial.as_ref().is_none_or(|(who, _)| who != camera) {
+            return false;
         }
+        known.trial = None;
+        let counts = may_hide_a_refusal && !known.refused.is_empty();
+        if counts {
+            self.refused(login, credentials, now);
+        }
+        counts
     }
 
     /// Forgets a login that no camera uses any more, unless it was refused lately.
@@ -254,7 +268,7 @@ mod tests {
         assert_eq!(logins.ask(&login(), "right", &camera(1), at(1)), Permit::AfterTrial);
         // One that died without a word does not hold the others up for ever.
         assert_eq!(logins.ask(&login(), "right", &camera(1), at(181)), Permit::Go);
-        logins.ended(&login(), &camera(1));
+        assert!(!logins.ended(&login(), "right", &camera(1), true, at(182)));
         assert_eq!(logins.ask(&login(), "right", &camera(2), at(182)), Permit::Go);
         logins.accepted(&login(), "right", at(183));
         for number in 0..16 {
@@ -289,6 +303,20 @@ mod tests {
         let mut logins = Logins::default();
         assert_eq!(attempts(&mut logins, "wrong", 0..400), [0, 60, 361]);
         assert_eq!(attempts(&mut logins, "mended", 400..401), [400]);
+    }
+
+    #[test]
+    fn an_attempt_that_was_cut_short_counts_where_the_login_was_refused_before() {
+        let mut logins = Logins::default();
+        assert_eq!(attempts(&mut logins, "wrong", 0..60), [0]);
+        assert_eq!(logins.ask(&login(), "wrong", &camera(1), at(60)), Permit::Go);
+        assert!(logins.ended(&login(), "wrong", &camera(1), true, at(68)));
+        assert_eq!(logins.ask(&login(), "wrong", &camera(2), at(69)), Permit::NotBefore(at(369)));
+        // Where nobody listened, nobody refused; and who was not trying has nothing to say.
+        assert_eq!(logins.ask(&login(), "wrong", &camera(2), at(369)), Permit::Go);
+        assert!(!logins.ended(&login(), "wrong", &camera(1), true, at(370)));
+        assert!(!logins.ended(&login(), "wrong", &camera(2), false, at(370)));
+        assert_eq!(logins.ask(&login(), "wrong", &camera(3), at(371)), Permit::Go);
     }
 
     #[test]

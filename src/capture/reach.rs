@@ -40,12 +40,27 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Whether a camera may be where this URL says, as far as that can be told without asking anybody.
+    /// Whether a camera may be where this URL says, as far as that can be told without asking anybody: names are not
+    /// resolved, links are followed. [`locate`](Self::locate) looks again.
     ///
     /// # Errors
     ///
     /// Why not, and the way out.
     pub fn check(&self, url: &SourceUrl) -> Result<(), String> {
+        self.check_spelling(url)?;
+        if url.kind() == SourceKind::File
+            && let (Some(path), Some(dir)) = (url.path(), &self.files)
+            && !resolved(&path).starts_with(resolved(dir))
+        {
+            return Err(
+                "leads by a link out of the directory that `capture.files` in the configuration names".to_owned()
+            );
+        }
+        Ok(())
+    }
+
+    /// The same by the URL alone.
+    fn check_spelling(&self, url: &SourceUrl) -> Result<(), String> {
         match (url.kind(), url.host()) {
             (SourceKind::V4l2, _) => Ok(()),
             (SourceKind::File, _) => {
@@ -123,7 +138,7 @@ impl Reach {
     /// [`ErrorKind::Forbidden`], or why it cannot be found.
     pub async fn locate(&self, url: &SourceUrl, tls: Option<Tls>, patience: Duration) -> Result<String, Diagnosis> {
         let forbidden = |why: String| Diagnosis { kind: ErrorKind::Forbidden, message: format!("`url` {why}").into() };
-        self.check(url).map_err(forbidden)?;
+        self.check_spelling(url).map_err(forbidden)?;
         if let Some(path) = url.path() {
             return self.locate_file(url.kind(), path).await;
         }
@@ -167,6 +182,13 @@ impl Reach {
         };
         path.into_os_string().into_string().map_err(|_| missing)
     }
+}
+
+/// A path without links, as far as it exists; what does not may come later.
+fn resolved(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find_map(|there| Some(there.canonicalize().ok()?.join(path.strip_prefix(there).ok()?)))
+        .unwrap_or_else(|| path.to_owned())
 }
 
 /// The IPv4 address that an IPv6 address carries within, if it is one of those that lead there.
@@ -260,12 +282,25 @@ mod tests {
         std::fs::write(&outside, "x").unwrap();
         std::fs::write(inside.join("a.mp4"), "x").unwrap();
         std::os::unix::fs::symlink(&outside, inside.join("link.mp4")).unwrap();
+        std::os::unix::fs::symlink("..", inside.join("up")).unwrap();
+        std::os::unix::fs::symlink(&inside, dir.path().join("other-name")).unwrap();
         let reach = Reach { files: Some(inside.clone()), loopback: false };
         let file = |path: &Path| url(&format!("file://{}", path.display()));
         let patience = Duration::from_secs(1);
         assert!(reach.locate(&file(&inside.join("a.mp4")), None, patience).await.is_ok());
         assert!(reach.check(&file(&outside)).is_err());
         assert!(reach.check(&file(&inside.join("../secret"))).is_err());
+        for path in ["link.mp4", "up/secret", "up/none.mp4", "up/none/none.mp4"] {
+            assert!(reach.check(&file(&inside.join(path))).unwrap_err().contains("by a link"), "{path}");
+        }
+        for path in ["a.mp4", "none.mp4", "none/none.mp4", "up/clips/a.mp4", "a.mp4/none"] {
+            assert_eq!(reach.check(&file(&inside.join(path))), Ok(()), "{path}");
+        }
+        // Neither the directory's own name nor whether it is there is a camera's fault.
+        let other = Reach { files: Some(dir.path().join("other-name")), loopback: false };
+        assert_eq!(other.check(&file(&dir.path().join("other-name/a.mp4"))), Ok(()));
+        let later = Reach { files: Some(dir.path().join("later")), loopback: false };
+        assert_eq!(later.check(&file(&dir.path().join("later/a.mp4"))), Ok(()));
         assert!(Reach::default().check(&file(&inside.join("a.mp4"))).unwrap_err().contains("capture.files"));
         let kind = |located: Result<String, Diagnosis>| located.unwrap_err().kind;
         assert_eq!(kind(reach.locate(&file(&inside.join("link.mp4")), None, patience).await), ErrorKind::Forbidden);

@@ -77,9 +77,14 @@ static MAKING_CLIPS: Mutex<()> = Mutex::new(());
 
 /// A server with two small cameras: `open` for anybody, `shut` for [`USER`] with `password`.
 pub fn cameras(password: &str) -> anyhow::Result<CameraServer> {
+    cameras_at(0, password)
+}
+
+/// The same at a port.
+pub fn cameras_at(port: u16, password: &str) -> anyhow::Result<CameraServer> {
     let _alone = MAKING_CLIPS.lock().unwrap_or_else(PoisonError::into_inner);
     let small = |name| CameraSpec::new(name).size(320, 240).rate(10, 10);
-    CameraServer::start(&[small("open"), small("shut").login(USER, password)], 0, default_cache_dir())
+    CameraServer::start(&[small("open"), small("shut").login(USER, password)], port, default_cache_dir())
 }
 
 /// The same over HTTP: `basic` and `digest`, both for [`USER`] with `password`.

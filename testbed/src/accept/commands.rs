@@ -78,38 +78,63 @@ pub(super) fn cold_ci() -> anyhow::Result<Outcome> {
 
 /// Tests of this tree, which must be some and pass.
 pub(super) fn tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
+    run_tests(what, arguments).map(|(outcome, _)| outcome)
+}
+
+/// The same for tests that tell what they have seen, each on a line of JSON after `figure: `, with the number of `faults`
+/// they have injected.
+pub(super) fn telling_tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
+    let (mut outcome, output) = run_tests(what, &[arguments, &["--", "--nocapture"]].concat())?;
+    let figures = figures(&output)?;
+    if figures.is_empty() {
+        outcome.problems.push("no test has told a figure".to_owned());
+        outcome.pass = false;
+    }
+    outcome.faults = figures.iter().filter_map(|figure| figure["faults"].as_u64()).sum();
+    outcome.figure["told"] = figures.into();
+    Ok(outcome)
+}
+
+/// What the tests have told.
+fn figures(output: &str) -> anyhow::Result<Vec<Value>> {
+    let told = output.lines().filter_map(|line| line.strip_prefix("figure: "));
+    told.map(|figure| serde_json::from_str(figure).with_context(|| format!("no figure: {figure}"))).collect()
+}
+
+fn run_tests(what: &str, arguments: &[&str]) -> anyhow::Result<(Outcome, String)> {
     let test = quietly(Command::new("cargo").args(["test", "--locked", "--no-fail-fast"]).args(arguments))?;
     let passed = tests_passed(&test.output);
     let mut problems = Vec::new();
     if !test.success || passed == 0 {
         problems.push(format!("{passed} tests passed; the output ends with: {}", test.tail(20)));
     }
-    Ok(Outcome {
+    let outcome = Outcome {
         bound: format!("tests pass: {what}"),
         figure: json!({ "tests_passed": passed }),
         faults: 0,
         pass: problems.is_empty(),
         problems,
-    })
+    };
+    Ok((outcome, test.output))
 }
 
-/// A command of cargo's that has to succeed, with this in its environment. What it prints as JSON, an object a line, is the
-/// figure; where one of them counts `faults`, they are added up.
-pub(super) fn figures(bound: &str, environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Outcome> {
+/// A command of cargo's that has to succeed, with this in its environment, and that tells its figures as JSON, one a line.
+pub(super) fn telling(bound: &str, environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Outcome> {
     let run = quietly(Command::new("cargo").args(arguments).envs(environment.iter().copied()))?;
-    let printed = run.output.lines().filter(|line| line.starts_with('{'));
-    let figures: Vec<Value> = printed.filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let told = run.output.lines().filter(|line| line.starts_with('{'));
+    let figures: Vec<Value> = told.filter_map(|figure| serde_json::from_str(figure).ok()).collect();
+    let command = format!("cargo {}", arguments.join(" "));
     let mut problems = Vec::new();
     if !run.success {
-        problems.push(format!("cargo {} failed; its output ends with: {}", arguments.join(" "), run.tail(20)));
+        problems.push(format!("{command} failed; its output ends with: {}", run.tail(20)));
     }
     if figures.is_empty() {
-        problems.push(format!("cargo {} printed no figure", arguments.join(" ")));
+        problems.push(format!("{command} has told no figure"));
     }
     Ok(Outcome {
         bound: bound.to_owned(),
         faults: figures.iter().filter_map(|figure| figure["faults"].as_u64()).sum(),
-        figure: json!(figures),
+        figure: figures.into(),
         pass: problems.is_empty(),
         problems,
     })
@@ -153,4 +178,19 @@ fn quietly(command: &mut Command) -> anyhow::Result<Finished> {
         .output()
         .with_context(|| format!("cannot run {command:?}"))?;
     Ok(Finished { success: output.status.success(), output: String::from_utf8_lossy(&output.stdout).into_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "test one ... \nfigure: {\"hits\":0}\nok\nfigure: {\"hits\":1}\ntest result: ok. 2 passed; 0 failed\n\
+                          test result: ok. 1 passed; 0 failed\n";
+
+    #[test]
+    fn passed_tests_and_their_figures_are_read() {
+        assert_eq!(tests_passed(OUTPUT), 3);
+        assert_eq!(figures(OUTPUT).unwrap(), [json!({ "hits": 0 }), json!({ "hits": 1 })]);
+        assert!(figures("figure: none").is_err());
+    }
 }

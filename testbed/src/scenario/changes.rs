@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::stage::{add, examine, until_streaming};
@@ -52,9 +52,9 @@ const SMALL: Stream = Stream { size: (320, 240), ..FIRST };
 
 const CHANGES: [Change; 10] = [
     Change { id: "silent", why: "stall", from: FIRST, to: FIRST, happen: fall_silent },
-    Change { id: "ended", why: "eof", from: FIRST, to: FIRST, happen: end },
-    Change { id: "smaller", why: "eof", from: FIRST, to: SMALL, happen: become_another },
-    Change { id: "recoded", why: "eof", from: FIRST, to: in_codec(Codec::H265, FIRST), happen: become_another },
+    Change { id: "ended", why: ENDED, from: FIRST, to: FIRST, happen: end },
+    Change { id: "smaller", why: ENDED, from: FIRST, to: SMALL, happen: become_another },
+    Change { id: "recoded", why: ENDED, from: FIRST, to: in_codec(Codec::H265, FIRST), happen: become_another },
     Change { id: "h264-shrinks", why: IN_STREAM, from: FIRST, to: SMALL, happen: resize },
     Change { id: "h264-grows", why: IN_STREAM, from: SMALL, to: FIRST, happen: resize },
     resized("h265-shrinks", Codec::H265, FIRST, SMALL),
@@ -63,6 +63,8 @@ const CHANGES: [Change; 10] = [
     resized("mjpeg-grows", Codec::Mjpeg, SMALL, FIRST),
 ];
 
+/// Of a stream's end, also where another one follows.
+const ENDED: &str = "eof";
 /// Of a change of size in the midst of a stream that goes on.
 const IN_STREAM: &str = "stream_changed";
 
@@ -138,7 +140,10 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
         problems.check(generation > before.generation, || {
             format!("camera {id}: generation {} before, {generation} after", before.generation)
         });
-        if let [Some(last)] = last[..] {
+        if *why == ENDED {
+            let [Some(last)] = last[..] else {
+                bail!("camera {id} was ended, and its one stream's last picture is not known: {last:?}")
+            };
             ended.insert(*id, last);
         }
         figure.insert((*id).to_owned(), json!({ "seconds": (seconds * 100.0).round() / 100.0, "errors": kinds }));
@@ -158,6 +163,13 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
         let found = sessions(&entries);
         problems.check(found == expected, || format!("camera {id}: its sessions say {found:?}, not {expected:?}"));
         figure[id]["session"] = found.first().map_or(Value::Null, |session| session.clone());
+        figure[id]["between_sessions"] = verdict.between_sessions.iter().map(|pause| pause.frames).collect();
+        let odd = sizes(&entries).into_iter().find(|(session, size)| {
+            let shown = if *session == 1 { change.from } else { change.to };
+            *size != shown.size
+        });
+        problems
+            .check(odd.is_none(), || format!("camera {id}: pictures of a wrong session and size are stored: {odd:?}"));
         if let Some(sent) = ended.get(id) {
             let stored = last_of_first_session(&daemon, &entries).with_context(|| format!("camera {id}"))?;
             figure[id]["last_sent"] = json!(sent);
@@ -176,7 +188,9 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
     let within_it = if plan.in_stream { ", changes of size within the stream of each codec" } else { "" };
     let bound = format!(
         "a silent stream, its end, its end with a change of size or codec{within_it}: each has a session that says so, streams \
-         again within {:.1} s (silence: {:.1} s later), and costs no frame of its own or of another camera",
+         again within {:.1} s (silence: {:.1} s later), and costs another camera no frame. Where a stream ends, its last frame \
+         is stored; within a stream, no picture of a size that its session does not have is stored; what passes between two \
+         sessions is told in frames",
         plan.within.as_secs_f64(),
         plan.stall_after.as_secs_f64()
     );
@@ -226,6 +240,15 @@ fn sessions(entries: &[Entry]) -> Vec<Value> {
         _ => None,
     };
     entries.iter().filter_map(told).collect()
+}
+
+/// The sizes of the pictures that are stored, by session, as the list has them; that it is right was judged with the pixels.
+fn sizes(entries: &[Entry]) -> BTreeSet<(u32, (u32, u32))> {
+    let size = |entry: &Entry| match entry {
+        Entry::Frame(frame) => Some((frame.session, (frame.width, frame.height))),
+        _ => None,
+    };
+    entries.iter().filter_map(size).collect()
 }
 
 /// The counter in the last picture of a list's first session.

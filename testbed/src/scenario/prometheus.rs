@@ -97,9 +97,12 @@ pub fn prometheus(stage: &Stage, plan: &Prometheus) -> anyhow::Result<Outcome> {
     problems.check(rest <= MOST_IN_ALL, || format!("{rest} series that are of no camera"));
     // At each scrape, and so at this one.
     for id in live() {
-        let sum = |name: &str| sum(&text, name, id);
-        let (captured, lost) = (sum("frames_captured_total"), sum("frames_lost_total"));
-        let (stored, in_flight) = (sum("frames_stored_total"), sum("frames_in_flight"));
+        let sum = |name: &str| sum(&text, name, id).with_context(|| format!("camera {id}"));
+        let (captured, lost) = (sum("frames_captured_total")?, sum("frames_lost_total")?);
+        let (stored, in_flight) = (sum("frames_stored_total")?, sum("frames_in_flight")?);
+        problems.check(captured > 0 || !ids.iter().any(|streaming| streaming == id), || {
+            format!("camera {id} streams, and its metrics say that nothing was captured")
+        });
         problems.check(captured == stored + lost + in_flight, || {
             format!("camera {id}: captured {captured}, stored {stored}, lost {lost}, in flight {in_flight}")
         });
@@ -120,11 +123,13 @@ fn series(daemon: &Daemon) -> anyhow::Result<Vec<String>> {
     Ok(daemon.get("/metrics")?.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
 }
 
-/// The sum over a camera's series of a name.
-fn sum(text: &str, name: &str, camera: &str) -> u64 {
+/// The sum over a camera's series of a name, of which there must be one, and each a count.
+fn sum(text: &str, name: &str, camera: &str) -> anyhow::Result<u64> {
     let begin = format!("framehaul_camera_{name}{{camera=\"{camera}\"");
-    let values = text.lines().filter(|line| line.starts_with(&begin)).filter_map(|line| line.rsplit_once(' '));
-    values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(&begin)).collect();
+    ensure!(!lines.is_empty(), "no series {name}");
+    let count = |line: &&str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<u64>().ok());
+    lines.iter().map(|line| count(line).with_context(|| format!("no count: {line}"))).sum()
 }
 
 /// Asks what no client should, in ways of which there is no end: none of it may cost a series of its own.

@@ -50,6 +50,7 @@ pub fn reload(stage: &Stage, plan: &Reload) -> anyhow::Result<Outcome> {
     let mut problems = Problems::default();
     // A file that cannot be used changes nothing.
     let before = generations(&daemon)?;
+    let mut faults = 0;
     fs::write(&file, "[cam0]\nurl = \"exec:ls\"").context("cannot write the cameras")?;
     let refused = daemon.log_text().matches("nothing is changed").count();
     daemon.hang_up()?;
@@ -57,6 +58,7 @@ pub fn reload(stage: &Stage, plan: &Reload) -> anyhow::Result<Outcome> {
         Ok((daemon.log_text().matches("nothing is changed").count() > refused).then_some(()))
     })
     .context("a bad file was not refused")?;
+    faults += 1;
     problems.check(generations(&daemon)? == before, || "a bad file changed something".to_owned());
 
     write(plan.changed)?;
@@ -67,7 +69,7 @@ pub fn reload(stage: &Stage, plan: &Reload) -> anyhow::Result<Outcome> {
         daemon.wait_for(id, patience, |status| status.state == "streaming" && status.session >= session)?;
     }
     until_captured(&daemon, &ids, 2 * plan.frames, patience)?;
-    let sets = replaces_sets(&daemon, &server, &ids, &mut problems)?;
+    let sets = replaces_sets(&daemon, &server, &ids, &mut faults, &mut problems)?;
 
     // An empty file ends them all.
     fs::write(&file, "").context("cannot write the cameras")?;
@@ -90,12 +92,11 @@ pub fn reload(stage: &Stage, plan: &Reload) -> anyhow::Result<Outcome> {
     let figure = json!({ "cameras": plan.cameras, "changed": plan.changed, "frames": frames,
         "lost_by_unchanged": untouched_lost, "sets": sets });
     let bound = format!(
-        "SIGHUP with {} cameras of which {} changed: the others go on in their one session and lose 0 frames by their \
-         pixels; a set with a stale ETag: 412 and nothing changed",
-        plan.cameras, plan.changed
+        "SIGHUP with {} cameras of {} fps, of which {} changed: the others go on in their one session and lose 0 frames by \
+         their pixels; a set with a stale ETag: 412 and nothing changed",
+        plan.cameras, plan.fps, plan.changed
     );
-    // The bad file, the stale tag, the foreign camera and the bad set.
-    Ok(problems.outcome(bound, figure, 4))
+    Ok(problems.outcome(bound, figure, faults))
 }
 
 /// The file, with the first `changed` cameras asked for another quality.
@@ -119,11 +120,12 @@ fn until_captured(daemon: &Daemon, ids: &[String], frames: u64, patience: Durati
     Ok(())
 }
 
-/// Replaces the set that requests manage, beside the cameras of the file, rightly and wrongly.
+/// Replaces the set that requests manage, beside the cameras of the file, rightly and wrongly; the latter are `faults`.
 fn replaces_sets(
     daemon: &Daemon,
     server: &CameraServer,
     ids: &[String],
+    faults: &mut u64,
     problems: &mut Problems,
 ) -> anyhow::Result<Value> {
     let url = server.url(&ids[0]);
@@ -146,6 +148,7 @@ fn replaces_sets(
         ),
     ] {
         let (status, _) = put_set(daemon, &set, tag)?;
+        *faults += 1;
         answers.push(status.as_u16());
         problems.check(status == wanted, || format!("{what}: {status}"));
         problems.check(catalog(daemon)? == after, || format!("{what}: something was changed"));

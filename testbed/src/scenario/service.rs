@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::stage::{add, cameras, until_streaming};
 use super::{Outcome, Problems, Stage};
-use crate::daemon::{Daemon, Storage};
+use crate::daemon::{Daemon, Storage, wait};
 use crate::service_manager::ServiceManager;
 use crate::signals;
 
@@ -31,6 +31,8 @@ const PARTS: [(&str, &str); 4] = [
 ];
 /// How long the daemon asks before it calls a part dead at `/livez`.
 const LIVEZ_PATIENCE: Duration = Duration::from_secs(5);
+/// For how long what it found is told to others, and a little more.
+const LIVEZ_STANDS: Duration = Duration::from_millis(1_200);
 
 /// How hard it is made.
 #[derive(Debug, Clone)]
@@ -47,7 +49,7 @@ pub struct Service {
 ///
 /// When a part does not start or does not answer.
 pub fn service(stage: &Stage, program: &Path, plan: &Service) -> anyhow::Result<Outcome> {
-    ensure!(plan.hang > LIVEZ_PATIENCE + Duration::from_secs(1) && plan.hang >= plan.period * 2, "too short a hang");
+    ensure!(plan.hang > LIVEZ_PATIENCE + LIVEZ_STANDS && plan.hang >= plan.period * 2, "too short a hang");
     let mut problems = Problems::default();
     let exposure = unit(stage, program, &mut problems)?;
 
@@ -137,7 +139,12 @@ fn hang(
     ensure!(status == StatusCode::ACCEPTED, "POST {path}: {status}: {answer}");
     // The worker that hangs may be the one that would answer.
     if what != "http" {
-        let (status, answer) = daemon.call(Method::GET, "/livez", None)?;
+        // What was found for another request stands for a second.
+        let asked = Instant::now();
+        let (status, answer) = wait(plan.hang, || {
+            let told = daemon.call(Method::GET, "/livez", None)?;
+            Ok((told.0 != StatusCode::OK || asked.elapsed() > LIVEZ_STANDS).then_some(told))
+        })?;
         let told = status == StatusCode::SERVICE_UNAVAILABLE && answer.contains(name);
         problems.check(told, || format!("/livez while {what} hung: {status}: {answer}"));
     }

@@ -152,6 +152,7 @@ pub(super) fn urls(port: u16, clips: Option<&Clips>) -> Vec<String> {
             urls.push(format!("file://{dir}{path}"));
         }
         urls.push(format!("file://{}", clips.outside.display()));
+        urls.extend(clips.links.iter().cloned());
     }
     urls
 }
