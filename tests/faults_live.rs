@@ -20,7 +20,7 @@ fn stage() -> Stage {
 fn assert_passed(outcome: anyhow::Result<Outcome>) {
     let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
     assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
-    println!("{} (faults {})", outcome.figure, outcome.faults);
+    println!("{{\"figure\":{},\"faults\":{}}}", outcome.figure, outcome.faults);
 }
 
 /// The number in a variable of the environment, or this one.
@@ -90,13 +90,13 @@ fn a_spool_at_its_cap_drops_by_its_policy_and_tells_each_frame() {
 #[test]
 fn a_full_disk_ends_nothing() {
     let plan = DiskFull {
-        disk_mib: 24,
+        disk_mib: 48,
         times: 2,
         lasts: seconds(3),
         within: seconds(15),
         cameras: 4,
         fps: 25.0,
-        bytes: 20_000,
+        bytes: 30_000,
     };
     assert_passed(scenario::disk_full(&stage(), &plan));
 }

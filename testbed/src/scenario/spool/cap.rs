@@ -63,7 +63,7 @@ fn one_policy(stage: &Stage, plan: &Cap, policy: &str, problems: &mut Problems) 
     let rate = plan.fps * (plan.cameras + 2) as f64;
     let mut watch = Watch::default();
     let (mut size, mut usage) = (0, 0);
-    let dir = daemon.dir().join("state/spool");
+    let dir = daemon.dir().join("state/spool/default");
     let patience = Duration::from_secs(60) + Duration::from_secs_f64(5.0 * wanted as f64 / rate);
     let full = watch.until(&daemon, patience, problems, |totals| {
         size = size.max(gauge(&daemon, "framehaul_spool_size_bytes").map_or(u64::MAX, |bytes| bytes as u64));
