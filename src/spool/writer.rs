@@ -611,8 +611,8 @@ mod tests {
         assert_eq!(refused, (kept + 1..=100).collect::<Vec<_>>());
     }
 
-    #[test]
-    fn without_room_the_oldest_frames_go_and_what_comes_waits_for_the_journal() {
+    #[tokio::test]
+    async fn without_room_the_oldest_frames_go_and_what_comes_waits_for_the_journal() {
         let dir = tempfile::tempdir().unwrap();
         let bench = Bench::real(dir.path(), 5, WhenFull::DropOldest);
         bench.taken.lock().unwrap().0 = 4;
@@ -638,6 +638,7 @@ mod tests {
             assert!(bench.spool.status().size <= 5 * SEGMENT);
         }
         assert_eq!(durable, (1..=total).collect::<Vec<_>>());
+        bench.spool.barrier().await;
         let status = bench.spool.status();
         assert!(!dropped.is_empty() && !status.full);
         // The oldest beyond the window, without a hole.
