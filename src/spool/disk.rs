@@ -54,6 +54,7 @@ pub trait Disk: Send + 'static {
 }
 
 /// An open file.
+#[allow(clippy::len_without_is_empty, reason = "nobody asks")]
 pub trait DiskFile: Send + 'static {
     /// Fills `buffer` from `offset`.
     ///

@@ -83,7 +83,7 @@ fn every(faults: &[Fault], each: impl Fn(&Fault) -> anyhow::Result<()> + Sync) -
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Relaxed)) {
                     if let Err(error) = each(fault) {
-                        problems.lock().unwrap().push(format!("{fault:?}: {error:#}"));
+                        problems.lock().expect("no holder panics").push(format!("{fault:?}: {error:#}"));
                     }
                 }
             });
@@ -110,7 +110,7 @@ fn killed(phase: Phase, before: Option<&Path>, most: usize) -> anyhow::Result<()
         }
         reached.fetch_add(1, Relaxed);
         let found = judge(dir.path(), &Promises::of(&said)?)?;
-        let mut slowest = slowest.lock().unwrap();
+        let mut slowest = slowest.lock().expect("no holder panics");
         *slowest = found.took.max(*slowest);
         Ok(())
     })
