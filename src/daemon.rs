@@ -1,9 +1,8 @@
 //! The one place where things are wired.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use actix::prelude::*;
 use anyhow::Context as _;
@@ -11,9 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::actors::{Changed, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring};
+use crate::actors::{Admission, Changed, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring};
 use crate::capture::{Deadlines, Launcher};
-use crate::config::Settings;
+use crate::config::{Durability, Settings};
 use crate::delivery::Budget;
 use crate::http::{self, Api, Door, Streams, Token};
 use crate::journal::{self, Ledgers, StateDir};
@@ -21,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pulse::{Pulse, Watchdog};
 use crate::service;
 use crate::shutdown::{self, Ending};
+use crate::spool::{self, Quarantine};
 use crate::storage;
 
 /// Threads of the runtime that talks to buckets: TLS and checksums are all it computes.
@@ -80,14 +80,27 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the file of cameras cannot be used: {}", problems.join("; "))
     })?;
-    service::status("recovering the journal");
-    let sequencers = Sequencers::default();
-    let told = sequencers.clone();
     let metrics = Metrics::new().context("cannot declare metrics")?;
-    let timed = metrics.clone();
-    let opened = StateDir::open(&settings.state_dir)?.recover(
-        &BTreeMap::new(),
-        move |settled| told.tell(&settled),
+    let state = StateDir::open(&settings.state_dir)?;
+    service::status("looking through the spool");
+    let (store, found) = spool::open(&settings.spool, state.origin())?;
+    metrics.spool_corrupt(found.damaged);
+    service::status("recovering the journal");
+    let (spool, inbox) = spool::channel(settings.spool.dir.clone());
+    let sequencers = Sequencers::default();
+    let (told, timed, freed) = (sequencers.clone(), metrics.clone(), spool.clone());
+    let hub_to_come = Arc::new(OnceLock::<Hub>::new());
+    let waiting = hub_to_come.clone();
+    let opened = state.recover(
+        &found.cameras,
+        move |settled| {
+            // First the spool: what the hub asks it for next must not hold these frames.
+            freed.settled(&settled.camera, settled.seqs);
+            if let Some(hub) = waiting.get() {
+                hub.committed(&settled);
+            }
+            told.tell(&settled);
+        },
         move |took| timed.journal_committed(took),
     )?;
     let _lock = opened.lock;
@@ -105,7 +118,16 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     metrics.set_memory_budget(settings.memory.frames, settings.memory.bytes);
 
     let budget = Budget { bytes: settings.memory.bytes, frames: settings.memory.frames };
-    let hub = Hub::new(budget, opened.journal.clone(), ledgers.clone());
+    let admission = Admission {
+        budget,
+        durability: settings.spool.durability,
+        template: settings.key_template.clone(),
+        origin: opened.origin.clone(),
+    };
+    let hub = Hub::new(admission, spool.clone(), opened.journal.clone(), ledgers.clone(), metrics.clone());
+    let _ = hub_to_come.set(hub.clone());
+    let spooler = spool::start(store, &opened.resolved, inbox, hub.sink());
+    hub.recover(found.cameras.keys());
     let wiring = Wiring {
         hub: hub.clone(),
         journal: opened.journal.clone(),
@@ -117,7 +139,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
             bucket: bucket.clone(),
             runtime: uploads.clone(),
             settings: settings.upload.clone(),
-            template: settings.key_template.clone(),
+            quarantine: Arc::new(Quarantine::open(&settings.spool.dir.join("quarantine"))?),
             origin: opened.origin.clone(),
             metrics: metrics.clone(),
         },
@@ -144,7 +166,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         actix_rt::spawn(journal::retain(opened.journal.clone(), opened.reader.clone(), ledgers.clone(), keep));
     }
     let streams = Streams::default();
-    let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), uploads, http::WORKERS);
+    let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), spool.clone(), uploads, http::WORKERS);
     let api = Api {
         supervisor: supervisor.clone(),
         pulse: pulse.clone(),
@@ -153,6 +175,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         streams: streams.clone(),
         ledgers: ledgers.clone(),
         hub: hub.clone(),
+        spool: spool.clone(),
         bucket: bucket.clone(),
         origin: opened.origin,
         metrics: metrics.clone(),
@@ -202,16 +225,21 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
     info!("signal received: a second one ends at once");
     service::stopping();
+    let durability = hub.durability();
     actix_rt::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        warn!("second signal: ending at once; what is not stored will stand as lost(crash)");
+        match durability {
+            Durability::Disk => warn!("second signal: ending at once; what is not stored stays in the spool"),
+            Durability::Memory => warn!("second signal: ending at once; what is not stored will stand as lost(crash)"),
+        }
         std::process::exit(EXIT_INTERRUPTED);
     });
     let (journal, writer) = (opened.journal, opened.writer);
-    let ending = Ending { supervisor, hub, journal, ledgers, streams, server: handle, writer, watchdog };
+    let server = handle;
+    let ending = Ending { supervisor, hub, spool, journal, ledgers, streams, server, writer, spooler, watchdog };
     shutdown::run(ending, settings.shutdown_deadline).await;
     let _ = std::fs::remove_file(&address_file);
     info!("stopped");

@@ -17,6 +17,7 @@ use tracing::{error, info};
 use crate::actors::{Ping, Supervisor};
 use crate::journal::Journal;
 use crate::service;
+use crate::spool::Spool;
 
 /// Questions that may wait for a worker. It answers all of them at once, so more of them tell nothing new.
 const QUESTIONS: usize = 16;
@@ -32,6 +33,7 @@ struct Inner {
     supervisor: Addr<Supervisor>,
     actors: ArbiterHandle,
     journal: Journal,
+    spool: Spool,
     uploads: Handle,
     /// One for each HTTP worker; empty until it has started.
     workers: Mutex<Vec<Option<Questions>>>,
@@ -43,10 +45,10 @@ type Questions = mpsc::Sender<oneshot::Sender<()>>;
 
 impl Pulse {
     /// The pulse of a daemon whose actors live on this thread, and whose HTTP server has so many workers.
-    pub fn new(supervisor: Addr<Supervisor>, journal: Journal, uploads: Handle, workers: usize) -> Self {
+    pub fn new(supervisor: Addr<Supervisor>, journal: Journal, spool: Spool, uploads: Handle, workers: usize) -> Self {
         let workers = Mutex::new(vec![None; workers]);
         let told = tokio::sync::Mutex::new(None);
-        Self(Arc::new(Inner { supervisor, actors: Arbiter::current(), journal, uploads, workers, told }))
+        Self(Arc::new(Inner { supervisor, actors: Arbiter::current(), journal, spool, uploads, workers, told }))
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<Option<Questions>>> {
@@ -91,17 +93,19 @@ impl Pulse {
     }
 
     fn questions(&self) -> Vec<(String, BoxFuture<'static, bool>)> {
-        let Inner { supervisor, actors, journal, uploads, .. } = &*self.0;
+        let Inner { supervisor, actors, journal, spool, uploads, .. } = &*self.0;
         let (beat, beaten) = oneshot::channel();
         // Where its loop has ended, the sender is dropped, which is an answer as well.
         actors.spawn(async move {
             let _ = beat.send(());
         });
-        let (ping, task, journal) = (supervisor.send(Ping), uploads.spawn(async {}), journal.clone());
+        let (ping, task) = (supervisor.send(Ping), uploads.spawn(async {}));
+        let (journal, spool) = (journal.clone(), spool.clone());
         let mut questions = vec![
             ("the actors' event loop".to_owned(), async { beaten.await.is_ok() }.boxed()),
             ("the supervisor".to_owned(), async { ping.await.is_ok() }.boxed()),
-            ("the journal".to_owned(), async move { journal.barrier().await }.map(|()| true).boxed()),
+            ("the journal".to_owned(), async move { journal.answers().await }.map(|()| true).boxed()),
+            ("the spool".to_owned(), async move { spool.answers().await }.map(|()| true).boxed()),
             ("the upload runtime".to_owned(), async { task.await.is_ok() }.boxed()),
         ];
         for (place, worker) in self.workers().iter().enumerate() {

@@ -9,16 +9,20 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::actors::{Hub, StopCapture, StopUploads, Supervisor};
+use crate::config::Durability;
 use crate::http::{self, Streams};
 use crate::journal::{Journal, Ledgers};
 use crate::pulse::Watchdog;
 use crate::service;
+use crate::spool::Spool;
 
 /// Time the capture processes get to take leave of their cameras.
 const CAPTURE_DEADLINE: Duration = Duration::from_secs(5);
 /// Time aborted uploads get to put their frames back.
 const RETURN_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Time the spool gets to write the last pictures.
+const SPOOL_DEADLINE: Duration = Duration::from_secs(5);
 /// Time the journal gets for its last commit.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(5);
 /// Time beyond its own deadline in which the HTTP server should have stopped.
@@ -30,6 +34,8 @@ pub struct Ending {
     pub supervisor: Addr<Supervisor>,
     /// Where frames wait.
     pub hub: Hub,
+    /// Where they lie on disk.
+    pub spool: Spool,
     /// The journal.
     pub journal: Journal,
     /// All cameras' accounts.
@@ -40,34 +46,26 @@ pub struct Ending {
     pub server: ServerHandle,
     /// The journal's thread.
     pub writer: JoinHandle<()>,
+    /// The spool's thread.
+    pub spooler: JoinHandle<()>,
     /// Watches all of them, where the service manager asked for it.
     pub watchdog: Option<Watchdog>,
 }
 
-/// Ends everything: no new frames, then what is there is stored as far as `deadline` allows, the rest is recorded as
-/// lost, the books are closed. HTTP goes last, so that all of it can be watched.
+/// Ends everything: no new frames, then uploads end as far as `deadline` allows and the books are closed. What is not
+/// stored stays in the spool; without one it gets the deadline to be stored, and the rest is recorded as lost. HTTP goes
+/// last, so that all of it can be watched.
 pub async fn run(ending: Ending, deadline: Duration) {
-    let Ending { supervisor, hub, journal, ledgers, streams, server, writer, watchdog } = ending;
+    let Ending { supervisor, hub, spool, journal, ledgers, streams, server, writer, spooler, watchdog } = ending;
     info!("stopping capture");
     service::phase("stopping capture", CAPTURE_DEADLINE);
     let captured = matches!(timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await, Ok(Ok(true)));
     if !captured {
         warn!("some capture processes are still running");
     }
-
-    let (frames, bytes) = hub.load();
-    info!(frames, bytes, "storing what is left, for {deadline:?} at most");
-    service::phase(&format!("storing {frames} frames"), deadline);
-    let drained = timeout(deadline, hub.emptied()).await.is_ok();
-    hub.close();
-    if !drained {
-        service::phase("breaking off uploads", RETURN_DEADLINE);
-        supervisor.do_send(StopUploads);
-        if timeout(RETURN_DEADLINE, hub.returned()).await.is_err() {
-            warn!("some uploads did not end");
-        }
-        let lost = hub.give_up();
-        warn!(lost, "not stored within the deadline: recorded as lost(shutdown)");
+    match hub.durability() {
+        Durability::Disk => leave_in_spool(&supervisor, &hub, &spool, deadline).await,
+        Durability::Memory => empty_memory(&supervisor, &hub, deadline).await,
     }
 
     // With a capture still running, seqs may still be issued; then the rest of its block stays for the next start.
@@ -89,8 +87,60 @@ pub async fn run(ending: Ending, deadline: Duration) {
     }
     journal.close();
     if !complete {
-        warn!("the journal did not end in time: what it had not committed will stand as lost(crash)");
+        warn!("the journal did not end in time: what it had not committed is settled at the next start");
     } else if writer.join().is_err() {
         warn!("the journal's thread panicked at the end");
+    }
+    // After the journal, whose last outcomes make room on its disk.
+    if timeout(SPOOL_DEADLINE, spool.answers()).await.is_err() {
+        warn!("the spool's thread hangs and is left behind");
+    } else {
+        spool.close();
+        if spooler.join().is_err() {
+            warn!("the spool's thread panicked at the end");
+        }
+    }
+}
+
+/// Writes the last pictures to the disk and lets uploads end. Nothing is lost by what is left.
+async fn leave_in_spool(supervisor: &Addr<Supervisor>, hub: &Hub, spool: &Spool, deadline: Duration) {
+    service::phase("writing the last frames to the spool", SPOOL_DEADLINE);
+    if timeout(SPOOL_DEADLINE, spool.barrier()).await.is_err() {
+        warn!(
+            "some frames did not reach the disk in time: what is not there at the next start will stand as lost(crash)"
+        );
+    }
+    hub.close();
+    let (frames, uploads) = (spool.status().frames, hub.on_their_way());
+    info!(frames, uploads, "letting uploads end, for {deadline:?} at most; what is not stored stays in the spool");
+    service::phase(&format!("letting {uploads} uploads end"), deadline);
+    if timeout(deadline, hub.returned()).await.is_err() {
+        break_off(supervisor, hub).await;
+    }
+}
+
+/// Stores what is there, and records as lost what is left at the deadline.
+async fn empty_memory(supervisor: &Addr<Supervisor>, hub: &Hub, deadline: Duration) {
+    let (frames, bytes) = hub.load();
+    info!(frames, bytes, "storing what is left, for {deadline:?} at most");
+    service::phase(&format!("storing {frames} frames"), deadline);
+    let drained = timeout(deadline, hub.emptied()).await.is_ok();
+    hub.close();
+    // Where all is stored, frames of an earlier run may still be on their way.
+    if hub.on_their_way() > 0 {
+        break_off(supervisor, hub).await;
+    }
+    if !drained {
+        let lost = hub.give_up();
+        warn!(lost, "not stored within the deadline: recorded as lost(shutdown)");
+    }
+}
+
+/// Ends uploads where they are; their frames go back.
+async fn break_off(supervisor: &Addr<Supervisor>, hub: &Hub) {
+    service::phase("breaking off uploads", RETURN_DEADLINE);
+    supervisor.do_send(StopUploads);
+    if timeout(RETURN_DEADLINE, hub.returned()).await.is_err() {
+        warn!("some uploads did not end");
     }
 }

@@ -1,21 +1,42 @@
 //! Where frames wait: the [`Dispatcher`] behind a lock, and the wake-up of whoever waits for work.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::delivery::{Budget, Dispatcher, Job, Pulled};
+use super::lease::Lease;
+use super::spooling::Spooling;
+use crate::config::Durability;
+use crate::delivery::{self, Budget, Pulled};
 use crate::journal::{Journal, Ledger, Ledgers};
-use crate::model::{CameraId, Frame, LostReason, Outcome, SeqRange, Settled, Stored};
-
-/// How long a frame waits whose upload ended without a word.
-const AFTER_PANIC: Duration = Duration::from_millis(250);
+use crate::metrics::Metrics;
+use crate::model::{CameraId, Frame, KeyTemplate, LostReason, Origin, Outcome, SeqRange, SessionNo, Settled};
+use crate::spool::{Place, ReadError, Record, Spool, Spooled};
 
 /// Frames that a camera holds which loses nothing by waiting: enough to keep uploads busy.
 const PATIENT: usize = 64;
+
+pub(super) type Job = delivery::Job<Record, Place>;
+pub(super) type Dispatcher = delivery::Dispatcher<Record, Place>;
+
+/// What a hub is told at the start.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// What may be in memory.
+    pub budget: Budget,
+    /// What a frame survives.
+    pub durability: Durability,
+    /// What objects are called.
+    pub template: KeyTemplate,
+    /// This state directory's origin, which stands in every name.
+    pub origin: Origin,
+}
 
 /// The one way of a frame from admission to its outcome. Cloning is cheap; all clones are one.
 #[derive(Clone, Debug)]
@@ -24,45 +45,70 @@ pub struct Hub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dispatcher: Mutex<Dispatcher>,
-    /// Each camera's newest frame, for those who want to look: one JPEG a camera.
-    newest: Mutex<HashMap<CameraId, Frame>>,
+    admission: Admission,
+    /// Each live camera's newest frame, for those who want to look: one JPEG a camera.
+    newest: Mutex<HashMap<CameraId, Option<Frame>>>,
     work: Notify,
     /// Told whenever a frame has left the hub or come back to it.
     moved: Notify,
     closed: AtomicBool,
+    /// Frames stored in this run.
+    stored: AtomicU64,
+    spool: Spool,
     journal: Journal,
     ledgers: Ledgers,
+    metrics: Metrics,
 }
 
 impl Hub {
     /// An empty hub.
-    pub fn new(budget: Budget, journal: Journal, ledgers: Ledgers) -> Self {
-        let dispatcher = Mutex::new(Dispatcher::new(budget));
+    pub fn new(admission: Admission, spool: Spool, journal: Journal, ledgers: Ledgers, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
-            dispatcher,
+            dispatcher: Mutex::new(Dispatcher::new(admission.budget)),
+            admission,
             newest: Mutex::new(HashMap::new()),
             work: Notify::new(),
             moved: Notify::new(),
             closed: AtomicBool::new(false),
+            stored: AtomicU64::new(0),
+            spool,
             journal,
             ledgers,
+            metrics,
         }))
     }
 
-    fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
+    /// What hears of the frames on disk.
+    pub fn sink(&self) -> Spooling {
+        Spooling(self.clone())
+    }
+
+    pub(super) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
         self.0.dispatcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn newest_frames(&self) -> MutexGuard<'_, HashMap<CameraId, Frame>> {
+    fn newest_frames(&self) -> MutexGuard<'_, HashMap<CameraId, Option<Frame>>> {
         self.0.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A camera's newest frame, stored or not.
     pub fn newest(&self, camera: &CameraId) -> Option<Frame> {
-        self.newest_frames().get(camera).cloned()
+        self.newest_frames().get(camera).cloned().flatten()
     }
 
-    /// Forgets a camera's newest frame.
+    /// Keeps a camera's newest frame from now on.
+    pub fn show_newest(&self, camera: &CameraId) {
+        self.newest_frames().entry(camera.clone()).or_default();
+    }
+
+    pub(super) fn set_newest(&self, frame: &Frame) {
+        // Frames that come to the disk after their camera was deleted are not shown.
+        if let Some(newest) = self.newest_frames().get_mut(&frame.camera) {
+            *newest = Some(frame.clone());
+        }
+    }
+
+    /// Forgets a camera's newest frame, and keeps none.
     pub fn forget_newest(&self, camera: &CameraId) {
         self.newest_frames().remove(camera);
     }
@@ -73,17 +119,43 @@ impl Hub {
     }
 
     /// Whether such a camera should wait: it holds few frames, so that others, which hold more, make room first when memory
-    /// is short.
+    /// or the spool is short.
     pub fn is_held(&self, camera: &CameraId) -> bool {
         self.dispatcher().held_by(camera) > PATIENT
     }
 
-    /// Takes a frame in. What has to go for it is recorded as lost.
+    /// What a frame survives once it is admitted.
+    pub fn durability(&self) -> Durability {
+        self.0.admission.durability
+    }
+
+    /// Takes a frame in: into the spool, from which it comes back when it is on disk, or into memory. What has to go for it
+    /// is recorded as lost.
     pub fn admit(&self, frame: Frame) {
-        self.newest_frames().insert(frame.camera.clone(), frame.clone());
-        let dropped = self.dispatcher().admit(frame);
-        for frame in dropped {
-            self.record(&frame, Outcome::Lost { reason: LostReason::MemoryFull, maybe_stored: false });
+        let Admission { template, origin, durability, .. } = &self.0.admission;
+        let record = Record { key: template.render(&frame, origin), frame };
+        match durability {
+            Durability::Disk => self.spool(record),
+            Durability::Memory => self.keep(record),
+        }
+    }
+
+    fn spool(&self, record: Record) {
+        let (camera, bytes) = (&record.frame.camera, record.frame.jpeg.len() as u64);
+        if self.dispatcher().expect(camera, bytes, self.0.spool.pending()) {
+            self.0.spool.append(record);
+        } else {
+            self.never_durable(&record.frame, LostReason::MemoryFull);
+        }
+    }
+
+    fn keep(&self, record: Record) {
+        self.set_newest(&record.frame);
+        let (camera, bytes) = (record.frame.camera.clone(), record.frame.jpeg.len() as u64);
+        let job = Job::new(camera, record.frame.seq, bytes, Some(record), None);
+        let dropped = self.dispatcher().admit(job);
+        for job in dropped {
+            self.record(&job, Outcome::Lost { reason: LostReason::MemoryFull, maybe_stored: false });
         }
         self.0.work.notify_one();
     }
@@ -98,18 +170,79 @@ impl Hub {
         self.0.journal.settle(self.ledger(&settled.camera), settled);
     }
 
-    /// Waits for the next frame to upload; `None` once the hub is closed.
+    /// Records how a frame ended that the accounts know.
+    pub(super) fn record(&self, job: &Job, outcome: Outcome) {
+        let session = job.body.as_ref().map(|record| record.frame.session);
+        self.record_range(&job.camera, SeqRange::one(job.seq), session, outcome);
+    }
+
+    /// Records how frames ended that the accounts know.
+    pub(super) fn record_range(&self, camera: &CameraId, seqs: SeqRange, session: Option<SessionNo>, outcome: Outcome) {
+        self.settle(Settled { camera: camera.clone(), seqs, session, outcome, counted: true });
+    }
+
+    /// Records that a frame ended before it was on disk: the accounts hear of it with its outcome.
+    pub(super) fn never_durable(&self, frame: &Frame, reason: LostReason) {
+        self.settle(Settled {
+            camera: frame.camera.clone(),
+            seqs: SeqRange::one(frame.seq),
+            session: Some(frame.session),
+            outcome: Outcome::Lost { reason, maybe_stored: false },
+            counted: false,
+        });
+    }
+
+    /// Takes note that outcomes are committed. The spool must have been told before: what is loaded from now on must not
+    /// hold these frames.
+    pub fn committed(&self, settled: &Settled) {
+        self.dispatcher().committed(&settled.camera, settled.seqs);
+        self.load_more(&settled.camera);
+        self.0.moved.notify_waiters();
+    }
+
+    /// Takes in what an earlier run left in the spool of these cameras. To be called once the spool has been started and
+    /// before any picture comes.
+    pub fn recover<'a>(&self, cameras: impl IntoIterator<Item = &'a CameraId>) {
+        for camera in cameras {
+            self.dispatcher().recovered(camera);
+            self.load_more(camera);
+        }
+    }
+
+    /// Asks the spool for a camera's next frames where the window has room for them.
+    pub(super) fn load_more(&self, camera: &CameraId) {
+        let wanted = self.dispatcher().load(camera);
+        if let Some((after, limit)) = wanted {
+            self.0.spool.load(camera, after, limit);
+        }
+    }
+
+    pub(super) async fn read(&self, camera: &CameraId, spooled: Spooled) -> Result<Record, ReadError> {
+        self.0.spool.read(camera, spooled).await
+    }
+
+    /// Waits for the next frame to upload; `None` once the hub is closed. While the journal cannot write, none leaves: what
+    /// would be stored could not be told.
     pub async fn next(&self) -> Option<Lease> {
+        let mut stuck = self.0.journal.stuck();
         loop {
-            if self.0.closed.load(Relaxed) {
+            if self.is_closed() {
                 // Passed on, so that one word reaches all who wait.
                 self.0.work.notify_one();
                 return None;
             }
             let work = self.0.work.notified();
+            if *stuck.borrow_and_update() {
+                tokio::select! {
+                    () = work => {}
+                    // An error means that the journal is gone, and the process with it.
+                    changed = stuck.changed() => changed.ok()?,
+                }
+                continue;
+            }
             let (pulled, more) = {
                 let mut dispatcher = self.dispatcher();
-                (dispatcher.pull(Instant::now()), dispatcher.is_waiting())
+                (dispatcher.pull(Instant::now(), self.0.spool.pending()), dispatcher.is_waiting())
             };
             match pulled {
                 Pulled::Job(job) => {
@@ -117,7 +250,7 @@ impl Hub {
                         // Whoever takes a frame wakes the next: it was perhaps the only one that knew when a retry is due.
                         self.0.work.notify_one();
                     }
-                    return Some(Lease { job: Some(job), hub: self.clone() });
+                    return Some(Lease::new(job, self.clone()));
                 }
                 Pulled::Empty => work.await,
                 Pulled::NotBefore(at) => {
@@ -130,15 +263,36 @@ impl Hub {
         }
     }
 
-    /// Frames waiting or on their way, and their bytes.
+    /// Frames that memory cannot let go, because they lie nowhere else or are on their way to the bucket, and their bytes
+    /// together with those on their way to the disk.
     pub fn load(&self) -> (usize, u64) {
-        let dispatcher = self.dispatcher();
-        (dispatcher.frames(), dispatcher.bytes())
+        let (frames, bytes) = self.dispatcher().needed();
+        (frames, bytes + self.0.spool.pending())
     }
 
-    /// Waits until no frame is left.
+    /// Frames that are being uploaded.
+    pub fn on_their_way(&self) -> usize {
+        self.dispatcher().on_their_way()
+    }
+
+    /// Counts a frame that was stored.
+    pub(super) fn count_stored(&self) {
+        self.0.stored.fetch_add(1, Relaxed);
+    }
+
+    /// Frames stored in this run.
+    pub(super) fn stored(&self) -> u64 {
+        self.0.stored.load(Relaxed)
+    }
+
+    /// The daemon's metrics.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Waits until no frame is left that lives in memory alone.
     pub async fn emptied(&self) {
-        self.until(|dispatcher| dispatcher.frames() == 0).await;
+        self.until(|dispatcher| dispatcher.only_in_memory() == 0).await;
     }
 
     /// Waits until no lease is out.
@@ -156,6 +310,12 @@ impl Hub {
         }
     }
 
+    /// Tells those who wait that frames have come, gone or come back.
+    pub(super) fn wake(&self) {
+        self.0.work.notify_one();
+        self.0.moved.notify_waiters();
+    }
+
     /// Whether it has been closed.
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Relaxed)
@@ -167,79 +327,28 @@ impl Hub {
         self.0.work.notify_one();
     }
 
-    /// Gives up what still waits, and returns how much that was. For the end of a shutdown: the hub must be closed, and
-    /// no lease be out any more.
+    /// Gives up what still waits and lives in memory alone, and returns how much that was. For the end of a shutdown: the
+    /// hub must be closed, and no lease be out any more.
     pub fn give_up(&self) -> usize {
-        let waiting = self.dispatcher().drain_waiting();
+        let waiting = self.dispatcher().drain_memory();
         for job in &waiting {
-            self.record(&job.frame, Outcome::Lost { reason: LostReason::Shutdown, maybe_stored: job.carried });
+            self.record(job, Outcome::Lost { reason: LostReason::Shutdown, maybe_stored: job.carried });
         }
         waiting.len()
     }
 
-    fn put_back(&self, job: Job, at: Instant) {
-        self.dispatcher().put_back(job, at);
-        self.0.work.notify_one();
-        self.0.moved.notify_waiters();
+    pub(super) fn put_back(&self, job: Job, at: Instant) {
+        self.dispatcher().put_back(job, at, self.0.spool.pending());
+        self.wake();
     }
 
-    fn record(&self, frame: &Frame, outcome: Outcome) {
-        let (camera, seqs) = (frame.camera.clone(), SeqRange::one(frame.seq));
-        self.settle(Settled { camera, seqs, session: Some(frame.session), outcome, counted: true });
-    }
-}
-
-/// A frame that somebody is uploading. It ends with its outcome or goes back; dropped without a word, by a panic or at
-/// the end, it goes back as well, and then it may be in the bucket already.
-#[derive(Debug)]
-pub struct Lease {
-    job: Option<Job>,
-    hub: Hub,
-}
-
-impl Lease {
-    /// The frame and its history.
-    pub fn job(&self) -> &Job {
-        self.job.as_ref().expect("it is taken only by what consumes the lease")
+    /// Forgets a frame whose outcome is recorded.
+    pub(super) fn settled(&self, job: &Job) {
+        self.dispatcher().settled(job);
+        self.wake();
     }
 
-    /// The frame is in the bucket.
-    pub fn stored(mut self, stored: Stored) {
-        self.end(Outcome::Stored(stored));
-    }
-
-    /// The frame will never be in the bucket.
-    pub fn lost(mut self, reason: LostReason) {
-        self.end(Outcome::Lost { reason, maybe_stored: false });
-    }
-
-    /// An attempt has failed: not again before `at`.
-    pub fn retry(mut self, at: Instant, maybe_stored: bool) {
-        let mut job = self.take();
-        job.failures += 1;
-        job.carried |= maybe_stored;
-        self.hub.put_back(job, at);
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        let job = self.take();
-        self.hub.record(&job.frame, outcome);
-        self.hub.dispatcher().settled(&job.frame);
-        self.hub.0.moved.notify_waiters();
-    }
-
-    fn take(&mut self) -> Job {
-        self.job.take().expect("a lease is consumed once")
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(mut job) = self.job.take() {
-            job.carried = true;
-            job.failures += 1;
-            // Not at once: a frame that kills its worker would kill them all in a row.
-            self.hub.put_back(job, Instant::now() + AFTER_PANIC);
-        }
+    pub(super) fn pending(&self) -> u64 {
+        self.0.spool.pending()
     }
 }

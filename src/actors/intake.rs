@@ -1,4 +1,7 @@
-//! Admission: from a captured picture to a frame with a durable seq, in a session the journal has.
+//! Admission: from a captured picture to a frame with a seq, in a session the journal has.
+//!
+//! With a spool the seq is durable with the frame, and the accounts count it from then on. Without, it comes from a block
+//! that was reserved in the journal before, and counts at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use tracing::info;
 use super::Hub;
 use crate::capture::child::monotonic_ns;
 use crate::capture::wire::{CapturedFrame, StreamInfo};
+use crate::config::Durability;
 use crate::journal::{Journal, Ledger, SessionEnd};
 use crate::model::{ClockAnchor, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
@@ -49,6 +53,7 @@ enum Waiting {
 impl Intake {
     /// An intake with no session yet: that opens with the first picture.
     pub fn new(ledger: Arc<Ledger>, hub: Hub, journal: Journal) -> Self {
+        hub.show_newest(ledger.camera());
         Self { ledger, hub, journal, codec: None, session: None, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
@@ -128,13 +133,23 @@ impl Intake {
     }
 
     fn refill(&self) {
-        if self.ledger.wants_block() {
+        if !self.counts_later() && self.ledger.wants_block() {
             self.journal.reserve(self.ledger.clone());
         }
     }
 
+    /// Whether a seq counts only once its frame is on disk, or has ended.
+    fn counts_later(&self) -> bool {
+        self.hub.durability() == Durability::Disk
+    }
+
+    /// How many seqs can be had now.
+    fn available(&self) -> u64 {
+        if self.counts_later() { u64::MAX } else { self.ledger.available() }
+    }
+
     fn admit(&mut self, next: &Waiting) -> bool {
-        if self.ledger.available() == 0 {
+        if self.available() == 0 {
             return false;
         }
         match next {
@@ -144,6 +159,7 @@ impl Intake {
     }
 
     fn admit_picture(&mut self, picture: &CapturedFrame) -> bool {
+        let counts_later = self.counts_later();
         let now = (UnixMicros::now(), monotonic_ns());
         let size = (picture.width, picture.height);
         let over = self.session.as_ref().and_then(|session| {
@@ -174,7 +190,7 @@ impl Intake {
         }
         // Within a session time never steps back, whatever a child says.
         let captured_at = session.anchor.date(picture.monotonic_ns).max(session.last_captured_at);
-        let Some(seqs) = self.ledger.issue(1, Some(captured_at)) else { return false };
+        let Some(seqs) = issue(&self.ledger, counts_later, 1, Some(captured_at)) else { return false };
         session.last_captured_at = captured_at;
         debug_assert!(seqs.first >= session.first_seq);
         let crc32c = crc32c::crc32c(&picture.jpeg);
@@ -196,10 +212,11 @@ impl Intake {
         if session.is_some_and(|session| session.opening.is_some()) {
             return false;
         }
-        let Some(seqs) = self.ledger.issue(count, None) else {
+        let counts_later = self.counts_later();
+        let Some(seqs) = issue(&self.ledger, counts_later, count, None) else {
             // More were lost than a block holds: in pieces.
-            let some = self.ledger.available().min(count);
-            let Some(seqs) = self.ledger.issue(some, None) else { return false };
+            let some = self.available().min(count);
+            let Some(seqs) = issue(&self.ledger, counts_later, some, None) else { return false };
             self.lose(seqs, why);
             self.waiting.push_front(Waiting::Missed(count - some, why));
             return true;
@@ -214,7 +231,7 @@ impl Intake {
             seqs,
             session: self.session.as_ref().map(|session| session.number),
             outcome: Outcome::Lost { reason, maybe_stored: false },
-            counted: true,
+            counted: !self.counts_later(),
         });
     }
 
@@ -229,6 +246,11 @@ impl Intake {
             why: why.to_owned(),
         });
     }
+}
+
+/// The next seqs: at once where their frames count later, else as far as they are reserved.
+fn issue(ledger: &Ledger, counts_later: bool, count: u64, captured_at: Option<UnixMicros>) -> Option<SeqRange> {
+    if counts_later { Some(ledger.number(count, captured_at)) } else { ledger.issue(count, captured_at) }
 }
 
 impl Drop for Intake {

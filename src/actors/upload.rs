@@ -15,7 +15,8 @@ use super::{Hub, Supervisor};
 use crate::config::UploadSettings;
 use crate::delivery::{Backoff, attempt_deadline};
 use crate::metrics::Metrics;
-use crate::model::{Frame, KeyTemplate, LostReason, Origin, Stored, UnixMicros};
+use crate::model::{Frame, LostReason, Origin, Stored, UnixMicros};
+use crate::spool::{Quarantine, Record};
 use crate::storage::{Bucket, BucketError, BucketErrorKind, Created};
 
 /// What every UploadActor shares.
@@ -29,9 +30,9 @@ pub struct UploadRecipe {
     pub runtime: Handle,
     /// How they go.
     pub settings: UploadSettings,
-    /// What their objects are called.
-    pub template: KeyTemplate,
-    /// This state directory's origin, which stands in every name.
+    /// Where frames are kept that the bucket will not have.
+    pub quarantine: Arc<Quarantine>,
+    /// This state directory's origin.
     pub origin: Origin,
     /// The daemon's metrics.
     pub metrics: Metrics,
@@ -90,6 +91,9 @@ impl Handler<Panic> for UploadActor {
     }
 }
 
+/// So many other frames a destination must have taken since it first refused one for good, before that is believed.
+const REFUSED_AMONG: u64 = 20;
+
 /// What became of one attempt.
 enum Attempt {
     Stored,
@@ -101,17 +105,17 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
     let mut rng = fastrand::Rng::new();
     let backoff = Backoff { min: recipe.settings.retry_min, max: recipe.settings.retry_max };
     while let Some(lease) = recipe.hub.next().await {
-        let frame = &lease.job().frame;
-        let key = recipe.template.render(frame, &recipe.origin);
+        let Some((mut lease, record)) = lease.read().await else { continue };
+        let (frame, key) = (&record.frame, &record.key);
         let ledger = recipe.hub.ledger(&frame.camera);
         let begun = Instant::now();
         let destination = recipe.bucket.label();
         let in_flight = recipe.metrics.uploading(destination);
-        let attempt = attempt(&recipe, frame, &key).await;
+        let attempt = attempt(&recipe, frame, key).await;
         drop(in_flight);
         match attempt {
             Attempt::Stored => {
-                let stored = stored(frame, key);
+                let stored = stored(&record);
                 let age = (stored.stored_at.0 - stored.captured_at.0).max(0) as f64 / 1e6;
                 recipe.metrics.upload_stored(destination, begun.elapsed(), age, stored.bytes);
                 if ledger.note_upload(false) {
@@ -123,10 +127,23 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
                 error!(camera = %frame.camera, seq = frame.seq, key, "an object with other content stands under our key");
                 recipe.metrics.upload_conflict(destination);
                 ledger.note_upload(true);
-                let message = format!("{}: an object with other content stands there", recipe.bucket.url(&key));
+                let message = format!("{}: an object with other content stands there", recipe.bucket.url(key));
+                keep_aside(&recipe, &record, &message).await;
                 let error = Some(("conflict", message));
                 supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
-                lease.lost(LostReason::Conflict);
+                lease.lost(LostReason::Conflict, false);
+            }
+            Attempt::Failed(failure)
+                if failure.kind == BucketErrorKind::Permanent && lease.refused() >= REFUSED_AMONG =>
+            {
+                error!(camera = %frame.camera, seq = frame.seq, key, error = %failure, "refused while others are taken");
+                recipe.metrics.upload_rejected(destination);
+                ledger.note_upload(true);
+                keep_aside(&recipe, &record, &failure.message).await;
+                let error = Some((failure.kind.as_str(), failure.message));
+                supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
+                let maybe_stored = lease.job().carried || failure.maybe_stored;
+                lease.lost(LostReason::Rejected, maybe_stored);
             }
             Attempt::Failed(failure) => {
                 recipe.metrics.upload_failed(destination, failure.kind);
@@ -191,9 +208,21 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     }
 }
 
-fn stored(frame: &Frame, key: String) -> Stored {
+/// Keeps a frame for a person to look at that will never be in the bucket.
+async fn keep_aside(recipe: &UploadRecipe, record: &Record, why: &str) {
+    let (quarantine, kept, reason) = (recipe.quarantine.clone(), record.clone(), why.to_owned());
+    let Frame { camera, seq, .. } = &record.frame;
+    match recipe.runtime.spawn_blocking(move || quarantine.keep(&kept, &reason)).await {
+        Ok(Ok(file)) => warn!(%camera, seq, file = %file.display(), "the frame is kept there"),
+        Ok(Err(error)) => error!(%camera, seq, %error, "the frame cannot be kept aside: its picture is gone"),
+        Err(error) => error!(%camera, seq, %error, "keeping the frame aside broke off: its picture is gone"),
+    }
+}
+
+fn stored(record: &Record) -> Stored {
+    let frame = &record.frame;
     Stored {
-        key,
+        key: record.key.clone(),
         captured_at: frame.captured_at,
         stored_at: UnixMicros::now(),
         bytes: frame.jpeg.len() as u64,

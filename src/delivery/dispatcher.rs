@@ -1,12 +1,23 @@
 //! What waits to be uploaded, and which frame goes next.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod memory;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use crate::model::{CameraId, Frame, Seq};
+use self::queue::{Queue, Taken};
+use crate::model::{CameraId, Seq, SeqRange};
 
-/// Bytes a camera may send each time its turn comes. Larger than nearly every JPEG, so that a turn is one visit.
-const QUANTUM: u64 = 512 * 1024;
+/// Bytes a camera may send each time its turn comes. No larger than a small frame: many small ones in a turn would hold all
+/// workers while others wait. Larger frames save up over several turns.
+const QUANTUM: u64 = 16 * 1024;
+
+/// Frames of one camera's backlog that are in the air at most: its oldest ones. What lies beyond is on disk and known to
+/// the spool alone, so that a day's backlog costs no memory. After a crash only these can have been carried.
+pub const WINDOW: usize = 256;
 
 /// What may be in memory at once, waiting or on its way.
 #[derive(Clone, Copy, Debug)]
@@ -17,139 +28,229 @@ pub struct Budget {
     pub frames: usize,
 }
 
-/// A frame on its way, and what is known of its earlier attempts.
+/// A frame in the air, and what is known of its earlier attempts. `B` is its body, `P` the place on disk at which it can
+/// be read; neither is looked into here.
 #[derive(Clone, Debug)]
-pub struct Job {
-    /// The frame.
-    pub frame: Frame,
+pub struct Job<B, P> {
+    /// Whose frame it is.
+    pub camera: CameraId,
+    /// Its place in the camera's order.
+    pub seq: Seq,
+    /// Bytes that it takes in memory. They must not be changed while it is out of the dispatcher's hands.
+    pub bytes: u64,
+    /// The frame itself; `None` where it has to be read first.
+    pub body: Option<B>,
+    /// Where it lies on disk; `None` where memory holds the only copy.
+    pub place: Option<P>,
     /// How many attempts have failed so far.
     pub failures: u32,
+    /// How often the disk could not give it.
+    pub unreadable: u32,
     /// Whether an attempt may have carried it to the bucket without our knowing.
     pub carried: bool,
+    /// How many frames of its destination had been stored when it was first refused for good.
+    pub refused_at: Option<u64>,
+}
+
+impl<B, P> Job<B, P> {
+    /// A frame that no attempt was made for.
+    pub fn new(camera: CameraId, seq: Seq, bytes: u64, body: Option<B>, place: Option<P>) -> Self {
+        Self { camera, seq, bytes, body, place, failures: 0, unreadable: 0, carried: false, refused_at: None }
+    }
+
+    /// Whether its body can be let go and read again.
+    fn is_cached(&self) -> bool {
+        self.body.is_some() && self.place.is_some()
+    }
 }
 
 /// The answer to [`Dispatcher::pull`].
 #[derive(Debug)]
-pub enum Pulled {
-    /// Upload this; tell [`Dispatcher::settled`] or [`Dispatcher::put_back`] how it went.
-    Job(Job),
-    /// Nothing may go before this instant, unless a frame is admitted first.
+pub enum Pulled<B, P> {
+    /// Upload this; tell [`Dispatcher::ends`] or [`Dispatcher::put_back`] how it went.
+    Job(Job<B, P>),
+    /// Nothing may go before this instant, unless something is admitted first or comes back.
     NotBefore(Instant),
-    /// Nothing waits.
+    /// Nothing waits that could go, unless something is admitted first or comes back.
     Empty,
 }
 
 /// A queue per camera, served by deficit round robin over bytes (Shreedhar and Varghese, 1995), under one memory budget.
 ///
-/// A frame that is on its way still counts against the budget, until its outcome is known. Over the budget, the camera
-/// that holds most beyond its share loses its oldest frame that no attempt has carried.
+/// Frames come in two ways. Those that live in memory alone are [admitted](Dispatcher::admit): over the budget, the camera
+/// that holds most beyond its share loses its oldest such frame that no attempt has carried. Those on disk take a place in
+/// their camera's [window](WINDOW): [at once](Dispatcher::durable) while there is room and nothing lies beyond, else
+/// [in order](Dispatcher::loaded) when asked [for](Dispatcher::load). Their bodies are a cache, which gives way when
+/// memory is short. A place in the window is kept [until the outcome is committed](Dispatcher::committed): what is not
+/// committed at a crash is unresolved after it, and nothing beyond the oldest [`WINDOW`] of those may have been carried.
+///
+/// A frame that is on its way counts against the budget until it has ended or is back. `pending` is what the spool holds
+/// in memory beside: bytes on their way to the disk.
 #[derive(Debug)]
-pub struct Dispatcher {
+pub struct Dispatcher<B, P> {
     budget: Budget,
-    cameras: HashMap<CameraId, Queue>,
+    cameras: HashMap<CameraId, Queue<B, P>>,
     /// Cameras with something waiting, in the order of their turns.
     turns: VecDeque<CameraId>,
+    /// Of the frames in memory and of those on their way.
     bytes: u64,
     frames: usize,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    fresh: VecDeque<Job>,
-    /// By the instant before which they must not go.
-    retries: BTreeMap<(Instant, Seq), Job>,
-    deficit: u64,
-    /// Whether it has had its quantum in this turn.
-    granted: bool,
-    /// Of this camera's waiting frames and those on their way.
-    bytes: u64,
     on_their_way: usize,
-    in_turns: bool,
+    /// Frames that live in memory alone.
+    only_in_memory: usize,
+    /// Frames whose body could be let go, and their bytes.
+    cached: (usize, u64),
 }
 
-impl Queue {
-    fn is_waiting(&self) -> bool {
-        !self.fresh.is_empty() || !self.retries.is_empty()
-    }
-
-    /// Takes the frame that would go now, if it is no larger than `deficit`: a retry whose time has come before anything
-    /// new, as it is older.
-    fn take_next(&mut self, now: Instant) -> Taken {
-        let retry = self.retries.first_entry().filter(|entry| entry.key().0 <= now);
-        let Some(next) = retry.as_ref().map(|entry| entry.get()).or(self.fresh.front()) else { return Taken::NotYet };
-        let needed = size(next);
-        let Some(left) = self.deficit.checked_sub(needed) else { return Taken::TooLarge };
-        self.deficit = left;
-        let job = retry.map(|entry| entry.remove()).or_else(|| self.fresh.pop_front());
-        job.map_or(Taken::NotYet, Taken::Job)
-    }
-
-    /// Takes the oldest waiting frame that no attempt has carried.
-    fn take_oldest_droppable(&mut self) -> Option<Job> {
-        let retries = self.retries.iter().filter(|(_, job)| !job.carried);
-        let retry = retries.map(|(key, _)| *key).min_by_key(|(_, seq)| *seq);
-        match (retry, self.fresh.front()) {
-            (Some(key), Some(fresh)) if key.1 < fresh.frame.seq => self.retries.remove(&key),
-            (Some(key), None) => self.retries.remove(&key),
-            _ => self.fresh.pop_front(),
-        }
-    }
-
-    fn is_droppable(&self) -> bool {
-        !self.fresh.is_empty() || self.retries.values().any(|job| !job.carried)
-    }
-}
-
-enum Taken {
-    Job(Job),
-    TooLarge,
-    NotYet,
-}
-
-fn size(job: &Job) -> u64 {
-    job.frame.jpeg.len() as u64
-}
-
-impl Dispatcher {
+impl<B, P> Dispatcher<B, P> {
     /// An empty dispatcher.
     pub fn new(budget: Budget) -> Self {
-        Self { budget, cameras: HashMap::new(), turns: VecDeque::new(), bytes: 0, frames: 0 }
+        let (cameras, turns) = (HashMap::new(), VecDeque::new());
+        let cached = (0, 0);
+        Self { budget, cameras, turns, bytes: 0, frames: 0, on_their_way: 0, only_in_memory: 0, cached }
     }
 
-    /// Takes a frame in and returns the frames that have to go for it: usually none, and possibly the frame itself.
+    /// Takes in a frame that lives in memory alone, and returns those that have to go for it: usually none, and possibly
+    /// the frame itself.
     #[must_use = "a frame that is dropped must be recorded as lost"]
-    pub fn admit(&mut self, frame: Frame) -> Vec<Frame> {
-        let job = Job { frame, failures: 0, carried: false };
-        self.bytes += size(&job);
-        self.frames += 1;
-        let camera = job.frame.camera.clone();
-        let queue = self.cameras.entry(camera.clone()).or_default();
-        queue.bytes += size(&job);
-        queue.fresh.push_back(job);
+    pub fn admit(&mut self, job: Job<B, P>) -> Vec<Job<B, P>> {
+        let camera = job.camera.clone();
+        self.hold(&camera, job.bytes);
+        self.only_in_memory += 1;
+        let queue = self.queue(&camera);
+        queue.fresh.insert(job.seq, job);
         self.give_turn(&camera);
 
         let mut dropped = Vec::new();
         while self.bytes > self.budget.bytes || self.frames > self.budget.frames {
-            let Some(frame) = self.drop_oldest() else { break };
-            dropped.push(frame);
+            if self.let_a_body_go() {
+                continue;
+            }
+            let Some(job) = self.drop_from_memory() else { break };
+            dropped.push(job);
         }
         dropped
     }
 
+    /// Whether a picture of so many bytes may be given to the spool now. One that may is expected: [`durable`] or
+    /// [`refused`] must follow. A quarter of the budget is kept for what is read back, so that a disk that is slow to write
+    /// does not stop the uploads that make room on it.
+    ///
+    /// [`durable`]: Dispatcher::durable
+    /// [`refused`]: Dispatcher::refused
+    pub fn expect(&mut self, camera: &CameraId, bytes: u64, pending: u64) -> bool {
+        let most = self.budget.bytes - self.budget.bytes / 4;
+        let fits = pending + bytes <= most && {
+            while self.bytes + pending + bytes > self.budget.bytes && self.let_a_body_go() {}
+            self.bytes + pending + bytes <= self.budget.bytes
+        };
+        // One may always, or a picture larger than the budget would never.
+        let accepted = fits || (pending == 0 && self.bytes == 0);
+        if accepted {
+            self.queue(camera).expected += 1;
+        }
+        accepted
+    }
+
+    /// Takes note that an expected picture will not come.
+    pub fn refused(&mut self, camera: &CameraId) {
+        let queue = self.queue(camera);
+        queue.expected = queue.expected.saturating_sub(1);
+        self.forget_if_done(camera);
+    }
+
+    /// Takes note that a frame is on disk, and takes it in where the window has room and nothing older lies beyond it; its
+    /// body only where memory has room.
+    pub fn durable(&mut self, mut job: Job<B, P>, pending: u64) {
+        debug_assert!(job.place.is_some(), "it is on disk");
+        let camera = job.camera.clone();
+        let fits = self.fits(job.bytes, pending);
+        let queue = self.queue(&camera);
+        queue.expected = queue.expected.saturating_sub(1);
+        if job.seq <= queue.taken_up_to {
+            // A load was faster.
+            return;
+        }
+        if queue.beyond || queue.in_window() >= WINDOW {
+            queue.beyond = true;
+            return;
+        }
+        if !fits {
+            job.body = None;
+        }
+        self.take_in(job);
+    }
+
+    /// Takes note that frames of an earlier run lie on disk. The first that are loaded may have been carried then.
+    pub fn recovered(&mut self, camera: &CameraId) {
+        let queue = self.queue(camera);
+        queue.beyond = true;
+        queue.suspects = WINDOW;
+    }
+
+    /// Whether a camera's next frames should be loaded: those after which seq, and how many at most. Each answer but `None`
+    /// must be followed by [`Dispatcher::loaded`].
+    pub fn load(&mut self, camera: &CameraId) -> Option<(Seq, usize)> {
+        let queue = self.cameras.get_mut(camera)?;
+        // Not one by one.
+        if !queue.beyond || queue.loading || queue.in_window() > WINDOW / 2 {
+            return None;
+        }
+        queue.loading = true;
+        Some((queue.taken_up_to, WINDOW - queue.in_window()))
+    }
+
+    /// Takes in the frames that a load has found; `more` says whether there are any after them.
+    pub fn loaded(&mut self, camera: &CameraId, jobs: impl IntoIterator<Item = Job<B, P>>, more: bool) {
+        let queue = self.queue(camera);
+        queue.loading = false;
+        // Nothing is forgotten here: what became durable before the load was answered is in the answer or after it.
+        queue.beyond = more;
+        for mut job in jobs {
+            let queue = self.queue(camera);
+            if job.seq <= queue.taken_up_to {
+                continue;
+            }
+            job.carried |= queue.suspects > 0;
+            queue.suspects = queue.suspects.saturating_sub(1);
+            self.take_in(job);
+        }
+        let queue = self.queue(camera);
+        if !more {
+            queue.suspects = 0;
+        }
+        self.forget_if_done(camera);
+    }
+
+    /// The highest seq that was ever taken in from disk. Whatever lies beyond is not known here.
+    pub fn taken_up_to(&self, camera: &CameraId) -> Seq {
+        self.cameras.get(camera).map_or(0, |queue| queue.taken_up_to)
+    }
+
     /// Gives the next frame to upload.
-    pub fn pull(&mut self, now: Instant) -> Pulled {
+    pub fn pull(&mut self, now: Instant, pending: u64) -> Pulled<B, P> {
         let mut earliest: Option<Instant> = None;
         let mut passed_over = 0;
         while passed_over < self.turns.len() {
             let Some(camera) = self.turns.front().cloned() else { break };
+            let room = match self.queue(&camera).next_unread(now) {
+                Some(bytes) => self.make_room(bytes, pending),
+                None => true,
+            };
             let queue = self.cameras.get_mut(&camera).expect("a camera with a turn has a queue");
+            if !room {
+                // What is on its way comes back, or ends, and is followed by another look.
+                self.turns.rotate_left(1);
+                passed_over += 1;
+                continue;
+            }
             match queue.take_next(now) {
                 Taken::Job(job) => {
-                    queue.on_their_way += 1;
                     if !queue.is_waiting() {
                         queue.in_turns = false;
                         self.turns.pop_front();
                     }
+                    self.send_off(&job);
                     return Pulled::Job(job);
                 }
                 Taken::TooLarge if !queue.granted => {
@@ -163,8 +264,7 @@ impl Dispatcher {
                     passed_over = 0;
                 }
                 Taken::NotYet => {
-                    let retry_at = queue.retries.first_key_value().map(|(key, _)| key.0);
-                    earliest = earliest.into_iter().chain(retry_at).min();
+                    earliest = earliest.into_iter().chain(queue.retry_at()).min();
                     queue.deficit = 0;
                     queue.granted = false;
                     self.turns.rotate_left(1);
@@ -175,18 +275,75 @@ impl Dispatcher {
         earliest.map_or(Pulled::Empty, Pulled::NotBefore)
     }
 
-    /// Forgets a frame whose outcome is known: its place in the budget is free again.
-    pub fn settled(&mut self, frame: &Frame) {
-        self.release(&frame.camera, frame.jpeg.len() as u64, true);
+    /// Takes note that a frame on its way has ended, before anything else hears of its outcome: from then on that may be
+    /// [committed](Dispatcher::committed) at any moment, and until then the frame keeps its place in the window.
+    pub fn ends(&mut self, job: &Job<B, P>) {
+        if job.place.is_some() {
+            self.queue(&job.camera).ending.insert(job.seq);
+        }
+    }
+
+    /// Forgets a frame that [has ended](Dispatcher::ends), once its outcome was given to the journal.
+    pub fn settled(&mut self, job: &Job<B, P>) {
+        self.come_back(job);
+        self.release(&job.camera, job.bytes);
+        if job.place.is_some() {
+            self.queue(&job.camera).spooled -= 1;
+        } else {
+            self.only_in_memory -= 1;
+        }
+        self.forget_if_done(&job.camera);
+    }
+
+    /// Takes note that these seqs' outcomes are committed.
+    pub fn committed(&mut self, camera: &CameraId, seqs: SeqRange) {
+        let Some(queue) = self.cameras.get_mut(camera) else { return };
+        if seqs.first == seqs.last {
+            queue.ending.remove(&seqs.first);
+        } else {
+            queue.ending.retain(|seq| *seq < seqs.first || *seq > seqs.last);
+        }
+        self.forget_if_done(camera);
     }
 
     /// Takes a frame back that has to be tried again at `not_before`.
-    pub fn put_back(&mut self, job: Job, not_before: Instant) {
-        let camera = job.frame.camera.clone();
-        let queue = self.cameras.entry(camera.clone()).or_default();
-        queue.on_their_way -= 1;
-        queue.retries.insert((not_before, job.frame.seq), job);
+    pub fn put_back(&mut self, mut job: Job<B, P>, not_before: Instant, pending: u64) {
+        self.come_back(&job);
+        if job.place.is_some() && self.bytes + pending > self.budget.bytes {
+            job.body = None;
+        }
+        if job.body.is_none() {
+            self.release(&job.camera, job.bytes);
+        }
+        let camera = job.camera.clone();
+        if job.is_cached() {
+            self.cache(&camera, job.bytes);
+        }
+        let queue = self.queue(&camera);
+        queue.retries.insert((not_before, job.seq), job);
         self.give_turn(&camera);
+    }
+
+    /// Takes the camera's oldest frames on disk that wait and that no attempt has carried, of `bytes` or more together where
+    /// there are so many: their outcome must be on its way to the journal.
+    #[must_use = "a frame that is dropped must be recorded as lost"]
+    pub fn drop_oldest(&mut self, camera: &CameraId, bytes: u64) -> Vec<Job<B, P>> {
+        let mut dropped = Vec::new();
+        let mut sum = 0;
+        while sum < bytes {
+            let Some(queue) = self.cameras.get_mut(camera) else { break };
+            let Some(job) = queue.take_oldest(|job| job.place.is_some()) else { break };
+            queue.spooled -= 1;
+            queue.ending.insert(job.seq);
+            sum += job.bytes;
+            if job.is_cached() {
+                self.uncache(camera, job.bytes);
+                self.release(camera, job.bytes);
+            }
+            dropped.push(job);
+        }
+        self.end_turn_if_idle(camera);
+        dropped
     }
 
     /// Whether anything waits, be it for its turn or for its time.
@@ -194,17 +351,23 @@ impl Dispatcher {
         !self.turns.is_empty()
     }
 
-    /// Frames of a camera, waiting or on their way.
+    /// Frames of a camera that are not resolved, as far as they are known here; where more lie beyond the window, at least
+    /// so many.
     pub fn held_by(&self, camera: &CameraId) -> usize {
-        self.cameras.get(camera).map_or(0, |queue| queue.fresh.len() + queue.retries.len() + queue.on_their_way)
+        self.cameras.get(camera).map_or(0, Queue::held)
     }
 
     /// Frames that are on their way.
     pub fn on_their_way(&self) -> usize {
-        self.cameras.values().map(|queue| queue.on_their_way).sum()
+        self.on_their_way
     }
 
-    /// Frames that are waiting or on their way.
+    /// Frames that live in memory alone, waiting or on their way.
+    pub fn only_in_memory(&self) -> usize {
+        self.only_in_memory
+    }
+
+    /// Frames whose body is in memory, waiting or on its way.
     pub fn frames(&self) -> usize {
         self.frames
     }
@@ -214,23 +377,64 @@ impl Dispatcher {
         self.bytes
     }
 
-    /// Takes everything out that is waiting, for a shutdown whose deadline has passed.
-    pub fn drain_waiting(&mut self) -> Vec<Job> {
-        self.turns.clear();
+    /// Of these, frames that could not be let go, and their bytes: they live in memory alone, or are on their way.
+    pub fn needed(&self) -> (usize, u64) {
+        (self.frames - self.cached.0, self.bytes - self.cached.1)
+    }
+
+    /// Takes out what waits and lives in memory alone, for a shutdown whose deadline has passed.
+    pub fn drain_memory(&mut self) -> Vec<Job<B, P>> {
+        let cameras: Vec<CameraId> = self.cameras.keys().cloned().collect();
         let mut jobs = Vec::new();
-        for queue in self.cameras.values_mut() {
-            queue.in_turns = false;
-            jobs.extend(queue.fresh.drain(..));
-            jobs.extend(std::mem::take(&mut queue.retries).into_values());
-        }
-        for job in &jobs {
-            self.release(&job.frame.camera, size(job), false);
+        for camera in cameras {
+            let first = jobs.len();
+            jobs.extend(self.queue(&camera).drain_memory());
+            self.only_in_memory -= jobs.len() - first;
+            for job in &jobs[first..] {
+                self.release(&camera, job.bytes);
+            }
+            self.end_turn_if_idle(&camera);
+            self.forget_if_done(&camera);
         }
         jobs
     }
 
+    fn queue(&mut self, camera: &CameraId) -> &mut Queue<B, P> {
+        self.cameras.entry(camera.clone()).or_default()
+    }
+
+    /// Gives a frame on disk its place in the window.
+    fn take_in(&mut self, job: Job<B, P>) {
+        let camera = job.camera.clone();
+        if job.body.is_some() {
+            self.hold(&camera, job.bytes);
+            self.cache(&camera, job.bytes);
+        }
+        let queue = self.queue(&camera);
+        queue.spooled += 1;
+        queue.taken_up_to = job.seq;
+        queue.fresh.insert(job.seq, job);
+        self.give_turn(&camera);
+    }
+
+    /// Books a frame that goes on its way: from now on it is in memory, even if it has yet to be read.
+    fn send_off(&mut self, job: &Job<B, P>) {
+        self.on_their_way += 1;
+        self.queue(&job.camera).on_their_way += 1;
+        if job.body.is_none() {
+            self.hold(&job.camera, job.bytes);
+        } else if job.is_cached() {
+            self.uncache(&job.camera, job.bytes);
+        }
+    }
+
+    fn come_back(&mut self, job: &Job<B, P>) {
+        self.on_their_way -= 1;
+        self.queue(&job.camera).on_their_way -= 1;
+    }
+
     fn give_turn(&mut self, camera: &CameraId) {
-        let queue = self.cameras.get_mut(camera).expect("the caller has just made it");
+        let queue = self.cameras.get_mut(camera).expect("the caller has just used it");
         if !queue.in_turns {
             queue.in_turns = true;
             // What was left of an earlier turn is not saved up while there is nothing to send.
@@ -240,206 +444,30 @@ impl Dispatcher {
         }
     }
 
-    fn drop_oldest(&mut self) -> Option<Frame> {
+    fn end_turn_if_idle(&mut self, camera: &CameraId) {
+        let Some(queue) = self.cameras.get_mut(camera) else { return };
+        if queue.in_turns && !queue.is_waiting() {
+            queue.in_turns = false;
+            self.turns.retain(|other| other != camera);
+        }
+    }
+
+    fn drop_from_memory(&mut self) -> Option<Job<B, P>> {
         // Equal shares: the one furthest over its share is the one that holds most.
         let queues = self.cameras.iter().filter(|(_, queue)| queue.is_droppable());
         let (camera, _) = queues.max_by(|a, b| (a.1.bytes, b.0).cmp(&(b.1.bytes, a.0)))?;
         let camera = camera.clone();
-        let queue = self.cameras.get_mut(&camera)?;
-        let job = queue.take_oldest_droppable()?;
-        if !queue.is_waiting() {
-            queue.in_turns = false;
-            self.turns.retain(|other| *other != camera);
-        }
-        self.release(&camera, size(&job), false);
-        Some(job.frame)
+        let job = self.cameras.get_mut(&camera)?.take_oldest(|job| job.place.is_none())?;
+        self.only_in_memory -= 1;
+        self.release(&camera, job.bytes);
+        self.end_turn_if_idle(&camera);
+        self.forget_if_done(&camera);
+        Some(job)
     }
 
-    fn release(&mut self, camera: &CameraId, bytes: u64, was_on_its_way: bool) {
-        self.bytes -= bytes;
-        self.frames -= 1;
-        let Some(queue) = self.cameras.get_mut(camera) else { return };
-        queue.bytes -= bytes;
-        queue.on_their_way -= usize::from(was_on_its_way);
-        if !queue.is_waiting() && queue.on_their_way == 0 {
+    fn forget_if_done(&mut self, camera: &CameraId) {
+        if self.cameras.get(camera).is_some_and(Queue::is_done) {
             self.cameras.remove(camera);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::model::UnixMicros;
-
-    fn frame(camera: &str, seq: Seq, bytes: usize) -> Frame {
-        Frame {
-            camera: camera.parse().unwrap(),
-            seq,
-            session: 1,
-            captured_at: UnixMicros(0),
-            width: 1,
-            height: 1,
-            jpeg: vec![0; bytes].into(),
-            crc32c: 0,
-        }
-    }
-
-    fn dispatcher(bytes: u64, frames: usize) -> Dispatcher {
-        Dispatcher::new(Budget { bytes, frames })
-    }
-
-    fn job(pulled: Pulled) -> Job {
-        match pulled {
-            Pulled::Job(job) => job,
-            other => panic!("expected a job, got {other:?}"),
-        }
-    }
-
-    #[test]
-    fn one_camera_goes_in_order() {
-        let mut d = dispatcher(1_000, 10);
-        let now = Instant::now();
-        for seq in 1..=3 {
-            assert!(d.admit(frame("a", seq, 10)).is_empty());
-        }
-        let seqs: Vec<Seq> = (0..3).map(|_| job(d.pull(now)).frame.seq).collect();
-        assert_eq!(seqs, [1, 2, 3]);
-        assert!(matches!(d.pull(now), Pulled::Empty));
-        assert_eq!((d.frames(), d.bytes()), (3, 30));
-    }
-
-    #[test]
-    fn bytes_not_frames_are_shared_evenly() {
-        let mut d = dispatcher(u64::MAX, usize::MAX);
-        let now = Instant::now();
-        for seq in 1..=400 {
-            assert!(d.admit(frame("big", seq, 200_000)).is_empty());
-            assert!(d.admit(frame("small", seq, 50_000)).is_empty());
-        }
-        let mut sent: HashMap<String, u64> = HashMap::new();
-        for _ in 0..200 {
-            let frame = job(d.pull(now)).frame;
-            *sent.entry(frame.camera.to_string()).or_default() += frame.jpeg.len() as u64;
-        }
-        let (big, small) = (sent["big"] as f64, sent["small"] as f64);
-        assert!((big / small - 1.0).abs() < 0.1, "{big} to {small}");
-    }
-
-    #[test]
-    fn over_the_budget_the_camera_that_holds_most_loses_its_oldest() {
-        let mut d = dispatcher(100, 100);
-        assert!(d.admit(frame("a", 1, 20)).is_empty());
-        for seq in 1..=4 {
-            assert!(d.admit(frame("flood", seq, 20)).is_empty());
-        }
-        let dropped = d.admit(frame("flood", 5, 20));
-        assert_eq!(dropped.iter().map(|f| (f.camera.as_str(), f.seq)).collect::<Vec<_>>(), [("flood", 1)]);
-        assert_eq!(d.bytes(), 100);
-    }
-
-    #[test]
-    fn frames_that_an_attempt_may_have_carried_are_never_dropped() {
-        let mut d = dispatcher(u64::MAX, 2);
-        let now = Instant::now();
-        assert!(d.admit(frame("a", 1, 1)).is_empty());
-        assert!(d.admit(frame("a", 2, 1)).is_empty());
-        let first = job(d.pull(now));
-        let second = job(d.pull(now));
-        d.put_back(Job { failures: 1, carried: true, ..second }, now);
-        let dropped = d.admit(frame("a", 3, 1));
-        assert_eq!(dropped.iter().map(|f| f.seq).collect::<Vec<_>>(), [3]);
-        d.settled(&first.frame);
-        assert!(d.admit(frame("a", 4, 1)).is_empty());
-        assert_eq!(d.frames(), 2);
-    }
-
-    #[test]
-    fn a_refused_frame_can_be_dropped_like_a_fresh_one() {
-        let mut d = dispatcher(u64::MAX, 2);
-        let now = Instant::now();
-        assert!(d.admit(frame("a", 1, 1)).is_empty());
-        assert!(d.admit(frame("a", 2, 1)).is_empty());
-        let first = job(d.pull(now));
-        d.put_back(Job { failures: 1, ..first }, now);
-        assert_eq!(d.admit(frame("a", 3, 1)).iter().map(|f| f.seq).collect::<Vec<_>>(), [1]);
-    }
-
-    #[test]
-    fn a_retry_waits_without_holding_up_what_comes_after() {
-        let mut d = dispatcher(1_000, 10);
-        let now = Instant::now();
-        let later = now + Duration::from_secs(1);
-        for seq in 1..=2 {
-            assert!(d.admit(frame("a", seq, 1)).is_empty());
-        }
-        let first = job(d.pull(now));
-        d.put_back(first, later);
-        assert_eq!(job(d.pull(now)).frame.seq, 2);
-        assert!(matches!(d.pull(now), Pulled::NotBefore(at) if at == later));
-        assert_eq!(job(d.pull(later)).frame.seq, 1);
-    }
-
-    #[test]
-    fn a_retry_that_is_due_goes_before_anything_new() {
-        let mut d = dispatcher(1_000, 10);
-        let now = Instant::now();
-        assert!(d.admit(frame("a", 1, 1)).is_empty());
-        let first = job(d.pull(now));
-        assert!(d.admit(frame("a", 2, 1)).is_empty());
-        d.put_back(first, now);
-        assert_eq!(job(d.pull(now)).frame.seq, 1);
-    }
-
-    #[test]
-    fn nothing_is_left_of_a_camera_that_is_done() {
-        let mut d = dispatcher(1_000, 10);
-        assert!(d.admit(frame("a", 1, 1)).is_empty());
-        let first = job(d.pull(Instant::now()));
-        d.settled(&first.frame);
-        assert!(d.cameras.is_empty() && d.turns.is_empty());
-        assert_eq!((d.frames(), d.bytes()), (0, 0));
-    }
-
-    #[test]
-    fn random_use_keeps_the_accounts() {
-        for seed in 0..100 {
-            let mut rng = fastrand::Rng::with_seed(seed);
-            let mut d = dispatcher(5_000, 40);
-            let now = Instant::now();
-            let mut on_their_way = Vec::new();
-            let (mut admitted, mut dropped, mut settled) = (0, 0, 0);
-            for seq in 0..2_000 {
-                match rng.u8(0..4) {
-                    0 | 1 => {
-                        admitted += 1;
-                        let name = ["a", "b", "c"][rng.usize(0..3)];
-                        dropped += d.admit(frame(name, seq, rng.usize(1..400))).len();
-                    }
-                    2 => {
-                        if let Pulled::Job(job) = d.pull(now) {
-                            on_their_way.push(job);
-                        }
-                    }
-                    _ if !on_their_way.is_empty() => {
-                        let job = on_their_way.swap_remove(rng.usize(0..on_their_way.len()));
-                        if rng.bool() {
-                            d.put_back(job, now);
-                        } else {
-                            settled += 1;
-                            d.settled(&job.frame);
-                        }
-                    }
-                    _ => {}
-                }
-                assert_eq!(d.frames(), admitted - dropped - settled, "seed {seed}");
-                assert!(d.frames() <= 41 + on_their_way.len(), "seed {seed}");
-            }
-            let left = d.drain_waiting().len();
-            assert_eq!(left + on_their_way.len(), admitted - dropped - settled, "seed {seed}");
-            assert_eq!(d.frames(), on_their_way.len(), "seed {seed}");
         }
     }
 }

@@ -6,5 +6,5 @@ mod dispatcher;
 mod reorder;
 
 pub use backoff::{Backoff, attempt_deadline};
-pub use dispatcher::{Budget, Dispatcher, Job, Pulled};
+pub use dispatcher::{Budget, Dispatcher, Job, Pulled, WINDOW};
 pub use reorder::Reorder;

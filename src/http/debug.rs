@@ -46,7 +46,8 @@ pub async fn panic(api: web::Data<Api>, query: web::Query<PanicQuery>) -> Result
     Ok(HttpResponse::Accepted().finish())
 }
 
-/// What shall hang, and for how long: `?what=supervisor&seconds=5`, and so for `journal`, `http` and `upload`.
+/// What shall hang, and for how long: `?what=supervisor&seconds=5`, and so for `journal`,
+/// `spool`, `http` and `upload`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HangQuery {
@@ -64,13 +65,14 @@ pub async fn hang(api: web::Data<Api>, query: web::Query<HangQuery>) -> Result<H
     match query.what.as_str() {
         "supervisor" => api.supervisor.do_send(Hang(time)),
         "journal" => api.journal.hang(time),
+        "spool" => api.spool.hang(time),
         "upload" => api.pulse.hang_uploads(time),
         // The worker that answers this.
         "http" => drop(actix_rt::spawn(async move {
             tokio::time::sleep(BEFORE_HANG).await;
             std::thread::sleep(time);
         })),
-        _ => return Err(Problem::bad_request("`what` is none of supervisor, journal, http, upload")),
+        _ => return Err(Problem::bad_request("`what` is none of supervisor, journal, spool, http, upload")),
     }
     Ok(HttpResponse::Accepted().finish())
 }

@@ -16,9 +16,20 @@ pub async fn livez(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(serde_json::json!({ "alive": true })))
 }
 
-/// Whether requests can be served: the configuration is loaded and the journal takes writes.
+/// Whether the daemon does its work: the configuration is loaded, the journal takes writes and the spool frames. A dead
+/// camera or cloud does not fail it, until the spool is full because of it.
 pub async fn readyz(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     progress(&api).await?;
+    if *api.journal.stuck().borrow() {
+        return Err(Problem::unavailable("the journal waits for room: the disk of `state.dir` is full"));
+    }
+    let spool = api.spool.status();
+    if spool.full {
+        return Err(Problem::unavailable(format!(
+            "the spool takes no frames: it has {} of {} bytes, or its disk is full",
+            spool.size, spool.max_size
+        )));
+    }
     Ok(HttpResponse::Ok().json(serde_json::json!({ "ready": true })))
 }
 
@@ -34,6 +45,7 @@ async fn progress(api: &Api) -> Result<(), Problem> {
 pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let (frames, bytes) = api.hub.load();
     api.metrics.set_memory(frames, bytes);
+    api.metrics.set_spool(&api.spool.status());
     let text =
         api.metrics.encode().map_err(|error| Problem::unavailable(format!("metrics cannot be written: {error}")))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))

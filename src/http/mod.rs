@@ -38,6 +38,7 @@ use crate::actors::{Hub, Supervisor};
 use crate::journal::{Journal, Ledgers, Reader};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
+use crate::spool::Spool;
 use crate::storage::Bucket;
 
 /// The longest body of a request, bytes.
@@ -64,6 +65,8 @@ pub struct Api {
     pub ledgers: Ledgers,
     /// Asked how full it is.
     pub hub: Hub,
+    /// Where they lie on disk.
+    pub spool: Spool,
     /// Knows the objects' URLs.
     pub bucket: Arc<dyn Bucket>,
     /// This state directory's origin.

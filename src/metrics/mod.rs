@@ -1,8 +1,9 @@
 //! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of the API in
-//! `requests`, the rest here.
+//! `requests`, those of the spool in `spool`, the rest here.
 
 mod cameras;
 mod requests;
+mod spool;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,9 @@ use prometheus::{
 
 use self::cameras::{CameraCollector, Cameras};
 use self::requests::Requests;
+use self::spool::SpoolSeries;
 use crate::model::CameraId;
+use crate::spool::SpoolStatus;
 use crate::storage::BucketErrorKind;
 
 pub use self::cameras::ShownCamera;
@@ -37,6 +40,12 @@ const BUCKET_ERRORS: [BucketErrorKind; 5] = [
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
 struct Inner {
     registry: Registry,
     cameras: Cameras,
@@ -53,6 +62,7 @@ struct Inner {
     memory_max_frames: Gauge,
     memory_max_bytes: Gauge,
     journal_commit: Histogram,
+    spool: SpoolSeries,
     requests: Requests,
     streams: IntGauge,
     reload_successful: IntGauge,
@@ -101,7 +111,7 @@ impl Metrics {
             cameras: Cameras::default(),
             states: IntGaugeVec::new(opts("cameras", "Cameras of the catalog, by what they are doing."), &["state"])?,
             uploads: IntCounterVec::new(
-                opts("uploads_total", "Frames whose upload came to an end, by result (stored, conflict)."),
+                opts("uploads_total", "Frames whose upload came to an end, by result (stored, conflict, rejected)."),
                 &["destination", "result"],
             )?,
             upload_attempts: IntCounterVec::new(
@@ -128,14 +138,21 @@ impl Metrics {
                 "frame_age_at_commit_seconds",
                 "Age of a frame when the destination had confirmed it, from its capture.",
             )?,
-            memory_frames: Gauge::with_opts(opts("memory_frames", "Frames in memory, waiting or on their way."))?,
-            memory_bytes: Gauge::with_opts(opts("memory_bytes", "JPEG bytes of the frames in memory."))?,
+            memory_frames: Gauge::with_opts(opts(
+                "memory_frames",
+                "Frames in memory that are on their way to the bucket or lie nowhere else.",
+            ))?,
+            memory_bytes: Gauge::with_opts(opts(
+                "memory_bytes",
+                "JPEG bytes of the frames in memory that are on their way to the disk or the bucket or lie nowhere else.",
+            ))?,
             memory_max_frames: Gauge::with_opts(opts("memory_max_frames", "Frames that memory may hold."))?,
             memory_max_bytes: Gauge::with_opts(opts("memory_max_bytes", "JPEG bytes that memory may hold."))?,
             journal_commit: Histogram::with_opts(duration(
                 "journal_commit_duration_seconds",
                 "Time from the first write of a commit until it was on disk.",
             ))?,
+            spool: SpoolSeries::new(&registry)?,
             requests: Requests::new(&registry)?,
             streams: IntGauge::with_opts(opts(
                 "http_streams_open",
@@ -160,6 +177,7 @@ impl Metrics {
     /// Exports the metrics of a destination as zeros before the first frame goes there.
     pub fn expect_destination(&self, destination: &str) {
         let inner = &self.0;
+        inner.uploads.with_label_values(&[destination, "rejected"]);
         for result in ["stored", "conflict"] {
             inner.uploads.with_label_values(&[destination, result]);
             inner.upload_attempts.with_label_values(&[destination, result]);
@@ -193,6 +211,12 @@ impl Metrics {
         self.0.uploads.with_label_values(&[destination, "conflict"]).inc();
         self.0.upload_attempts.with_label_values(&[destination, "conflict"]).inc();
         self.0.upload_conflicts.with_label_values(&[destination]).inc();
+    }
+
+    /// A frame was refused for good while others were taken.
+    pub fn upload_rejected(&self, destination: &str) {
+        self.0.uploads.with_label_values(&[destination, "rejected"]).inc();
+        self.upload_failed(destination, BucketErrorKind::Permanent);
     }
 
     /// An attempt failed.
@@ -230,6 +254,26 @@ impl Metrics {
     /// The journal has committed.
     pub fn journal_committed(&self, took: Duration) {
         self.0.journal_commit.observe(took.as_secs_f64());
+    }
+
+    /// How the spool stands.
+    pub fn set_spool(&self, status: &SpoolStatus) {
+        self.0.spool.set(status);
+    }
+
+    /// The spool has committed a group of frames.
+    pub fn spool_committed(&self, took: Duration) {
+        self.0.spool.committed(took);
+    }
+
+    /// Records of the spool were found damaged.
+    pub fn spool_corrupt(&self, records: u64) {
+        self.0.spool.corrupt(records);
+    }
+
+    /// The spool's disk refused.
+    pub fn spool_io_error(&self, op: &str) {
+        self.0.spool.io_error(op);
     }
 
     /// A request was answered; `pattern` is the route it met, if any.
@@ -316,6 +360,7 @@ mod tests {
         for kind in BUCKET_ERRORS {
             metrics.upload_failed("gs://frames", kind);
         }
+        metrics.set_spool(&SpoolStatus { oldest: Some(crate::model::UnixMicros(1)), ..SpoolStatus::default() });
         // Every route with the methods it takes, now or soon, and every class of answer they can give.
         let routes = [
             ("/livez", &["GET"] as &[&str]),

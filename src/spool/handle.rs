@@ -192,6 +192,15 @@ impl Spool {
         let _ = answer.await;
     }
 
+    /// Waits until the thread answers. Unlike [`Spool::barrier`] it does not wait for the disk, nor for room on it.
+    pub async fn answers(&self) {
+        // What it is asked does not matter: no frame has this seq.
+        let camera = CameraId::from_name("").next().expect("there is always one more");
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Locate { camera, seq: 0, answer });
+        let _ = answered.await;
+    }
+
     /// How it stands.
     pub fn status(&self) -> SpoolStatus {
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner)

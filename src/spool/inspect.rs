@@ -9,11 +9,9 @@ use super::Place;
 use super::disk::DiskFile;
 use super::footer::{Part, TRAILER, Trailer};
 use super::format::{NoHeader, RecordHeader, Salt, segment_name, segment_number};
+use super::handle::stream;
 use super::scan::{Records, read_footer, read_header, scan};
 use crate::model::{CameraId, Origin, Seq, SeqRange, SessionNo, UnixMicros};
-
-/// The only stream of segments, until there is more than one destination.
-const STREAM: &str = "default";
 
 /// How often a segment is read before it counts as damaged.
 const LOOKS: usize = 3;
@@ -168,7 +166,7 @@ impl Inspector {
     ///
     /// When there is none.
     pub fn open(dir: &Path, origin: Option<Origin>) -> Result<Self, InspectError> {
-        let stream = dir.join(STREAM);
+        let stream = stream(dir);
         match stream.metadata() {
             Ok(metadata) if metadata.is_dir() => Ok(Self { dir: stream, origin }),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(InspectError::Io { path: stream, error }),
@@ -533,7 +531,7 @@ mod tests {
     /// A spool of 34 frames of a and 4 of b in three segments, the last one sealed or open.
     fn spool(sealed: bool) -> (TempDir, Inspector) {
         let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = open(&dir.path().join(STREAM));
+        let (mut store, _) = open(&stream(dir.path()));
         fill(&mut store, "a", 1..=20, 1_000);
         fill(&mut store, "b", 5..=8, 700);
         fill(&mut store, "a", 22..=35, 1_000);
@@ -673,7 +671,7 @@ mod tests {
     #[test]
     fn beside_a_daemon_that_writes_nothing_looks_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(RealDisk::open(&dir.path().join(STREAM)).unwrap(), settings(64)).unwrap();
+        let (mut store, _) = Store::open(RealDisk::open(&stream(dir.path())).unwrap(), settings(64)).unwrap();
         store.resolve(&BTreeMap::new());
         let inspector = Inspector::open(dir.path(), Some(origin())).unwrap();
         let (ended, written) = (AtomicBool::new(false), 600);

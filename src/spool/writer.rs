@@ -177,10 +177,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
                 self.look = true;
                 self.stale = true;
             }
-            Command::Load { camera, after, limit } => {
-                self.tell();
-                self.load(camera, after, limit);
-            }
+            Command::Load { camera, after, limit } => self.load(camera, after, limit),
             // A question that the disk lets nobody answer gets none.
             Command::Locate { camera, seq, answer } => {
                 let _ = self.store.try_locate(&camera, seq).map(|place| answer.send(place));
@@ -192,6 +189,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
     }
 
     fn load(&mut self, camera: CameraId, after: Seq, limit: usize) {
+        self.tell();
         match self.store.try_entries(&camera, after, limit) {
             Some((frames, more)) => self.sink.loaded(&camera, frames, more),
             // To say that there are none would be to forget them.

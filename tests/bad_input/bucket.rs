@@ -10,6 +10,9 @@ use super::vocabulary::{PATIENCE, assert_sound, cameras, get, leave, stage};
 const BUCKET: &str = "frames";
 const QUICK_RETRIES: &str = "[upload]\nretry_min = \"50ms\"\nretry_max = \"500ms\"\n";
 
+/// Without a spool memory is all there is.
+const MEMORY: &str = "[spool]\ndurability = \"memory\"\n";
+
 fn bucket(refuse_status: Option<u16>) -> anyhow::Result<(GcsServer, Storage)> {
     let knobs = Knobs { refuse_status, ..Knobs::default() };
     let gcs = GcsServer::start(Options { buckets: vec![BUCKET.to_owned()], knobs, ..Options::default() })?;
@@ -68,7 +71,7 @@ fn what_memory_cannot_hold_is_dropped_oldest_first_and_listed() -> anyhow::Resul
     let stage = stage()?;
     let server = cameras("right")?;
     let (gcs, storage) = bucket(Some(403))?;
-    let daemon = stage.daemon(&storage, &format!("{QUICK_RETRIES}[memory]\nframes = 32"))?;
+    let daemon = stage.daemon(&storage, &format!("{QUICK_RETRIES}{MEMORY}[memory]\nframes = 32"))?;
     daemon.put_camera("gate", &json!({ "url": server.url("open") }))?;
     let mut looks = 0;
     let full = daemon.wait_for("gate", PATIENCE, |status| {

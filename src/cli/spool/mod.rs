@@ -103,13 +103,10 @@ fn open(args: &PlaceArgs) -> Result<Place, ExitCode> {
     let journal = settings.as_ref().and_then(|settings| {
         let read = Reader::of(&settings.state_dir).and_then(|journal| journal.origin().map(|origin| (journal, origin)));
         // Not being able to tell is no reason not to look.
-        read.inspect_err(|error| {
-            note(format_args!("the journal cannot be read, so nobody knows what is waiting: {error}"))
-        })
-        .ok()
+        read.inspect_err(|error| note(format_args!("what waits is not known: {error}"))).ok()
     });
     let (journal, origin) = journal.unzip();
-    let own = settings.map(|settings| settings.state_dir.join("spool"));
+    let own = settings.map(|settings| settings.spool.dir);
     let dir = args.dir.clone().or(own).expect("one of them is given");
     let spool = Inspector::open(&dir, origin).map_err(|error| finish(Err(failed(error))))?;
     Ok(Place { spool, journal })
@@ -134,7 +131,9 @@ fn ls(place: &Place, format: Format) -> Result<(), Failure> {
     print(show::segments(place.spool.dir(), &shown, format))?;
     let damaged = shown.iter().filter(|(segment, _)| segment.state == SegmentState::Damaged).count();
     if damaged > 0 {
-        return Err(Failure::new(Kind::Damaged, format!("{damaged} damaged: `framehaul spool verify` says where")));
+        let all = shown.len();
+        let message = format!("{damaged} of {all} segments damaged: `framehaul spool verify` says where");
+        return Err(Failure::new(Kind::Damaged, message));
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub fn run(place: &Place, only: &[u64], format: Format) -> Result<(), Failure> {
     print(show::verdicts(place.spool.dir(), &verdicts, format))?;
     let damaged = verdicts.iter().filter(|(_, verdict)| verdict.state == SegmentState::Damaged).count();
     if damaged > 0 {
-        return Err(Failure::new(Kind::Damaged, format!("{damaged} of {} segments are damaged", verdicts.len())));
+        return Err(Failure::new(Kind::Damaged, format!("{damaged} of {} segments damaged", verdicts.len())));
     }
     Ok(())
 }

@@ -72,7 +72,8 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
     let small = |i| CameraSpec::new(&format!("cam{i}")).size(320, 240).rate(plan.fps, plan.fps);
     let specs: Vec<CameraSpec> = (0..plan.cameras).map(small).collect();
     let server = CameraServer::start(&specs, 0, default_cache_dir())?;
-    let mut daemon = stage.daemon(&storage, "")?;
+    // With a spool nothing is unknown after a kill: that is tried elsewhere.
+    let mut daemon = stage.daemon(&storage, "[spool]\ndurability = \"memory\"")?;
     let ids = add(&daemon, &server)?;
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     let mut problems = Problems::default();

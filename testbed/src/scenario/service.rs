@@ -23,9 +23,10 @@ const UNIT: &str = include_str!("../../../deploy/framehaul.service");
 /// The most that `systemd-analyze security` may say of it, in tenths.
 const MOST_EXPOSURE: &str = "20";
 /// Parts that can be made to hang, and the name under which the log must complain of each.
-const PARTS: [(&str, &str); 4] = [
+const PARTS: [(&str, &str); 5] = [
     ("supervisor", "the supervisor"),
     ("journal", "the journal"),
+    ("spool", "the spool"),
     ("http", "HTTP worker"),
     ("upload", "the upload runtime"),
 ];
@@ -55,7 +56,8 @@ pub fn service(stage: &Stage, program: &Path, plan: &Service) -> anyhow::Result<
 
     // A killed daemon leaves something to recover.
     let server = cameras("cam", 1, 10)?;
-    let mut daemon = stage.prepare(&Storage::Directory, "[debug]\nfault_injection = true")?;
+    let settings = "[debug]\nfault_injection = true\n[spool]\ndurability = \"memory\"";
+    let mut daemon = stage.prepare(&Storage::Directory, settings)?;
     daemon.run()?;
     let ids = add(&daemon, &server)?;
     until_streaming(&daemon, &ids, Duration::from_secs(30))?;

@@ -56,7 +56,8 @@ pub fn stream(stage: &Stage, plan: &Stream) -> anyhow::Result<Outcome> {
     let (gcs, storage) = bucket(stage, Knobs { latency_median_ms: 30.0, latency_sigma: 1.0, ..Knobs::default() })?;
     let mut server = cameras("cam", plan.cameras, plan.fps)?;
     // So little memory that a slow bucket makes tombstones.
-    let mut daemon = stage.daemon(&storage, "[memory]\nframes = 32\n[upload]\nworkers = 8")?;
+    let settings = "[spool]\ndurability = \"memory\"\n[memory]\nframes = 32\n[upload]\nworkers = 8";
+    let mut daemon = stage.daemon(&storage, settings)?;
     let ids = add(&daemon, &server)?;
     let paths: Vec<String> =
         ids.iter().map(|id| format!("/api/v1/cameras/{id}/frames/stream")).chain([ALL.to_owned()]).collect();

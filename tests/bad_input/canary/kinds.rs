@@ -49,7 +49,7 @@ fn every_kind_of_error() -> anyhow::Result<Value> {
         &Storage::Directory,
         &format!(
             "[capture]\nopen_timeout = \"2s\"\nstall_after = \"2s\"\nengine_dir = {}\n[log]\nfilter = \"debug\"\n\
-             [debug]\nfault_injection = true",
+             [debug]\nfault_injection = true\n[spool]\ndurability = \"memory\"",
             json!(engines)
         ),
     )?;

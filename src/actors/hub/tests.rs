@@ -1,0 +1,341 @@
+//! The hub between a spool and a journal on a real disk, with uploads that end in every way.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{SpoolSettings, WhenFull};
+use crate::journal::StateDir;
+use crate::model::{Seq, Stored, UnixMicros};
+use crate::spool;
+
+const CAMERAS: [&str; 3] = ["gate", "hall", "yard"];
+const FRAME: usize = 3_000;
+
+/// One run of a daemon that has no cameras and no bucket.
+struct Run {
+    hub: Hub,
+    journal: Journal,
+    writer: JoinHandle<()>,
+    spooler: JoinHandle<()>,
+}
+
+impl Run {
+    fn start(dir: &Path, durability: Durability) -> Self {
+        let settings = SpoolSettings {
+            durability,
+            dir: dir.join("spool"),
+            max_bytes: 64 << 20,
+            segment: 1 << 20,
+            when_full: WhenFull::DropOldest,
+        };
+        let state = StateDir::open(dir).unwrap();
+        let (store, found) = spool::open(&settings, state.origin()).unwrap();
+        let (spool, inbox) = spool::channel(settings.dir.clone());
+        let to_come = Arc::new(OnceLock::<Hub>::new());
+        let (freed, waiting) = (spool.clone(), to_come.clone());
+        let told = move |settled: Settled| {
+            freed.settled(&settled.camera, settled.seqs);
+            if let Some(hub) = waiting.get() {
+                hub.committed(&settled);
+            }
+        };
+        let opened = state.recover(&found.cameras, told, |_| ()).unwrap();
+        let ledgers = Ledgers::new(opened.cameras.into_iter().map(|camera| camera.ledger));
+        let admission = Admission {
+            // Far less than a backlog.
+            budget: Budget { bytes: 40 * FRAME as u64, frames: 100 },
+            durability,
+            template: KeyTemplate::parse("{camera}/{origin}-{seq}.jpg").unwrap(),
+            origin: opened.origin.clone(),
+        };
+        let hub = Hub::new(admission, spool, opened.journal.clone(), ledgers, Metrics::new().unwrap());
+        to_come.set(hub.clone()).unwrap();
+        let spooler = spool::start(store, &opened.resolved, inbox, hub.sink());
+        hub.recover(found.cameras.keys());
+        Self { hub, journal: opened.journal, writer: opened.writer, spooler }
+    }
+
+    /// As a shutdown does it.
+    async fn end(self) {
+        self.hub.0.spool.barrier().await;
+        self.hub.close();
+        self.hub.returned().await;
+        self.journal.barrier().await;
+        self.journal.close();
+        self.writer.join().unwrap();
+        self.hub.0.spool.close();
+        self.spooler.join().unwrap();
+    }
+
+    fn frame(&self, camera: &str, size: usize) -> Frame {
+        let camera: CameraId = camera.parse().unwrap();
+        let ledger = self.hub.ledger(&camera);
+        let seqs = match self.hub.durability() {
+            Durability::Disk => ledger.number(1, None),
+            Durability::Memory => ledger.issue(1, None).unwrap(),
+        };
+        let jpeg: Vec<u8> = seqs.first.to_le_bytes().into_iter().cycle().take(size).collect();
+        let crc32c = crc32c::crc32c(&jpeg);
+        let captured_at = UnixMicros(seqs.first as i64);
+        Frame { camera, seq: seqs.first, session: 1, captured_at, width: 4, height: 3, jpeg: jpeg.into(), crc32c }
+    }
+}
+
+fn dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    drop(StateDir::open(dir.path()).unwrap());
+    let database = rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    for camera in CAMERAS {
+        database.execute("INSERT INTO camera (id) VALUES (?1)", [camera]).unwrap();
+    }
+    dir
+}
+
+/// What the bucket and its workers have seen.
+#[derive(Default)]
+struct Seen {
+    on_their_way: HashSet<(CameraId, Seq)>,
+    stored: HashSet<(CameraId, Seq)>,
+    unreadable: HashSet<(CameraId, Seq)>,
+    lost: u64,
+    read: u64,
+    attempts: u64,
+}
+
+/// Uploads frames until the hub is closed: most are stored, some fail, are refused or take their worker with them.
+async fn work(hub: Hub, seen: Arc<Mutex<Seen>>, seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    while let Some(lease) = hub.next().await {
+        let (id, cached) = ((lease.job().camera.clone(), lease.job().seq), lease.job().body.is_some());
+        {
+            let mut seen = seen.lock().unwrap();
+            assert!(seen.on_their_way.insert(id.clone()), "{id:?} is on its way twice");
+            assert!(!seen.stored.contains(&id), "{id:?} comes again");
+            seen.attempts += 1;
+            seen.read += u64::from(!cached);
+        }
+        let Some((lease, record)) = lease.read().await else {
+            let mut seen = seen.lock().unwrap();
+            seen.on_their_way.remove(&id);
+            seen.unreadable.insert(id);
+            continue;
+        };
+        let frame = &record.frame;
+        assert_eq!((&frame.camera, frame.seq, crc32c::crc32c(&frame.jpeg)), (&id.0, id.1, frame.crc32c));
+        tokio::time::sleep(Duration::from_micros(rng.u64(0..2_000))).await;
+        // Before it ends: at once afterwards another may have it.
+        let mut seen = seen.lock().unwrap();
+        seen.on_their_way.remove(&id);
+        match rng.u8(0..100) {
+            0 => drop(lease),
+            1..=10 => lease.retry(Instant::now() + Duration::from_millis(rng.u64(0..20)), rng.bool()),
+            11..=13 => {
+                seen.lost += 1;
+                lease.lost(LostReason::Conflict, false);
+            }
+            _ => {
+                seen.stored.insert(id);
+                lease.stored(Stored {
+                    key: record.key.clone(),
+                    captured_at: frame.captured_at,
+                    stored_at: UnixMicros::now(),
+                    bytes: frame.jpeg.len() as u64,
+                    crc32c: frame.crc32c,
+                    width: frame.width,
+                    height: frame.height,
+                });
+            }
+        }
+    }
+}
+
+async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within a minute");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_frame_ends_once_over_two_runs_whatever_becomes_of_its_uploads() {
+    const EACH: u64 = 1_500;
+    let dir = dir();
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let mut issued: BTreeMap<&str, u64> = BTreeMap::new();
+    for round in 0..2 {
+        let run = Run::start(dir.path(), Durability::Disk);
+        let hub = run.hub.clone();
+        let in_flight: u64 = CAMERAS.iter().map(|camera| hub.ledger(&camera.parse().unwrap()).totals().in_flight).sum();
+        assert_eq!(in_flight > 600, round == 1, "a backlog is left by the first run: {in_flight}");
+        let mut workers = Vec::new();
+        let start_workers = |workers: &mut Vec<tokio::task::JoinHandle<()>>| {
+            workers.extend((0..8).map(|seed| tokio::spawn(work(hub.clone(), seen.clone(), seed))));
+        };
+        if round == 1 {
+            start_workers(&mut workers);
+        }
+        let mut rng = fastrand::Rng::with_seed(round);
+        for n in 0..EACH {
+            for camera in CAMERAS {
+                hub.admit(run.frame(camera, FRAME + rng.usize(0..100)));
+                *issued.entry(camera).or_default() += 1;
+            }
+            if n % 8 == 0 {
+                hub.0.spool.barrier().await;
+            }
+            // The first run begins to upload when there is a backlog.
+            if round == 0 && n == EACH / 2 {
+                start_workers(&mut workers);
+            }
+        }
+        if round == 1 {
+            let left = || hub.0.ledgers.all().iter().map(|ledger| ledger.totals().in_flight).sum::<u64>();
+            hub.0.spool.barrier().await;
+            wait_until("all have ended", || left() == 0).await;
+            wait_until("the spool is empty", || hub.0.spool.status().frames == 0).await;
+            assert_eq!(hub.load(), (0, 0));
+        }
+        run.end().await;
+        for worker in workers {
+            worker.await.unwrap();
+        }
+    }
+
+    let run = Run::start(dir.path(), Durability::Disk);
+    let (mut stored, mut lost) = (0, 0);
+    for camera in CAMERAS {
+        let accounts = run.hub.ledger(&camera.parse().unwrap()).accounts();
+        let totals = accounts.totals;
+        assert_eq!(
+            (totals.captured, totals.stored + totals.lost, totals.in_flight),
+            (issued[camera], issued[camera], 0)
+        );
+        stored += totals.stored;
+        // What found memory full of what was on its way to the disk is lost as well, and nothing else is.
+        lost += accounts.lost_by[LostReason::Conflict as usize];
+        assert_eq!(totals.lost, lost_only(&accounts.lost_by), "{camera}: {accounts:?}");
+    }
+    run.end().await;
+    let seen = seen.lock().unwrap();
+    assert_eq!((stored, lost), (seen.stored.len() as u64, seen.lost));
+    assert_eq!(seen.unreadable.len(), 0);
+    assert!(seen.read > 1_000 && seen.attempts > stored, "{} read, {} attempts", seen.read, seen.attempts);
+}
+
+fn lost_only(lost_by: &crate::journal::LostBy) -> u64 {
+    lost_by[LostReason::Conflict as usize] + lost_by[LostReason::MemoryFull as usize]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_of_a_run_with_a_spool_are_stored_by_one_without() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Disk);
+    for _ in 0..400 {
+        run.hub.admit(run.frame("gate", 100));
+        run.hub.0.spool.barrier().await;
+    }
+    assert_eq!(run.hub.ledger(&"gate".parse().unwrap()).totals().in_flight, 400);
+    run.end().await;
+
+    let run = Run::start(dir.path(), Durability::Memory);
+    let (hub, ledger) = (run.hub.clone(), run.hub.ledger(&"gate".parse().unwrap()));
+    run.journal.reserve(ledger.clone());
+    ledger.refilled().await;
+    for _ in 0..10 {
+        hub.admit(run.frame("gate", 100));
+    }
+    assert_eq!((ledger.totals().captured, ledger.totals().in_flight), (410, 410));
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let worker = tokio::spawn(work(hub.clone(), seen.clone(), 1));
+    wait_until("all have ended", || ledger.totals().in_flight == 0).await;
+    run.end().await;
+    worker.await.unwrap();
+    let totals = ledger.totals();
+    let seen = seen.lock().unwrap();
+    assert_eq!((totals.stored, totals.lost), (seen.stored.len() as u64, seen.lost));
+    assert_eq!((totals.captured, seen.read >= 400), (410, true));
+}
+
+/// Changes a byte in a frame's picture on disk.
+fn damage(dir: &Path, seq: Seq) {
+    let picture = seq.to_le_bytes().repeat(4);
+    let segments = std::fs::read_dir(dir.join("spool/default")).unwrap();
+    for path in segments.map(|entry| entry.unwrap().path()) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(picture.len()).position(|window| window == picture) {
+            bytes[at + 9] ^= 0x40;
+            return std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    panic!("seq {seq} lies nowhere");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_that_the_disk_has_changed_is_lost_alone_and_says_whether_it_may_be_stored() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Disk);
+    for _ in 0..300 {
+        run.hub.admit(run.frame("gate", FRAME));
+        run.hub.0.spool.barrier().await;
+    }
+    run.end().await;
+    // Of these one is among the oldest, which the first run may have sent.
+    damage(dir.path(), 10);
+    damage(dir.path(), 290);
+
+    let run = Run::start(dir.path(), Durability::Disk);
+    let ledger = run.hub.ledger(&"gate".parse().unwrap());
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let worker = tokio::spawn(work(run.hub.clone(), seen.clone(), 1));
+    wait_until("all have ended", || ledger.totals().in_flight == 0).await;
+    run.end().await;
+    worker.await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!((seen.unreadable.len(), seen.stored.len() as u64 + seen.lost), (2, 298));
+    let database = rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    let mut damaged =
+        database.prepare("SELECT seq, maybe_stored FROM frame WHERE lost = 'damaged' ORDER BY seq").unwrap();
+    let damaged: Vec<(i64, bool)> =
+        damaged.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(damaged, [(10, true), (290, false)]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Memory);
+    let ledger = run.hub.ledger(&"gate".parse().unwrap());
+    run.journal.reserve(ledger.clone());
+    ledger.refilled().await;
+    for _ in 0..4 {
+        run.hub.admit(run.frame("gate", 100));
+    }
+    let stored = Stored {
+        key: "k".into(),
+        captured_at: UnixMicros(0),
+        stored_at: UnixMicros(0),
+        bytes: 1,
+        crc32c: 0,
+        width: 1,
+        height: 1,
+    };
+    run.hub.next().await.unwrap().stored(stored.clone());
+    let mut refused = run.hub.next().await.unwrap();
+    assert_eq!((refused.job().seq, refused.refused()), (2, 0));
+    refused.retry(Instant::now() + Duration::from_millis(200), false);
+    for seq in 3..=4 {
+        let lease = run.hub.next().await.unwrap();
+        assert_eq!(lease.job().seq, seq);
+        lease.stored(stored.clone());
+    }
+    let mut again = run.hub.next().await.unwrap();
+    assert_eq!((again.job().seq, again.refused()), (2, 2));
+    again.lost(LostReason::Rejected, false);
+    run.end().await;
+    assert_eq!(ledger.accounts().lost_by[LostReason::Rejected as usize], 1);
+}
