@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,9 +110,14 @@ impl RealDisk {
     pub fn open(dir: &Path) -> io::Result<Self> {
         if !dir.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            // Of what was above it before, nobody knows how much is new.
+            // Of what was above it before, nobody knows how much is new; nothing is beyond the root of its file system.
+            let device = fs::metadata(dir)?.dev();
             for above in dir.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty()) {
-                File::open(above)?.sync_all()?;
+                let above = File::open(above)?;
+                if above.metadata()?.dev() != device {
+                    break;
+                }
+                above.sync_all()?;
             }
         }
         Ok(Self { dir: dir.to_owned(), _lock: None })
