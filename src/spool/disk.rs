@@ -134,6 +134,10 @@ impl RealDisk {
     }
 }
 
+/// Bytes that are left free on the disk, for what the journal writes: no outcome could be recorded where the spool took the room
+/// that the journal gives up, and without outcomes no segment is ever free again.
+const LEFT_FREE: u64 = 16 << 20;
+
 impl Disk for RealDisk {
     type File = File;
 
@@ -143,6 +147,11 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str, allocate: u64) -> io::Result<File> {
         let path = self.dir.join(name);
+        // A disk that cannot tell is asked by the allocation itself.
+        let free = rustix::fs::statvfs(&self.dir).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        if free < allocate + LEFT_FREE {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let allocated = match rustix::io::retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, allocate)) {
             // A file system without reservations: the room is found, or not, when it is written.
