@@ -24,6 +24,9 @@ struct Camera {
     live_bytes: u64,
 }
 
+/// Live frames of one segment, camera by camera.
+pub(super) type LiveIn = Vec<(CameraId, Vec<Entry>)>;
+
 /// What a segment still holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Holds {
@@ -337,11 +340,7 @@ impl Index {
 
     /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not be
     /// counted when it was.
-    pub(super) fn live_in(
-        &self,
-        segment: u64,
-        footers: &impl Footers,
-    ) -> io::Result<Option<Vec<(CameraId, Vec<Entry>)>>> {
+    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> io::Result<Option<LiveIn>> {
         let (mut live, mut left) = (Vec::new(), false);
         for (camera, of) in &self.cameras {
             let Some(extent) = of.extents.get(&segment) else { continue };
@@ -403,4 +402,95 @@ impl Index {
 
 fn place(segment: u64, entry: Entry) -> Place {
     Place { segment, offset: entry.offset, length: entry.length }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Footers of segments in which entries begin at the segment's number times 100,000.
+    #[derive(Default)]
+    struct Shelf(BTreeMap<u64, Vec<Entry>>);
+
+    impl Footers for Shelf {
+        fn entries(&self, segment: u64, position: u64, count: u32) -> io::Result<Vec<Entry>> {
+            let from = ((position - segment * 100_000) / 16) as usize;
+            Ok(self.0[&segment][from..from + count as usize].to_vec())
+        }
+    }
+
+    #[test]
+    fn it_knows_of_every_frame_what_a_list_of_all_would() {
+        let camera: CameraId = "a".parse().unwrap();
+        for seed in 0..200 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut index, mut shelf) = (Index::default(), Shelf::default());
+            // Some seqs lie nowhere, and the segments overlap.
+            let mut seqs: Vec<Seq> = (1..=120).filter(|_| rng.u8(0..8) > 0).collect();
+            if rng.bool() {
+                rng.shuffle(&mut seqs);
+            }
+            let mut all: BTreeMap<Seq, (Place, bool)> = BTreeMap::new();
+            for (number, part) in seqs.chunks(1 + seqs.len() / 4).enumerate() {
+                let number = number as u64 + 1;
+                index.open(number);
+                for (nth, seq) in part.iter().enumerate() {
+                    let entry = Entry { seq: *seq, offset: nth as u32 * 8, length: 8 + nth as u32 };
+                    index.add(&camera, number, entry, UnixMicros(0), 1);
+                    all.insert(*seq, (place(number, entry), true));
+                }
+                if rng.u8(0..4) > 0 {
+                    let entries: Vec<_> = index.parts(number).flat_map(|(_, _, entries)| entries.to_vec()).collect();
+                    shelf.0.insert(number, entries);
+                    index.sealed(number, &[number * 100_000]);
+                } else {
+                    index.closed(number);
+                }
+            }
+            let mut given_up = BTreeSet::new();
+            for _ in 0..40 {
+                let first = rng.u64(1..=125);
+                let range = SeqRange { first, last: first + rng.u64(0..10) };
+                let within = |seq: &Seq| (range.first..=range.last).contains(seq);
+                if rng.u8(0..3) > 0 {
+                    index.settle(&camera, range, &shelf).unwrap();
+                    all.retain(|seq, _| !within(seq));
+                    given_up.retain(|seq| !within(seq));
+                } else {
+                    index.leave(&camera, range, &shelf).unwrap();
+                    for (seq, (_, live)) in all.iter_mut().filter(|(seq, _)| within(seq)) {
+                        *live = false;
+                        given_up.insert(*seq);
+                    }
+                }
+                let live: Vec<Spooled> = all
+                    .iter()
+                    .filter(|(_, (_, live))| *live)
+                    .map(|(seq, (place, _))| Spooled { seq: *seq, place: *place })
+                    .collect();
+                let (after, limit) = (rng.u64(0..125), rng.usize(0..20));
+                let expected: Vec<_> = live.iter().copied().filter(|spooled| spooled.seq > after).collect();
+                let (found, more) = index.entries(&camera, after, limit, &shelf).unwrap();
+                assert_eq!(found, expected[..expected.len().min(limit)], "seed {seed}");
+                assert_eq!(more, expected.len() > limit, "seed {seed}");
+                let bytes: u64 = live.iter().map(|spooled| u64::from(spooled.place.length)).sum();
+                let counts = index.live().next().map_or((0, 0), |(_, frames, bytes)| (frames, bytes));
+                assert_eq!(counts, (live.len() as u64, bytes), "seed {seed}");
+                assert_eq!(index.left(), given_up.len() as u64, "seed {seed}");
+                let seq = rng.u64(1..=125);
+                assert_eq!(index.locate(&camera, seq, &shelf).unwrap(), all.get(&seq).map(|(place, _)| *place));
+                for (number, holds) in index.segments().collect::<Vec<_>>() {
+                    let held = |alive| {
+                        let here = all.values().filter(|(place, live)| (place.segment, *live) == (number, alive));
+                        here.count() as u64
+                    };
+                    assert_eq!((holds.live, holds.left), (held(true), held(false)), "seed {seed}");
+                    let dead = index.dead().any(|dead| dead == number);
+                    assert_eq!(dead, held(true) + held(false) == 0, "seed {seed}");
+                }
+            }
+        }
+    }
 }

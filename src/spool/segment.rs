@@ -214,7 +214,7 @@ impl<D: Disk> Store<D> {
     /// Writes no more to the active segment: what of it was not committed is written again elsewhere.
     pub(super) fn abandon(&mut self, op: &'static str, error: &io::Error) {
         let Some(active) = self.active.take() else { return };
-        error!(op, %error, segment = active.number, "spool: the disk refuses; the segment is closed, and what was not committed goes elsewhere");
+        error!(op, %error, segment = active.number, "spool: the disk refuses; what was not committed goes elsewhere");
         self.written.clear();
         self.index.closed(active.number);
     }

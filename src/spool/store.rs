@@ -187,7 +187,8 @@ impl<D: Disk> Store<D> {
         self.noted("read", left);
     }
 
-    /// A camera's live frames after a seq, in order, `limit` at most, and whether there are more; none where the disk refuses.
+    /// A camera's live frames after a seq, in order, `limit` at most, and whether there are more. None where the disk
+    /// refuses.
     pub fn entries(&mut self, camera: &CameraId, after: Seq, limit: usize) -> (Vec<Spooled>, bool) {
         self.try_entries(camera, after, limit).unwrap_or_default()
     }

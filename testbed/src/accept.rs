@@ -78,7 +78,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let plans = match args.name.as_str() {
         "live-path-1" => plans::live_path_1(),
         "live-path-2" => plans::live_path_2(),
-        other => bail!("`{other}` is not known: known are live-path-1 and live-path-2"),
+        "spool" => plans::spool(),
+        other => bail!("`{other}` is not known: known are live-path-1, live-path-2 and spool"),
     };
     let commit = text(Command::new("git").args(["rev-parse", "HEAD"]))?;
     let changed = !text(Command::new("git").args(["status", "--porcelain"]))?.is_empty();

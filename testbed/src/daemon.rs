@@ -28,6 +28,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Time that a frame may be on its way to the disk.
+const QUIET: Duration = Duration::from_millis(300);
 /// The file with the API's bearer token, in the daemon's directory.
 pub const TOKEN_FILE: &str = "state/admin.token";
 
@@ -138,7 +140,30 @@ impl Daemon {
     ///
     /// When it still runs, or does not become ready.
     pub fn run(&mut self) -> anyhow::Result<()> {
-        let address_file = self.dir.join("state/http.addr");
+        self.launch()?;
+        let address_file = self.address_file();
+        let ready = wait(READY_WITHIN, || {
+            if let Some(status) = self.process.ended()? {
+                bail!("framehaul ended: {status}");
+            }
+            let Ok(address) = fs::read_to_string(&address_file) else { return Ok(None) };
+            self.address = format!("http://{}", address.trim());
+            self.token = fs::read_to_string(self.dir.join(TOKEN_FILE))?.trim().to_owned();
+            Ok(self.get("/readyz").is_ok().then_some(()))
+        });
+        ready.with_context(|| format!("framehaul is not ready; {}", self.log_end()))
+    }
+
+    fn address_file(&self) -> PathBuf {
+        self.dir.join("state/http.addr")
+    }
+
+    /// The same without waiting for it to be ready.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs, or cannot be started.
+    pub fn launch(&mut self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log()).context("cannot open the log")?;
         let mut command = Command::new(&self.program);
         command
@@ -155,17 +180,8 @@ impl Daemon {
             command.process_group(0);
         }
         // What is there names the port of the last run.
-        self.process.start(&mut command, || drop(fs::remove_file(&address_file)))?;
-        let ready = wait(READY_WITHIN, || {
-            if let Some(status) = self.process.ended()? {
-                bail!("framehaul ended: {status}");
-            }
-            let Ok(address) = fs::read_to_string(&address_file) else { return Ok(None) };
-            self.address = format!("http://{}", address.trim());
-            self.token = fs::read_to_string(self.dir.join(TOKEN_FILE))?.trim().to_owned();
-            Ok(self.get("/readyz").is_ok().then_some(()))
-        });
-        ready.with_context(|| format!("framehaul is not ready; {}", self.log_end()))
+        let address_file = self.address_file();
+        self.process.start(&mut command, || drop(fs::remove_file(&address_file)))
     }
 
     /// Its process, for a thread that has to end it while this one is busy with it.
@@ -419,12 +435,22 @@ impl Daemon {
         for (id, _) in self.cameras("/api/v1/cameras")? {
             self.delete_camera(&id)?;
         }
-        for (id, _) in self.statuses()? {
-            self.wait_for(&id, patience, |status| {
-                status.state == "deleted" && status.totals.in_flight == 0 && status.watermark == status.totals.captured
-            })?;
-        }
-        Ok(())
+        // A frame on its way to the disk counts only once it is there: that nothing is in flight must be seen twice.
+        let mut before = None;
+        wait(patience, || {
+            let statuses = self.statuses()?;
+            let quiet = statuses.iter().all(|(_, Status { state, totals, watermark, .. })| {
+                state == "deleted" && totals.in_flight == 0 && *watermark == totals.captured
+            });
+            let totals = quiet.then(|| statuses.iter().map(|(_, status)| status.totals).collect::<Vec<_>>());
+            if quiet && before == totals {
+                return Ok(Some(()));
+            }
+            before = totals;
+            std::thread::sleep(QUIET);
+            Ok(None)
+        })
+        .context("the cameras were deleted, and their frames did not come to rest")
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use testbed::{accept, cameras, demo, gcs, oracle};
+use testbed::{accept, cameras, demo, gcs, oracle, synthetic};
 
 /// Real parts to test framehaul against
 #[derive(Parser)]
@@ -31,6 +31,9 @@ enum Part {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
+    if let Some(code) = synthetic::engine::if_called_by_name(std::env::args_os()) {
+        return Ok(code);
+    }
     match Cli::parse().part {
         Part::Accept(args) => accept::run(args),
         Part::Cameras(args) => block_on(cameras::run(args)),

@@ -109,7 +109,7 @@ fn work(dir: &Path) -> anyhow::Result<()> {
         for (nth, camera) in cameras().iter().enumerate() {
             let (seq, _) = engine.append(camera, &mut told)?;
             // One in three stays: segments are nearly dead before they are dead.
-            if (round + nth as u64) % 3 != 0 {
+            if !(round + nth as u64).is_multiple_of(3) {
                 engine.store(camera, seq, &mut told)?;
             }
         }

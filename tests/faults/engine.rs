@@ -74,7 +74,7 @@ struct Books {
 
 impl Books {
     fn with<T>(&self, camera: &CameraId, change: impl FnOnce(&mut Taken) -> T) -> T {
-        change(self.taken.lock().unwrap().entry(camera.clone()).or_default())
+        change(self.taken.lock().expect("no holder panics").entry(camera.clone()).or_default())
     }
 
     fn lost(&self, camera: &CameraId, seqs: SeqRange, counted: bool) {
@@ -258,7 +258,8 @@ impl Engine {
 
     /// Has a frame end as stored, unless it was dropped or lies beyond the window, and waits until both know.
     pub fn store(&self, camera: &CameraId, seq: Seq, told: &mut impl FnMut(&Event)) -> anyhow::Result<()> {
-        if !self.taken.lock().unwrap().get_mut(camera).is_some_and(|taken| taken.waiting.remove(&seq)) {
+        if !self.taken.lock().expect("no holder panics").get_mut(camera).is_some_and(|taken| taken.waiting.remove(&seq))
+        {
             return Ok(());
         }
         let Record { frame, key } = record(camera, seq, FRAME);

@@ -164,10 +164,6 @@ struct Camera {
 }
 
 impl Camera {
-    fn live(&self) -> impl Iterator<Item = Seq> {
-        self.frames.iter().filter(|(_, frame)| frame.state.is_live()).map(|(seq, _)| *seq)
-    }
-
     /// So many seqs that were given, from the `skip`th after the first one without an outcome; in runs, without those for
     /// which `wanted` is false.
     fn some(&self, skip: u64, count: u64, wanted: impl Fn(&Self, Seq) -> bool) -> Vec<SeqRange> {
@@ -343,7 +339,7 @@ impl Run {
                 }
             }
             Action::Leave { camera, skip, count } => {
-                let durable = |of: &Camera, seq| of.frames.get(&seq).is_some_and(|frame| frame.state.is_live());
+                let durable = |of: &Camera, seq| of.frames.get(&seq).is_some_and(|frame| frame.state == State::Durable);
                 for run in self.cameras[camera].some(skip, count, durable) {
                     let frames = self.cameras[camera].frames.range_mut(run.first..=run.last);
                     frames.for_each(|(_, frame)| frame.state = State::Left);

@@ -118,6 +118,28 @@ fn run_tests(what: &str, arguments: &[&str]) -> anyhow::Result<(Outcome, String)
     Ok((outcome, test.output))
 }
 
+/// A command of cargo's that has to succeed, with this in its environment, and that tells its figures as JSON, one a line.
+pub(super) fn telling(bound: &str, environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Outcome> {
+    let run = quietly(Command::new("cargo").args(arguments).envs(environment.iter().copied()))?;
+    let told = run.output.lines().filter(|line| line.starts_with('{'));
+    let figures: Vec<Value> = told.filter_map(|figure| serde_json::from_str(figure).ok()).collect();
+    let command = format!("cargo {}", arguments.join(" "));
+    let mut problems = Vec::new();
+    if !run.success {
+        problems.push(format!("{command} failed; its output ends with: {}", run.tail(20)));
+    }
+    if figures.is_empty() {
+        problems.push(format!("{command} has told no figure"));
+    }
+    Ok(Outcome {
+        bound: bound.to_owned(),
+        faults: figures.iter().filter_map(|figure| figure["faults"].as_u64()).sum(),
+        figure: figures.into(),
+        pass: problems.is_empty(),
+        problems,
+    })
+}
+
 /// The sum of what cargo's summaries say.
 fn tests_passed(output: &str) -> u64 {
     let summaries = output.lines().filter_map(|line| line.strip_prefix("test result: ")?.split_once(". "));

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Plan;
-use super::commands::{clean_clone, cold_ci, telling_tests, tests};
+use super::commands::{clean_clone, cold_ci, telling, telling_tests, tests};
 use crate::scenario::{
-    self, Changes, Churn, Crash, Credentials, Footprint, Latency, Logins, Order, Outcome, Prometheus, Recovery, Reload,
-    Service, Sources, Stage, Stream,
+    self, Backlog, Cap, Changes, Churn, Crash, Credentials, DiskFull, Durability, Fairness, Footprint, Kills, Latency,
+    Logins, Order, Outage, Outcome, Prometheus, Recovery, Reload, Service, Signals, Sources, Stage, Stream,
 };
 
 pub(super) fn live_path_1() -> Vec<Plan> {
@@ -92,6 +92,104 @@ pub(super) fn live_path_2() -> Vec<Plan> {
             let canary = telling_tests(CANARY, &["--test", "bad_input", "canary"])?;
             Ok(both(hostile, canary))
         }),
+    ]
+}
+
+pub(super) fn spool() -> Vec<Plan> {
+    const SEED: u64 = 20_261_122;
+    let seconds = Duration::from_secs;
+    let kills = Kills { rounds: 500, cameras: 6, real: 2, fps: 25.0, bytes: 6_000, ready: seconds(3), seed: SEED };
+    let signals = Signals {
+        rounds: 50,
+        cameras: 8,
+        fps: 25.0,
+        bytes: 20_000,
+        latency_ms: 700.0,
+        deadline: seconds(1),
+        seed: SEED,
+    };
+    let backlog = Backlog {
+        small: 10_000,
+        large: 1_000_000,
+        bytes: 1_000,
+        cameras: 8,
+        fps: 500.0,
+        most_mib: 8.0,
+        ready: seconds(3),
+    };
+    let outage = Outage {
+        cameras: 16,
+        fps: 5.0,
+        bytes: 4_000,
+        lasts: seconds(30 * 60),
+        latency_ms: 150,
+        uploads_per_s: 250,
+        share: 0.9,
+        live_ms: 2_000.0,
+        live: seconds(30),
+        load: (&[8, 16, 32, 64, 128], seconds(10)),
+    };
+    let cap = Cap { cap_mib: 64, overfill: 3.0, cameras: 4, fps: 50.0, bytes: 15_000 };
+    let disk_full = DiskFull {
+        disk_mib: 128,
+        times: 5,
+        lasts: seconds(10),
+        within: seconds(5),
+        cameras: 8,
+        fps: 25.0,
+        bytes: 50_000,
+    };
+    let durability =
+        Durability { cameras: 4, fps: 10.0, bytes: 150_000, lasts: seconds(60), latency_ms: 100, most_ms: 15.0 };
+    let fairness = Fairness {
+        others: 7,
+        fps: 5.0,
+        times: 10.0,
+        bytes: 20_000,
+        workers: 16,
+        latency_ms: 200,
+        lasts: seconds(60),
+        factor: 2.0,
+    };
+    let bench =
+        |parts: &'static [&str]| [&["bench", "--locked", "--profile", "dev", "--bench", "spool", "--"], parts].concat();
+    vec![
+        Plan::new(1, Some(SEED), move |program| {
+            let killed = scenario::kills(&Stage::new(program)?, &kills)?;
+            Ok(both(killed, scenario::signals(&Stage::new(program)?, &signals)?))
+        }),
+        Plan::new(2, None, |_| {
+            let model = telling(
+                "100,000 cases of the model, 0 violations",
+                &[("PROPTEST_CASES", "100000")],
+                &["test", "--locked", "--lib", "spool::tests::model", "--", "--nocapture"],
+            )?;
+            let boundaries =
+                ["test", "--locked", "--test", "faults", "--", "--nocapture", "--test-threads=1", "boundaries"];
+            Ok(both(model, telling("cut at every boundary: all recover, 3 starts each", &[], &boundaries)?))
+        }),
+        Plan::new(3, None, move |program| {
+            let memory = scenario::backlog(&Stage::new(program)?, &backlog)?;
+            Ok(both(memory, scenario::outage(&Stage::new(program)?, &outage)?))
+        }),
+        Plan::new(4, None, move |program| {
+            let capped = scenario::cap(&Stage::new(program)?, &cap)?;
+            Ok(both(capped, scenario::disk_full(&Stage::new(program)?, &disk_full)?))
+        }),
+        Plan::new(5, None, |_| {
+            let bound = "every bit flip and truncation of 100 records: 0 panics, open within 5 s, lost at most what was touched";
+            let damage = ["test", "--locked", "--lib", "spool::tests::damage", "--", "--nocapture"];
+            telling(bound, &[], &damage)
+        }),
+        Plan::new(6, None, move |_| {
+            telling("ready within 3 s with 200,000 records in 20 GiB, or the disk's room", &[], &bench(&["start"]))
+        }),
+        Plan::new(7, None, move |program| {
+            let bound = "at most 0.15 ms of processor time per 150 KB frame; 80 % of dd or 300 MB/s sustained";
+            let cost = telling(bound, &[], &bench(&["cost", "rate"]))?;
+            Ok(both(cost, scenario::durability(&Stage::new(program)?, &durability)?))
+        }),
+        Plan::new(8, None, move |program| scenario::fairness(&Stage::new(program)?, &fairness)),
     ]
 }
 

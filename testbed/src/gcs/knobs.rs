@@ -21,6 +21,9 @@ pub struct Knobs {
     /// How fast a request body is read on each connection, in bytes per second; unlimited when absent.
     #[arg(long)]
     pub bandwidth_bytes_per_s: Option<u64>,
+    /// How many uploads all clients together get done in a second, one after the other; unlimited when absent.
+    #[arg(long)]
+    pub uploads_per_s: Option<u64>,
     /// Share of calls answered with 503, from 0 to 1. Nothing of such a call takes effect.
     #[arg(long, default_value_t = 0.0)]
     pub rate_503: f64,
@@ -113,6 +116,7 @@ impl Knobs {
         }
         let speeds = [
             ("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s, "no limit"),
+            ("uploads_per_s", self.uploads_per_s, "no limit"),
             ("slow_answer_bytes_per_s", self.slow_answer_bytes_per_s, "1"),
         ];
         for (name, speed, absent) in speeds {
@@ -229,6 +233,7 @@ mod tests {
             (r#"{"latency_sigma": -1}"#, "latency_sigma"),
             (r#"{"latency_median_ms": 1e9}"#, "latency_median_ms"),
             (r#"{"bandwidth_bytes_per_s": 0}"#, "bandwidth_bytes_per_s"),
+            (r#"{"uploads_per_s": 0}"#, "uploads_per_s"),
             (r#"{"rate_hang": 0.6, "rate_reset": 0.6}"#, "rate_hang"),
             (r#"{"slow_answer_bytes_per_s": 0}"#, "slow_answer_bytes_per_s"),
             (r#"{"refuse_status": 200}"#, "refuse_status"),

@@ -95,6 +95,7 @@ impl GcsServer {
                 tokens: Tokens::default(),
                 sessions: HashMap::new(),
                 next_file: first_file(),
+                next_turn: tokio::time::Instant::now(),
             }),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -174,6 +175,11 @@ impl GcsServer {
                 created: SystemTime::UNIX_EPOCH + Duration::from_micros(object.created_us.unsigned_abs()),
             })
             .collect()
+    }
+
+    /// Whether there is such an object.
+    pub fn has(&self, bucket: &str, name: &str) -> bool {
+        self.app.state().store.find(bucket, name).is_some()
     }
 
     /// The bytes of an object. Fails if there is no such object, or if its bytes were discarded.

@@ -53,6 +53,8 @@ struct Admission {
     /// What spoils the real answer.
     fault: Option<Fault>,
     latency: Duration,
+    /// When it is this upload's turn.
+    turn: Option<Instant>,
 }
 
 /// Why there is no answer.
@@ -76,6 +78,8 @@ pub(super) struct State {
     pub(super) sessions: HashMap<String, Session>,
     /// The number of the next file below the root directory.
     pub(super) next_file: u64,
+    /// When it is the next upload's turn, where there is a limit.
+    pub(super) next_turn: Instant,
 }
 
 impl State {
@@ -124,7 +128,7 @@ impl App {
                 return Ok(refusal.answer(false).map(Paced::at_once));
             }
         };
-        let Admission { refusal, fault, latency } = self.admit(&call);
+        let Admission { refusal, fault, latency, turn } = self.admit(&call);
         if fault == Some(Fault::Hang) {
             // Dropped with the connection, when the client has had enough.
             std::future::pending::<()>().await;
@@ -143,8 +147,9 @@ impl App {
             state.stats.injected.lost_answers += 1;
             answer = Err(Refusal::injected(503, state.knobs.retry_after_s));
         }
-        if !latency.is_zero() {
-            sleep_until(arrived + latency).await;
+        let due = turn.map_or(arrived + latency, |turn| turn.max(arrived + latency));
+        if due > arrived {
+            sleep_until(due).await;
         }
         if lost == Some(Fault::Reset) {
             self.state().stats.injected.resets += 1;
@@ -163,7 +168,7 @@ impl App {
             return admission;
         }
         let mut state = self.state();
-        let State { knobs, dice, stats, .. } = &mut *state;
+        let State { knobs, dice, stats, next_turn, .. } = &mut *state;
         call.count(&mut stats.requests);
         if call.is_about_tokens() {
             return admission;
@@ -185,6 +190,11 @@ impl App {
                     Some(Fault::LostAnswer | Fault::Reset | Fault::Status(_)) | None => {}
                 }
                 admission.fault = fault;
+                if let Some(per_s) = knobs.uploads_per_s.filter(|_| call.is_upload()) {
+                    let turn = Instant::now().max(*next_turn);
+                    *next_turn = turn + Duration::from_secs(1) / u32::try_from(per_s).unwrap_or(u32::MAX);
+                    admission.turn = Some(turn);
+                }
                 return admission;
             }
         };

@@ -19,8 +19,10 @@ mod reload;
 mod service;
 mod settings;
 mod sources;
+mod spool;
 mod stage;
 mod stream;
+mod synthetic;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,8 +43,13 @@ pub use reload::{Reload, reload};
 pub use service::{Service, service};
 pub use settings::{Settings, settings};
 pub use sources::{Sources, sources};
+pub use spool::{
+    Backlog, Cap, DiskFull, Durability, Fairness, Kills, Outage, Signals, backlog, cap, disk_full, durability,
+    fairness, kills, outage, signals,
+};
 pub use stage::Stage;
 pub use stream::{Stream, stream};
+pub use synthetic::{Pictures, pictures};
 
 /// What a scenario found.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::Problems;
@@ -11,6 +12,7 @@ use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
 use crate::daemon::{Credentials, Daemon, Storage};
 use crate::gcs::{GcsServer, Knobs, Options};
 use crate::oracle::{Entry, Fetcher, Pattern, Verdict, judge};
+use crate::synthetic::{self, Synthetic};
 
 /// The bucket of every scenario that has one.
 pub const BUCKET: &str = "frames";
@@ -37,6 +39,21 @@ impl Stage {
     /// The stage's directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The program under test.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The part of a configuration with which synthetic cameras can be had.
+    ///
+    /// # Errors
+    ///
+    /// When the test bed's own binary is missing.
+    pub fn synthetic(&self) -> anyhow::Result<String> {
+        let engines = synthetic::engines(self.dir.path(), &self.program)?;
+        Ok(format!("[capture]\nengine_dir = {}\n", json!(engines)))
     }
 
     /// Starts the daemon, with `more` added to its configuration.
@@ -98,6 +115,16 @@ pub(super) fn add(daemon: &Daemon, server: &CameraServer) -> anyhow::Result<Vec<
     for spec in server.specs() {
         daemon.put_camera(&spec.name, &server.request(spec))?;
         ids.push(spec.name.clone());
+    }
+    Ok(ids)
+}
+
+/// Adds synthetic cameras to the daemon.
+pub(super) fn add_synthetic(daemon: &Daemon, cameras: &[Synthetic]) -> anyhow::Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for camera in cameras {
+        daemon.put_camera(&camera.name, &camera.request())?;
+        ids.push(camera.name.clone());
     }
     Ok(ids)
 }

@@ -1,0 +1,95 @@
+//! One camera gives ten times its share: the others wait hardly longer for it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::super::stage::{add_synthetic, bucket, examine};
+use super::super::{Outcome, Problems, Stage};
+use super::{Watch, delays_ms, percentile, round};
+use crate::gcs::Knobs;
+use crate::synthetic::Synthetic;
+
+/// How hard it is made.
+#[derive(Debug, Clone)]
+pub struct Fairness {
+    /// Cameras beside the one that floods.
+    pub others: usize,
+    /// Frames a second of each of them: below their share.
+    pub fps: f64,
+    /// How many times its share the flooding one gives.
+    pub times: f64,
+    /// Bytes of a frame.
+    pub bytes: usize,
+    /// Uploads at the same time.
+    pub workers: u64,
+    /// The bucket's latency, milliseconds, with which the number of workers bounds what can be uploaded.
+    pub latency_ms: u64,
+    /// How long is measured, without the flood and with it.
+    pub lasts: Duration,
+    /// How many times the others' p99 without the flood it may be with it.
+    pub factor: f64,
+}
+
+/// Runs the scenario.
+///
+/// # Errors
+///
+/// When a part does not start or does not answer.
+pub fn fairness(stage: &Stage, plan: &Fairness) -> anyhow::Result<Outcome> {
+    let (gcs, storage) = bucket(stage, Knobs { latency_ms: plan.latency_ms, ..Knobs::default() })?;
+    let config = format!("{}[upload]\nworkers = {}\n", stage.synthetic()?, plan.workers);
+    let daemon = stage.daemon(&storage, &config)?;
+    let specs: Vec<Synthetic> =
+        (0..plan.others).map(|i| Synthetic::new(&format!("cam{i}")).bytes(plan.bytes).fps(plan.fps)).collect();
+    let ids = add_synthetic(&daemon, &specs)?;
+    for id in &ids {
+        daemon.wait_for(id, Duration::from_secs(30), |status| status.totals.stored > 5)?;
+    }
+    let mut problems = Problems::default();
+    let mut watch = Watch::default();
+    let calm = OffsetDateTime::now_utc();
+    watch.during(&daemon, plan.lasts, &mut problems)?;
+    let share = plan.workers as f64 * 1e3 / plan.latency_ms as f64 / (plan.others + 1) as f64;
+    let flood = Synthetic::new("flood").bytes(plan.bytes).fps(plan.times * share);
+    let flood_id = add_synthetic(&daemon, std::slice::from_ref(&flood))?.remove(0);
+    // Until the flood has all that it can get.
+    let busy =
+        daemon.wait_for(&flood_id, Duration::from_secs(60), |status| status.totals.in_flight > 4 * plan.workers)?;
+    let flooded = OffsetDateTime::now_utc();
+    watch.during(&daemon, plan.lasts, &mut problems)?;
+    let over = OffsetDateTime::now_utc();
+    let stored = daemon.status(&flood_id)?.totals.stored - busy.totals.stored;
+    let share_got = stored as f64 / (over - flooded).as_seconds_f64() / share;
+    // The rest of the flood is of no interest, and would take long.
+    gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
+    daemon.quiesce(Duration::from_secs(120)).map_err(|error| daemon.explain(error))?;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for id in &ids {
+        let (verdict, entries) = examine(&daemon, &storage, id, &mut problems)?;
+        problems.check(verdict.tombstoned == 0, || format!("camera {id}: {} lost", verdict.tombstoned));
+        without.extend(delays_ms(&entries, calm, flooded.min(calm + plan.lasts))?);
+        with.extend(delays_ms(&entries, flooded, over)?);
+    }
+    examine(&daemon, &storage, &flood_id, &mut problems)?;
+    let (calm_p99, flood_p99) = (percentile(&mut without, 0.99)?, percentile(&mut with, 0.99)?);
+    problems.check(flood_p99 <= plan.factor * calm_p99, || {
+        format!("the others' p99 is {flood_p99:.0} ms with the flood, {calm_p99:.0} ms without")
+    });
+    let bound = format!(
+        "one camera at {} times its share: the others' capture to stored p99 at most {} times theirs without it",
+        plan.times, plan.factor
+    );
+    let figure = json!({
+        "p99_without_ms": round(calm_p99),
+        "p99_with_ms": round(flood_p99),
+        "p50_without_ms": round(percentile(&mut without, 0.5)?),
+        "p50_with_ms": round(percentile(&mut with, 0.5)?),
+        "frames_without": without.len(),
+        "frames_with": with.len(),
+        "share_per_s": round(share),
+        "flood_got_shares": round(share_got),
+    });
+    Ok(problems.measured(bound, figure))
+}
