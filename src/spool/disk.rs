@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,9 +110,14 @@ impl RealDisk {
     pub fn open(dir: &Path) -> io::Result<Self> {
         if !dir.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            // Of what was above it before, nobody knows how much is new.
+            // Of what was above it before, nobody knows how much is new; nothing is beyond the root of its file system.
+            let device = fs::metadata(dir)?.dev();
             for above in dir.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty()) {
-                File::open(above)?.sync_all()?;
+                let above = File::open(above)?;
+                if above.metadata()?.dev() != device {
+                    break;
+                }
+                above.sync_all()?;
             }
         }
         Ok(Self { dir: dir.to_owned(), _lock: None })
@@ -129,6 +134,10 @@ impl RealDisk {
     }
 }
 
+/// Bytes that are left free on the disk, for what the journal writes: no outcome could be recorded where the spool took the room
+/// that the journal gives up, and without outcomes no segment is ever free again.
+const LEFT_FREE: u64 = 16 << 20;
+
 impl Disk for RealDisk {
     type File = File;
 
@@ -138,6 +147,11 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str, allocate: u64) -> io::Result<File> {
         let path = self.dir.join(name);
+        // A disk that cannot tell is asked by the allocation itself.
+        let free = rustix::fs::statvfs(&self.dir).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        if free < allocate + LEFT_FREE {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let allocated = match rustix::io::retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, allocate)) {
             // A file system without reservations: the room is found, or not, when it is written.

@@ -562,6 +562,7 @@ mod tests {
             let (dir, inspector) = spool(sealed);
             fs::write(inspector.dir().join("notes.txt"), "x").unwrap();
             fs::write(inspector.dir().join("000000000077.segment"), "x".repeat(900)).unwrap();
+            fs::copy(inspector.dir().join(segment_name(1)), inspector.dir().join(segment_name(78))).unwrap();
             let contents = |inspector: &Inspector| -> BTreeMap<_, _> {
                 let files = fs::read_dir(inspector.dir()).unwrap().map(|entry| entry.unwrap().path());
                 files.map(|path| (fs::read(&path).unwrap(), path)).map(|(content, path)| (path, content)).collect()
@@ -569,8 +570,8 @@ mod tests {
             let before = contents(&inspector);
             let views = inspector.segments().unwrap();
             let last = if sealed { "sealed" } else { "open" };
-            assert_eq!(states(&views), ["sealed", "sealed", last, "foreign", "foreign"]);
-            assert_eq!((views[0].number, views[4].number), (Some(1), None));
+            assert_eq!(states(&views), ["sealed", "sealed", last, "foreign", "foreign", "foreign"]);
+            assert_eq!((views[0].number, views[5].number), (Some(1), None));
             let expected = [("a".to_owned(), vec![range(1, 20), range(22, 35)]), ("b".to_owned(), vec![range(5, 8)])];
             assert_eq!(frames(&views), BTreeMap::from(expected));
             let captured = |seq: i64| UnixMicros(1_000_000 + seq * 40_000);
@@ -596,7 +597,7 @@ mod tests {
 
             // Somebody else's spool is foreign; where nobody knows whose it should be, it is taken for what it says.
             let other = Inspector::open(dir.path(), Some(Origin::from_random([9; 5]))).unwrap();
-            assert_eq!(states(&other.segments().unwrap()), ["foreign"; 5]);
+            assert_eq!(states(&other.segments().unwrap()), ["foreign"; 6]);
             assert_eq!(other.verify(1, |_| ()).unwrap().state, SegmentState::Foreign);
             let any = Inspector::open(dir.path(), None).unwrap();
             assert_eq!(states(&any.segments().unwrap()), states(&views));

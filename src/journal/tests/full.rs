@@ -77,8 +77,9 @@ fn store(bench: &Bench) -> u64 {
     seqs.last
 }
 
-async fn within_5_s<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(5), future).await.unwrap_or_else(|_| panic!("{what}: not within 5 s"))
+/// Room is to be found within 5 s; a busy machine gets three times that.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(15), future).await.unwrap_or_else(|_| panic!("not {what} within 15 s"))
 }
 
 /// Stores frames of camera a until the journal has no more room for them; returns how many.
@@ -87,7 +88,7 @@ async fn store_until_stuck(bench: &Bench) -> u64 {
     loop {
         let last = store(bench);
         tokio::select! {
-            stuck = within_5_s("neither stuck nor committed", stuck.wait_for(|stuck| *stuck)) => {
+            stuck = soon("stuck or committed", stuck.wait_for(|stuck| *stuck)) => {
                 assert!(stuck.is_ok());
                 return last;
             }
@@ -109,7 +110,7 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     disk.fill();
     while reserve(&state).is_some() {
         store(&bench);
-        within_5_s("recorded", bench.opened.journal.barrier()).await;
+        soon("recorded", bench.opened.journal.barrier()).await;
         assert_eq!(bench.ledger("a").totals().in_flight, 0);
     }
     assert!(!*stuck.borrow());
@@ -130,14 +131,14 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     let change = CatalogChange { puts: vec![put], deletes: vec![] };
     let mut changed = Box::pin(bench.opened.journal.change_catalog(change));
     assert!(timeout(Duration::from_millis(1_200), &mut changed).await.is_err(), "changed without room");
-    within_5_s("answered", bench.opened.journal.answers()).await;
+    soon("answered", bench.opened.journal.answers()).await;
     assert!(*stuck.borrow());
     assert_eq!(bench.ledger("a").totals(), totals);
     assert_eq!(bench.ledger("b").totals(), Totals::default());
     assert_eq!((bench.told.lock().unwrap().len(), *bench.opened.journal.committed().borrow()), (told, committed));
 
     disk.empty();
-    let revisions = within_5_s("room is found", changed).await.unwrap();
+    let revisions = soon("changed", changed).await.unwrap();
     assert_eq!(revisions, [1]);
     bench.ledgers.of(&camera);
     bench.give(full("c", 1));
@@ -149,7 +150,7 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     assert_eq!(bench.ledger("c").totals().lost, 1);
     assert!(bench.told.lock().unwrap().len() as u64 <= frames + 3, "lost frames became one range a camera");
     // Room is kept again, by a later commit.
-    within_5_s("room is kept again", async {
+    soon("kept again", async {
         while reserve(&state) != Some(8 << 20) {
             bench.opened.journal.barrier().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -198,6 +199,6 @@ async fn no_room_is_kept_where_little_is_free() {
     let disk = Disk::new(12);
     let bench = Bench::in_dir(disk.state(), &["a"]);
     store(&bench);
-    within_5_s("recorded", bench.opened.journal.barrier()).await;
+    soon("recorded", bench.opened.journal.barrier()).await;
     assert_eq!(reserve(bench.dir.path()), None);
 }
