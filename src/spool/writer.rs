@@ -21,6 +21,7 @@ use super::handle::{Command, Shared};
 use super::store::{AppendError, Store};
 use super::{Inbox, Record, Sink};
 use crate::config::WhenFull;
+use crate::delivery::WINDOW;
 use crate::model::{CameraId, LostReason, Resolved, Seq, SeqRange};
 
 /// The least time between the beginnings of two commits: what a frame may wait so that others can join it.
@@ -38,10 +39,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How old the age of the oldest frame may be that is told.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// After a start, so many of a camera's oldest frames may have been carried by an attempt: nobody else may take them. It is
-/// the number of frames that a camera has in the air at most.
-const WINDOW: usize = 256;
 
 /// Frames that are looked at together when some must go.
 const CHUNK: usize = 1024;
@@ -360,6 +357,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
     fn drop_beyond(&mut self, camera: &CameraId, wanted: u64) -> u64 {
         let mut after = self.sink.taken_up_to(camera);
         if after == 0 {
+            // After a start its oldest frames may have been carried by an attempt, as many as a window holds: they stay.
             let (oldest, _) = self.store.entries(camera, 0, WINDOW);
             let Some(last) = oldest.last() else { return 0 };
             after = last.seq;
