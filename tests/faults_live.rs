@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use testbed::scenario::{
-    self, Backlog, Cap, DiskFull, Durability, Fairness, Kills, Outage, Outcome, Pictures, Signals, Stage,
+    self, Backlog, Cap, DiskFull, Durability, Fairness, Kills, Outage, Outcome, Pictures, Refusal, Signals, Stage,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
@@ -85,6 +85,11 @@ fn what_an_outage_left_is_stored_afterwards_in_order() {
 #[test]
 fn a_spool_at_its_cap_drops_by_its_policy_and_tells_each_frame() {
     assert_passed(scenario::cap(&stage(), &Cap { cap_mib: 8, overfill: 2.0, cameras: 2, fps: 80.0, bytes: 6_000 }));
+}
+
+#[test]
+fn what_the_bucket_will_never_have_is_kept_for_a_person() {
+    assert_passed(scenario::refusal(&stage(), &Refusal { fps: 25.0, bytes: 6_000, frames: 40 }));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Spooled {
     pub key: String,
     /// The picture's size.
     pub bytes: u32,
+    /// Its CRC32C.
+    pub crc32c: u32,
 }
 
 /// All sound records of a spool by camera and seq, of whatever became of their frames. No daemon may be writing.
@@ -87,7 +89,7 @@ fn record(bytes: &[u8], offset: usize, salt: u32) -> Option<(usize, (String, u64
         return None;
     }
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-    Some((total, (text(camera)?, seq), Spooled { session, key: text(key)?, bytes: length }))
+    Some((total, (text(camera)?, seq), Spooled { session, key: text(key)?, bytes: length, crc32c: crc32c(picture) }))
 }
 
 /// The number of four bytes at `at`, which are there.
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_is_described() {
-        let record = Spooled { session: 2, key: "a/key".to_owned(), bytes: 5 };
+        let record = Spooled { session: 2, key: "a/key".to_owned(), bytes: 5, crc32c: crc32c(b"hello") };
         assert_eq!(read(&written(b"hello")), [(("cam".to_owned(), 9), record)]);
         assert!(read(&[0; 64]).is_empty());
     }

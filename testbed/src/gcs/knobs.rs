@@ -54,6 +54,9 @@ pub struct Knobs {
     /// would.
     #[arg(long)]
     pub refuse_status: Option<u16>,
+    /// Answers uploads of objects with this in their name with 400, as something that is not to be had whoever asks.
+    #[arg(long)]
+    pub refuse_name: Option<String>,
     /// Takes storage calls only with `Authorization: Bearer`, a token of this server or a JWT of its service account.
     #[arg(long)]
     pub require_auth: bool,

@@ -32,6 +32,13 @@ impl App {
         // Asked twice, so that a create that must fail costs no copy and no file; the second answer is the one that
         // counts, as there may be another writer in between.
         let name = upload.name.as_str();
+        {
+            let mut state = self.state();
+            if state.knobs.refuse_name.as_ref().is_some_and(|part| name.contains(part)) {
+                state.stats.injected.names_refused += 1;
+                return Err(Refusal::invalid("This answer was asked for with the knob `refuse_name`."));
+            }
+        }
         let early = self.state().store.may_put(bucket, name, when);
         early.map_err(|refused| self.refuse_put(&refused, bucket, name, when, size, sums))?;
         let body = self.keep(&upload.media).await?;

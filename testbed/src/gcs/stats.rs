@@ -87,6 +87,8 @@ pub struct Injected {
     pub slow_answers: u64,
     /// Calls answered with `refuse_status`.
     pub refused: u64,
+    /// Uploads answered with 400 by `refuse_name`.
+    pub names_refused: u64,
     /// Wishes for a token answered with `refuse_tokens_status`.
     pub tokens_refused: u64,
 }

@@ -8,6 +8,7 @@ mod durability;
 mod fairness;
 mod kills;
 mod outage;
+mod refusal;
 mod signals;
 mod tmpfs;
 
@@ -25,6 +26,7 @@ pub use durability::{Durability, durability};
 pub use fairness::{Fairness, fairness};
 pub use kills::{Kills, kills};
 pub use outage::{Outage, outage};
+pub use refusal::{Refusal, refusal};
 pub use signals::{Signals, signals};
 
 use super::Problems;
