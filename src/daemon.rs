@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::actors::{Admission, Changed, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring};
 use crate::capture::{Deadlines, Launcher};
+use crate::claim;
 use crate::config::{Durability, Settings};
 use crate::delivery::Budget;
 use crate::http::{self, Api, Door, Streams, Token};
@@ -85,6 +86,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     service::status("looking through the spool");
     let (store, found) = spool::open(&settings.spool, state.origin())?;
     metrics.spool_corrupt(found.damaged);
+    claim::claim(&state, &settings.spool.dir, !found.cameras.is_empty())?;
     service::status("recovering the journal");
     let (spool, inbox) = spool::channel(settings.spool.dir.clone());
     let sequencers = Sequencers::default();

@@ -14,6 +14,7 @@
 
 pub mod actors;
 pub mod capture;
+pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -80,7 +80,11 @@ impl Hub {
 
     /// What hears of the frames on disk.
     pub fn sink(&self) -> Spooling {
-        Spooling(self.clone())
+        Spooling::new(self.clone())
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.0.journal
     }
 
     pub(super) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {

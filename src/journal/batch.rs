@@ -86,6 +86,16 @@ impl Batch {
             let _ = done.send(());
             return;
         }
+        // Only the newest word counts, and there may be many while the disk is full.
+        if let Command::Spooled(highest) = &command
+            && let Some(Command::Spooled(before)) = self.commands.last_mut()
+        {
+            for (camera, seq) in highest {
+                let known = before.entry(camera.clone()).or_insert(*seq);
+                *known = (*known).max(*seq);
+            }
+            return;
+        }
         if let (Some(merging), Command::Settle { settled, .. }) = (&mut self.merging, &command) {
             match Kind::of(settled) {
                 Some(kind) => {

@@ -1,5 +1,6 @@
 //! What the rest of the daemon holds of the journal's writer: orders to its thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub(super) enum Command {
     CloseSession(SessionEnd),
     Settle { ledger: Arc<Ledger>, settled: Settled },
     Watermark { camera: CameraId, seq: Seq },
+    Spooled(BTreeMap<CameraId, Seq>),
     ReturnUnused { camera: CameraId, next_seq: Seq },
     Prune { ledger: Arc<Ledger>, before: UnixMicros, done: oneshot::Sender<Pruned> },
     Barrier { done: oneshot::Sender<()> },
@@ -72,6 +74,7 @@ impl Command {
             self,
             Self::Settle { .. }
                 | Self::Watermark { .. }
+                | Self::Spooled(_)
                 | Self::CloseSession(_)
                 | Self::LoginRefused(_)
                 | Self::LoginAccepted(..)
@@ -161,6 +164,12 @@ impl Journal {
     /// Leaves word of a camera's watermark, from which a later recovery begins to look.
     pub fn watermark(&self, camera: CameraId, seq: Seq) {
         self.send(Command::Watermark { camera, seq });
+    }
+
+    /// Leaves word of the highest seqs that the spool has on disk. Should it be lost, or a part of it, their frames have
+    /// been and are told as lost, and their numbers are not given again.
+    pub fn spooled(&self, highest: BTreeMap<CameraId, Seq>) {
+        self.send(Command::Spooled(highest));
     }
 
     /// Writes down a camera's next seq: what was reserved beyond it and never issued is given back, and what the spool alone

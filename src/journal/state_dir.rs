@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use rustix::fs::{FlockOperation, flock};
 
 use super::reserve::Reserve;
@@ -65,6 +65,43 @@ impl StateDir {
     /// Its origin.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The identity of the spool that belongs to it, and where that was; `None` where there was none yet.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn spool(&self) -> Result<Option<(String, PathBuf)>, JournalError> {
+        let read = |key: &str| {
+            let query = "SELECT value FROM meta WHERE key = ?1";
+            self.connection.query_row(query, [key], |row| row.get::<_, String>(0)).optional()
+        };
+        Ok(read("spool")?.zip(read("spool_dir")?).map(|(id, dir)| (id, dir.into())))
+    }
+
+    /// Writes down which spool belongs to it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn set_spool(&self, id: &str, dir: &Path) -> Result<(), JournalError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        for (key, value) in [("spool", id), ("spool_dir", &dir.to_string_lossy())] {
+            let upsert = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+            transaction.execute(upsert, [key, value])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Frames whose seqs were given and that have no outcome, as far as the journal knows of them without the spool.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn open_frames(&self) -> Result<u64, JournalError> {
+        let query = "SELECT coalesce(sum(max(0, reserved_until - 1 - stored - lost)), 0) FROM camera";
+        Ok(self.connection.query_row(query, [], |row| row.get::<_, i64>(0))? as u64)
     }
 }
 

@@ -283,6 +283,16 @@ impl Step<'_> {
                 )?;
                 Answer::Nothing
             }
+            Command::Spooled(highest) => {
+                for (camera, seq) in highest {
+                    let num = self.num(camera)?;
+                    self.transaction.execute(
+                        "UPDATE camera SET reserved_until = max(reserved_until, ?2) WHERE num = ?1",
+                        params![num, *seq as i64 + 1],
+                    )?;
+                }
+                Answer::Nothing
+            }
             Command::ReturnUnused { camera, next_seq } => {
                 let num = self.num(camera)?;
                 self.transaction

@@ -1,5 +1,6 @@
 //! `framehaul spool`
 
+mod adopt;
 mod show;
 mod verify;
 
@@ -25,9 +26,11 @@ const EXAMPLES: &str = "Examples:
   framehaul spool ls --config /etc/framehaul/config.toml
   framehaul spool inspect 17 --format json
   framehaul spool verify --dir /mnt/rescued/spool
+  framehaul spool adopt --config /etc/framehaul/config.toml
 
-They only read: a daemon may run or not, and a broken disk can be looked at. Run them as the user that the daemon runs
-as. A frame is `waiting` while the journal has no outcome for it.";
+All but `adopt` only read: a daemon may run or not, and a broken disk can be looked at. Run them as the user that the
+daemon runs as. A frame is `waiting` while the journal has no outcome for it. `adopt` is for a spool whose disk is gone for
+good: the daemon does not start with another one while frames wait in that which it knows.";
 
 const EXIT_CODES: &str = "Exit codes:
   0 sound   1 failed   2 wrong usage   65 damage found   66 no such spool or segment   78 configuration";
@@ -63,6 +66,8 @@ enum SpoolCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Take the spool that is there for the daemon's own, and give up what is in the one before. No daemon may run.
+    Adopt(ConfigArgs),
 }
 
 #[derive(Debug, Args)]
@@ -81,18 +86,19 @@ struct Place {
 }
 
 pub fn run(args: &SpoolArgs) -> ExitCode {
-    let (SpoolCommand::Ls { place, format }
-    | SpoolCommand::Inspect { place, format, .. }
-    | SpoolCommand::Verify { place, format, .. }) = &args.command;
-    let place = match open(place) {
-        Ok(place) => place,
-        Err(code) => return code,
+    let look = |place: &PlaceArgs, command: &dyn Fn(&Place) -> Result<(), Failure>| match open(place) {
+        Ok(place) => finish(command(&place)),
+        Err(code) => code,
     };
-    finish(match &args.command {
-        SpoolCommand::Ls { .. } => ls(&place, *format),
-        SpoolCommand::Inspect { segment, .. } => inspect(&place, *segment, *format),
-        SpoolCommand::Verify { segments, .. } => verify::run(&place, segments, *format),
-    })
+    match &args.command {
+        SpoolCommand::Ls { place, format } => look(place, &|place| ls(place, *format)),
+        SpoolCommand::Inspect { segment, place, format } => look(place, &|place| inspect(place, *segment, *format)),
+        SpoolCommand::Verify { segments, place, format } => look(place, &|place| verify::run(place, segments, *format)),
+        SpoolCommand::Adopt(config) => match super::load(config) {
+            Ok(settings) => finish(adopt::run(&settings)),
+            Err(code) => code,
+        },
+    }
 }
 
 fn open(args: &PlaceArgs) -> Result<Place, ExitCode> {

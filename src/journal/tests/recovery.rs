@@ -111,13 +111,24 @@ async fn frames_of_a_spool_that_is_gone_are_not_forgotten() {
     assert_eq!(bench.crashed("a"), [(1, 40, None)]);
     assert_eq!(bench.ledger("a").next_seq(), 41);
 
+    // While it runs it is told how far the spool is, for all cameras together; the newest word counts.
+    let highest = |seq| [("a".parse().unwrap(), seq)].into();
+    let ledger = bench.ledger("a");
+    ledger.number(2, None);
+    ledger.count(2);
+    bench.opened.journal.spooled(highest(42));
+    bench.opened.journal.spooled(highest(41));
+    bench.opened.journal.barrier().await;
+    let bench = bench.reopen_with(&Spooled::new());
+    assert_eq!(bench.totals("a"), Totals { captured: 42, stored: 0, lost: 42, in_flight: 0 });
+
     // After an orderly end the journal knows of what the spool had taken since.
     let ledger = bench.ledger("a");
     ledger.number(5, None);
     ledger.count(5);
     bench.opened.journal.return_unused(ledger.camera().clone(), ledger.next_seq());
     let bench = bench.reopen_with(&Spooled::new());
-    assert_eq!(bench.totals("a").captured, 45);
+    assert_eq!(bench.totals("a").captured, 47);
 }
 
 #[tokio::test]
