@@ -118,19 +118,28 @@ fn run_tests(what: &str, arguments: &[&str]) -> anyhow::Result<(Outcome, String)
     Ok((outcome, test.output))
 }
 
+/// Figures that a command has to tell: so many, with a field of this name, and nothing wrong with any.
+pub(super) struct Wanted {
+    pub(super) field: &'static str,
+    pub(super) figures: usize,
+    pub(super) judge: fn(&Value) -> Result<(), String>,
+}
+
 /// A command of cargo's that has to succeed, with this in its environment, and that tells its figures as JSON, one a line.
-pub(super) fn telling(bound: &str, environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Outcome> {
+pub(super) fn telling(
+    bound: &str,
+    environment: &[(&str, &str)],
+    arguments: &[&str],
+    wanted: &[Wanted],
+) -> anyhow::Result<Outcome> {
     let run = quietly(Command::new("cargo").args(arguments).envs(environment.iter().copied()))?;
-    let told = run.output.lines().filter(|line| line.starts_with('{'));
-    let figures: Vec<Value> = told.filter_map(|figure| serde_json::from_str(figure).ok()).collect();
     let command = format!("cargo {}", arguments.join(" "));
     let mut problems = Vec::new();
     if !run.success {
         problems.push(format!("{command} failed; its output ends with: {}", run.tail(20)));
     }
-    if figures.is_empty() {
-        problems.push(format!("{command} has told no figure"));
-    }
+    let (figures, wrong) = judge_told(&run.output, wanted);
+    problems.extend(wrong.into_iter().map(|wrong| format!("{command}: {wrong}")));
     Ok(Outcome {
         bound: bound.to_owned(),
         faults: figures.iter().filter_map(|figure| figure["faults"].as_u64()).sum(),
@@ -138,6 +147,32 @@ pub(super) fn telling(bound: &str, environment: &[(&str, &str)], arguments: &[&s
         pass: problems.is_empty(),
         problems,
     })
+}
+
+/// What was told, and what is wrong with it: a test that was renamed, or whose figures lack what is judged, is no proof.
+fn judge_told(output: &str, wanted: &[Wanted]) -> (Vec<Value>, Vec<String>) {
+    let (mut figures, mut wrong) = (Vec::new(), Vec::new());
+    for line in output.lines().filter(|line| line.starts_with('{')) {
+        match serde_json::from_str::<Value>(line) {
+            Ok(figure) => figures.push(figure),
+            Err(error) => wrong.push(format!("it has told no JSON: {error}: {line}")),
+        }
+    }
+    for Wanted { field, figures: least, judge } in wanted {
+        let of_field: Vec<&Value> = figures.iter().filter(|figure| !figure[field].is_null()).collect();
+        if of_field.len() < *least {
+            wrong.push(format!("it has told {} figures with `{field}`, {least} are wanted", of_field.len()));
+        }
+        wrong.extend(
+            of_field.into_iter().filter_map(|figure| judge(figure).err().map(|why| format!("{why}: {figure}"))),
+        );
+    }
+    (figures, wrong)
+}
+
+/// A whole number of a figure, which must be there.
+pub(super) fn whole(figure: &Value, field: &str) -> Result<u64, String> {
+    figure[field].as_u64().ok_or_else(|| format!("no whole number `{field}`"))
 }
 
 /// The sum of what cargo's summaries say.
@@ -186,6 +221,24 @@ mod tests {
 
     const OUTPUT: &str = "test one ... \nfigure: {\"hits\":0}\nok\nfigure: {\"hits\":1}\ntest result: ok. 2 passed; 0 failed\n\
                           test result: ok. 1 passed; 0 failed\n";
+
+    #[test]
+    fn told_figures_are_counted_and_judged() {
+        let enough = |figure: &Value| (whole(figure, "cases")? >= 5).then_some(()).ok_or("too few".to_owned());
+        let wanted = |figures| [Wanted { field: "model", figures, judge: enough }];
+        let wrong = |output: &str, figures| judge_told(output, &wanted(figures)).1;
+        let good = "{\"model\":\"a\",\"cases\":5}\n";
+        assert_eq!(wrong(&format!("test a ... \n{good}{{\"other\":1}}\n{good}ok\n"), 2), [""; 0]);
+        for (output, figures, named) in [
+            (good, 2, "1 figures with `model`, 2 are wanted"),
+            ("{\"model\":\"a\",\"cases\":4}", 1, "too few"),
+            ("{\"model\":\"a\",\"case\":9}", 1, "no whole number `cases`"),
+            ("{\"model\":\"a\",\"cases\":", 0, "no JSON"),
+        ] {
+            let wrong = wrong(output, figures).join("; ");
+            assert!(wrong.contains(named), "{output}: {wrong}");
+        }
+    }
 
     #[test]
     fn passed_tests_and_their_figures_are_read() {

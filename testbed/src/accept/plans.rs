@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Plan;
-use super::commands::{clean_clone, cold_ci, telling, telling_tests, tests};
+use super::commands::{Wanted, clean_clone, cold_ci, telling, telling_tests, tests, whole};
 use crate::scenario::{
     self, Backlog, Cap, Changes, Churn, Crash, Credentials, DiskFull, Durability, Fairness, Footprint, Kills, Latency,
     Logins, Order, Outage, Outcome, Prometheus, Recovery, Reload, Service, Signals, Sources, Stage, Stream,
@@ -123,7 +123,7 @@ pub(super) fn spool() -> Vec<Plan> {
         bytes: 4_000,
         lasts: seconds(30 * 60),
         latency_ms: 150,
-        uploads_per_s: 250,
+        uploads_per_s: 400,
         share: 0.9,
         live_ms: 2_000.0,
         live: seconds(30),
@@ -163,10 +163,21 @@ pub(super) fn spool() -> Vec<Plan> {
                 "100,000 cases of the model, 0 violations",
                 &[("PROPTEST_CASES", "100000")],
                 &["test", "--locked", "--lib", "spool::tests::model", "--", "--nocapture"],
+                &[Wanted { field: "model", figures: 1, judge: all_cases }],
             )?;
-            let boundaries =
-                ["test", "--locked", "--test", "faults", "--", "--nocapture", "--test-threads=1", "boundaries"];
-            Ok(both(model, telling("cut at every boundary: all recover, 3 starts each", &[], &boundaries)?))
+            let boundaries = telling(
+                "cut at every boundary: all recover, 3 starts each",
+                &[("ROUNDS", "500")],
+                &["test", "--locked", "--test", "faults", "--", "--nocapture", "--test-threads=1", "boundaries"],
+                // Cut: two starts, the spool at work and refusing, the journal and its reserve. Refused: syncs, writes, room for
+                // both of each, and the journal's calls.
+                &[
+                    Wanted { field: "boundaries", figures: 6, judge: every_boundary },
+                    Wanted { field: "refused", figures: 8, judge: some_fault },
+                    Wanted { field: "durable_said", figures: 1, judge: |_| Ok(()) },
+                ],
+            )?;
+            Ok(both(model, boundaries))
         }),
         Plan::new(3, None, move |program| {
             let memory = scenario::backlog(&Stage::new(program)?, &backlog)?;
@@ -179,18 +190,59 @@ pub(super) fn spool() -> Vec<Plan> {
         Plan::new(5, None, |_| {
             let bound = "every bit flip and truncation of 100 records: 0 panics, open within 5 s, lost at most what was touched";
             let damage = ["test", "--locked", "--lib", "spool::tests::damage", "--", "--nocapture"];
-            telling(bound, &[], &damage)
+            telling(
+                bound,
+                &[("ROUNDS", "1")],
+                &damage,
+                &[
+                    Wanted { field: "flips", figures: 1, judge: |figure| every_byte(figure, "flips", 8) },
+                    Wanted { field: "cuts", figures: 1, judge: |figure| every_byte(figure, "cuts", 1) },
+                    Wanted { field: "stretches", figures: 1, judge: some_fault },
+                ],
+            )
         }),
         Plan::new(6, None, move |_| {
-            telling("ready within 3 s with 200,000 records in 20 GiB, or the disk's room", &[], &bench(&["start"]))
+            let bound = "ready within 3 s with 200,000 records in 20 GiB, or the disk's room";
+            telling(bound, &[], &bench(&["start"]), &[Wanted { field: "start", figures: 1, judge: within_bounds }])
         }),
         Plan::new(7, None, move |program| {
             let bound = "at most 0.15 ms of processor time per 150 KB frame; 80 % of dd or 300 MB/s sustained";
-            let cost = telling(bound, &[], &bench(&["cost", "rate"]))?;
+            let wanted = ["cost", "rate"].map(|field| Wanted { field, figures: 1, judge: within_bounds });
+            let cost = telling(bound, &[], &bench(&["cost", "rate"]), &wanted)?;
             Ok(both(cost, scenario::durability(&Stage::new(program)?, &durability)?))
         }),
         Plan::new(8, None, move |program| scenario::fairness(&Stage::new(program)?, &fairness)),
     ]
+}
+
+fn holds(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise.to_owned()) }
+}
+
+fn some_fault(figure: &Value) -> Result<(), String> {
+    holds(whole(figure, "faults")? > 0, "no fault was injected")
+}
+
+fn all_cases(figure: &Value) -> Result<(), String> {
+    some_fault(figure)?;
+    holds(whole(figure, "cases")? >= 100_000, "fewer than 100,000 cases")?;
+    holds(whole(figure, "violations")? == 0, "violations")
+}
+
+fn every_boundary(figure: &Value) -> Result<(), String> {
+    some_fault(figure)?;
+    holds(whole(figure, "tried")? == whole(figure, "boundaries")?, "not every boundary was tried")
+}
+
+/// So many cases for each byte: its bits flipped, or a cut there.
+fn every_byte(figure: &Value, kind: &str, each: u64) -> Result<(), String> {
+    some_fault(figure)?;
+    holds(whole(figure, kind)? >= each * whole(figure, "bytes")?, "not every case was tried")
+}
+
+/// What the bench says of its bounds.
+fn within_bounds(figure: &Value) -> Result<(), String> {
+    holds(figure["pass"] == json!(true), "a bound was missed")
 }
 
 /// What the tests of a planted password are to show; which kinds, how many routes and how many texts they tell.

@@ -10,6 +10,7 @@ use super::super::stage::add_synthetic;
 use super::super::{Outcome, Problems, Stage};
 use super::{Watch, round};
 use crate::daemon::{Credentials, Daemon, Storage};
+use crate::spooled::records;
 use crate::synthetic::Synthetic;
 
 /// How hard it is made.
@@ -70,6 +71,9 @@ pub fn backlog(stage: &Stage, plan: &Backlog) -> anyhow::Result<Outcome> {
             ensure!(status.is_success(), "cannot pause camera {id}: {status}: {answer}");
         }
         daemon.stop()?;
+        let on_disk = records(&daemon.dir().join("state/spool"))?.len() as u64;
+        problems
+            .check(on_disk == totals.in_flight, || format!("{on_disk} records are in the spool's files: {totals:?}"));
         let begun = Instant::now();
         daemon.run()?;
         ready = begun.elapsed();
@@ -106,7 +110,7 @@ pub fn backlog(stage: &Stage, plan: &Backlog) -> anyhow::Result<Outcome> {
         "ready_with_the_large_s": round(ready.as_secs_f64()),
         "looks_at_the_accounts": watch.looks,
     });
-    Ok(problems.outcome(bound, figure, plan.small + plan.large))
+    Ok(problems.measured(bound, figure))
 }
 
 fn resident_mib(daemon: &Daemon) -> anyhow::Result<f64> {

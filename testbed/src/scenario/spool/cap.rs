@@ -38,17 +38,18 @@ pub struct Cap {
 /// When a part does not start or does not answer.
 pub fn cap(stage: &Stage, plan: &Cap) -> anyhow::Result<Outcome> {
     let mut problems = Problems::default();
-    let (oldest, dropped) = one_policy(stage, plan, "drop_oldest", &mut problems)?;
-    let (newest, refused) = one_policy(stage, plan, "drop_newest", &mut problems)?;
+    let (oldest, from_oldest) = one_policy(stage, plan, "drop_oldest", &mut problems)?;
+    let (newest, from_newest) = one_policy(stage, plan, "drop_newest", &mut problems)?;
     let bound = format!(
         "{} caps full of frames while the bucket is down: the spool stays below its cap, captured = stored + lost + in \
-         flight at each look, each drop is a tombstone, all else is stored in order; drop_oldest keeps the newest frames, \
-         drop_newest the oldest",
+         flight at each look, each drop is a tombstone, all else is stored in order; drop_oldest keeps the newest frames and \
+         takes most from the camera that gives most, drop_newest keeps all that was there before the first refusal",
         plan.overfill
     );
-    Ok(problems.outcome(bound, json!({ "drop_oldest": oldest, "drop_newest": newest }), dropped + refused))
+    Ok(problems.outcome(bound, json!({ "drop_oldest": oldest, "drop_newest": newest }), from_oldest + from_newest))
 }
 
+/// What is to be seen under one policy, and how many answers of the bucket were 503.
 fn one_policy(stage: &Stage, plan: &Cap, policy: &str, problems: &mut Problems) -> anyhow::Result<(Value, u64)> {
     let (gcs, storage) = bucket(stage, Knobs { refuse_status: Some(503), ..Knobs::default() })?;
     let spool = format!("[spool]\nmax_bytes = \"{}MiB\"\nsegment = \"1MiB\"\nwhen_full = \"{policy}\"\n", plan.cap_mib);
@@ -73,6 +74,8 @@ fn one_policy(stage: &Stage, plan: &Cap, policy: &str, problems: &mut Problems) 
     problems.check(size <= cap, || format!("{policy}: the spool says that it takes {size} bytes, its cap is {cap}"));
     problems.check(usage <= cap, || format!("{policy}: {usage} bytes are in {}, its cap is {cap}", dir.display()));
     problems.check(full.stored == 0, || format!("{policy}: {full:?} while the bucket was down"));
+    let (before_full, at_full) = (watch.without_loss.clone(), watch.captured.clone());
+    let refused = gcs.stats().injected.refused;
 
     // What is the newest of each camera now; the bucket is back before it could be dropped.
     gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
@@ -90,11 +93,11 @@ fn one_policy(stage: &Stage, plan: &Cap, policy: &str, problems: &mut Problems) 
     daemon.quiesce(Duration::from_secs(60)).map_err(|error| daemon.explain(error))?;
     watch.look(&daemon, problems)?;
 
-    let (mut stored, mut lost, mut first_drop) = (0, 0, u64::MAX);
-    for (id, newest) in ids.iter().zip(newest) {
+    let (mut stored, mut lost, mut first_drop) = (0, Vec::new(), u64::MAX);
+    for ((id, spec), newest) in ids.iter().zip(&specs).zip(newest) {
         let (verdict, entries) = examine(&daemon, &storage, id, problems)?;
         stored += verdict.frames;
-        lost += verdict.tombstoned;
+        lost.push(verdict.tombstoned);
         let tombstones = || {
             entries.iter().filter_map(|entry| match entry {
                 Entry::Tombstone { seq, last, reason, maybe_stored, .. } => Some((*seq, *last, reason, *maybe_stored)),
@@ -113,23 +116,38 @@ fn one_policy(stage: &Stage, plan: &Cap, policy: &str, problems: &mut Problems) 
             "drop_oldest" => problems.check(last < newest || last == 0, || {
                 format!("{policy}: camera {id}: {last} was dropped, and {newest} was its newest")
             }),
-            // All that came before the first refusal stays.
-            _ => problems.check(first > 1, || format!("{policy}: camera {id}: its first frame was dropped")),
+            // All that came before the first refusal stays, and nearly the newest when the bucket came back found no room.
+            _ => {
+                let (before, at) = (before_full[id], at_full[id]);
+                problems.check(before > 0 && first > before, || {
+                    format!(
+                        "{policy}: camera {id}: {first} was dropped, and {before} was on disk before there was no room"
+                    )
+                });
+                problems.check(last + spec.fps as u64 >= at, || {
+                    format!("{policy}: camera {id}: {last} was the last to be dropped, and {at} came to a full spool")
+                });
+            }
         }
     }
+    // The first camera is the furthest over its share.
+    let most = lost[1..].iter().max().copied().unwrap_or(0);
+    problems.check(policy != "drop_oldest" || lost[0] > most, || format!("{policy}: lost by camera: {lost:?}"));
     // Segments that are being filled, and the footers' room, are all that the cap may leave unused.
     let least = (cap as f64 * 0.5 / plan.bytes as f64) as u64;
     problems.check(stored >= least, || format!("{policy}: only {stored} frames were kept, in {cap} bytes"));
     let figure = json!({
         "stored": stored,
-        "lost_spool_full": lost,
+        "lost_spool_full": lost.iter().sum::<u64>(),
+        "lost_by_camera": lost,
+        "answers_503": refused,
         "first_seq_dropped": first_drop,
         "cap_bytes": cap,
         "most_bytes_on_disk": usage,
         "mib_per_s": round(rate * plan.bytes as f64 / (1u64 << 20) as f64),
         "looks_at_the_accounts": watch.looks,
     });
-    Ok((figure, lost))
+    Ok((figure, refused))
 }
 
 /// What the files of a directory and below take.

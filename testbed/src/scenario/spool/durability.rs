@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::super::stage::{add_synthetic, bucket, examine};
 use super::super::{Outcome, Problems, Stage};
-use super::{delays_ms, percentile, round};
+use super::{compare_stored_at, created, delays_ms, kept_up, percentile, round};
 use crate::gcs::Knobs;
 use crate::synthetic::Synthetic;
 
@@ -61,13 +61,19 @@ pub fn durability(stage: &Stage, plan: &Durability) -> anyhow::Result<Outcome> {
         for id in ids {
             delays.extend(delays_ms(&daemon.list(id, 1_000)?.entries, from, to)?);
         }
+        let what = daemon.dir().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let seconds = (to - from).as_seconds_f64();
+        kept_up(&mut problems, &what, delays.len() as u64, plan.cameras, plan.fps, seconds);
         frames.push(delays.len());
         measured.push((percentile(&mut delays, 0.5)?, percentile(&mut delays, 0.99)?));
     }
     gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
+    let (created, mut apart) = (created(&gcs), 0.0_f64);
     for (daemon, ids) in &daemons {
         for id in ids {
-            let (verdict, _) = examine(daemon, &storage, id, &mut problems)?;
+            let (verdict, entries) = examine(daemon, &storage, id, &mut problems)?;
+            let measured = (from, to);
+            apart = apart.max(compare_stored_at(id, &entries, &created, measured, plan.latency_ms, &mut problems)?);
             problems.check(verdict.tombstoned == 0, || format!("camera {id}: {} lost", verdict.tombstoned));
         }
     }
@@ -83,6 +89,7 @@ pub fn durability(stage: &Stage, plan: &Durability) -> anyhow::Result<Outcome> {
         "disk_p99_ms": round(disk_p99),
         "memory_p99_ms": round(memory_p99),
         "frames": frames,
+        "stored_at_after_the_buckets_own_at_most_ms": round(apart),
     });
     Ok(problems.measured(bound, figure))
 }

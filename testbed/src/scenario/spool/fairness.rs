@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::super::stage::{add_synthetic, bucket, examine};
 use super::super::{Outcome, Problems, Stage};
-use super::{Watch, delays_ms, percentile, round};
+use super::{Watch, compare_stored_at, created, delays_ms, kept_up, percentile, round};
 use crate::gcs::Knobs;
 use crate::synthetic::Synthetic;
 
@@ -60,17 +60,31 @@ pub fn fairness(stage: &Stage, plan: &Fairness) -> anyhow::Result<Outcome> {
     let flooded = OffsetDateTime::now_utc();
     watch.during(&daemon, plan.lasts, &mut problems)?;
     let over = OffsetDateTime::now_utc();
-    let stored = daemon.status(&flood_id)?.totals.stored - busy.totals.stored;
+    let flood_now = daemon.status(&flood_id)?.totals;
+    let stored = flood_now.stored - busy.totals.stored;
     let share_got = stored as f64 / (over - flooded).as_seconds_f64() / share;
+    let share_given = (flood_now.captured - busy.totals.captured) as f64 / (over - flooded).as_seconds_f64() / share;
+    problems.check(share_given >= 0.9 * plan.times, || {
+        format!("the flood was {share_given:.1} times its share, {} times was to be", plan.times)
+    });
     // The rest of the flood is of no interest, and would take long.
     gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
     daemon.quiesce(Duration::from_secs(120)).map_err(|error| daemon.explain(error))?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (created, mut apart) = (created(&gcs), 0.0_f64);
+    let calm_to = flooded.min(calm + plan.lasts);
     for id in &ids {
         let (verdict, entries) = examine(&daemon, &storage, id, &mut problems)?;
         problems.check(verdict.tombstoned == 0, || format!("camera {id}: {} lost", verdict.tombstoned));
-        without.extend(delays_ms(&entries, calm, flooded.min(calm + plan.lasts))?);
+        without.extend(delays_ms(&entries, calm, calm_to)?);
         with.extend(delays_ms(&entries, flooded, over)?);
+        apart = apart.max(compare_stored_at(id, &entries, &created, (calm, over), plan.latency_ms, &mut problems)?);
+    }
+    for (what, frames, seconds) in [
+        ("without the flood", without.len(), (calm_to - calm).as_seconds_f64()),
+        ("with the flood", with.len(), (over - flooded).as_seconds_f64()),
+    ] {
+        kept_up(&mut problems, what, frames as u64, plan.others, plan.fps, seconds);
     }
     examine(&daemon, &storage, &flood_id, &mut problems)?;
     let (calm_p99, flood_p99) = (percentile(&mut without, 0.99)?, percentile(&mut with, 0.99)?);
@@ -89,7 +103,9 @@ pub fn fairness(stage: &Stage, plan: &Fairness) -> anyhow::Result<Outcome> {
         "frames_without": without.len(),
         "frames_with": with.len(),
         "share_per_s": round(share),
+        "flood_gave_shares": round(share_given),
         "flood_got_shares": round(share_got),
+        "stored_at_after_the_buckets_own_at_most_ms": round(apart),
     });
     Ok(problems.measured(bound, figure))
 }

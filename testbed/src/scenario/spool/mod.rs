@@ -6,6 +6,7 @@ mod cap;
 mod disk_full;
 mod durability;
 mod fairness;
+mod journal;
 mod kills;
 mod outage;
 mod refusal;
@@ -13,7 +14,7 @@ mod signals;
 mod tmpfs;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use time::OffsetDateTime;
@@ -30,13 +31,17 @@ pub use refusal::{Refusal, refusal};
 pub use signals::{Signals, signals};
 
 use super::Problems;
+use super::stage::BUCKET;
 use crate::daemon::{Daemon, Status, Totals, wait};
+use crate::gcs::GcsServer;
 use crate::oracle::Entry;
 
 /// Looks at all cameras' accounts, again and again: they must be exact each time, and `captured` never falls.
 #[derive(Debug, Default)]
 struct Watch {
     captured: BTreeMap<String, u64>,
+    /// The same at the last look at which no frame of any camera was lost.
+    without_loss: BTreeMap<String, u64>,
     looks: u64,
 }
 
@@ -59,6 +64,9 @@ impl Watch {
             problems.check(totals.captured >= before, || {
                 format!("look {}: camera {id}: {} captured, and {before} before", self.looks, totals.captured)
             });
+        }
+        if statuses.iter().all(|(_, status)| status.totals.lost == 0) {
+            self.without_loss.clone_from(&self.captured);
         }
         let gone = self.captured.keys().find(|id| !statuses.iter().any(|(found, _)| found == *id));
         problems.check(gone.is_none(), || format!("look {}: camera {gone:?} is gone", self.looks));
@@ -126,6 +134,55 @@ fn delays_ms(entries: &[Entry], from: OffsetDateTime, to: OffsetDateTime) -> any
     Ok(delays)
 }
 
+/// Captured must be what these cameras give in a time. Synthetic ones wait for a daemon that does not take their frames, so
+/// that nothing else would show it. One frame of each may be on its way at either end. Returns the share.
+fn kept_up(problems: &mut Problems, what: &str, captured: u64, cameras: usize, fps: f64, seconds: f64) -> f64 {
+    let expected = cameras as f64 * fps * seconds;
+    problems.check(captured as f64 >= 0.98 * expected - cameras as f64, || {
+        format!("{what}: {captured} frames of {cameras} cameras in {seconds:.1} s, {expected:.0} were given")
+    });
+    (captured as f64 / expected * 1e3).round() / 1e3
+}
+
+/// When the bucket has got each of its objects, by its own clock.
+fn created(gcs: &GcsServer) -> BTreeMap<String, SystemTime> {
+    gcs.objects(BUCKET).into_iter().map(|object| (format!("gs://{BUCKET}/{}", object.name), object.created)).collect()
+}
+
+/// Compares `stored_at` of the frames captured at `from` or later and before `to` with the bucket's own record: not before
+/// the object was there, and at most a second later than the bucket took to say so. Returns how far apart they are at
+/// most, milliseconds.
+fn compare_stored_at(
+    id: &str,
+    entries: &[Entry],
+    created: &BTreeMap<String, SystemTime>,
+    (from, to): (OffsetDateTime, OffsetDateTime),
+    latency_ms: u64,
+    problems: &mut Problems,
+) -> anyhow::Result<f64> {
+    let (mut off, mut furthest) = (Vec::new(), 0.0_f64);
+    for entry in entries {
+        let Entry::Frame(frame) = entry else { continue };
+        if !(from..to).contains(&time_of(&frame.captured_at)?) {
+            continue;
+        }
+        let created = *created.get(&frame.url).with_context(|| format!("{} is not in the bucket", frame.url))?;
+        let apart = (time_of(&frame.stored_at)? - OffsetDateTime::from(created)).as_seconds_f64() * 1e3;
+        furthest = furthest.max(apart);
+        if !(0.0..=latency_ms as f64 + 1e3).contains(&apart) {
+            off.push((frame.seq, round(apart)));
+        }
+    }
+    problems.check(off.is_empty(), || {
+        format!(
+            "camera {id}: `stored_at` of {} frames is not the bucket's, by (seq, ms): {:?} ...",
+            off.len(),
+            &off[..off.len().min(5)]
+        )
+    });
+    Ok(furthest)
+}
+
 /// The value below which this share of all lies.
 fn percentile(values: &mut [f64], share: f64) -> anyhow::Result<f64> {
     values.sort_by(f64::total_cmp);
@@ -141,6 +198,40 @@ fn round(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cameras_that_were_held_up_are_seen() {
+        let mut problems = Problems::default();
+        assert_eq!(kept_up(&mut problems, "all of it", 98, 2, 5.0, 10.0), 0.98);
+        assert!(problems.0.is_empty(), "{:?}", problems.0);
+        assert_eq!(kept_up(&mut problems, "some of it", 95, 2, 5.0, 10.0), 0.95);
+        assert_eq!(problems.0.len(), 1, "{:?}", problems.0);
+    }
+
+    #[test]
+    fn a_stored_at_that_is_not_the_buckets_is_seen() {
+        let at = |millis: u64| OffsetDateTime::UNIX_EPOCH + Duration::from_millis(millis);
+        let frame = |stored: u64| {
+            Entry::Frame(crate::oracle::Frame {
+                session: 1,
+                seq: 7,
+                captured_at: at(1_000).format(&Rfc3339).unwrap(),
+                stored_at: at(stored).format(&Rfc3339).unwrap(),
+                url: "gs://frames/a".to_owned(),
+                bytes: 1,
+                crc32c: String::new(),
+                width: 1,
+                height: 1,
+            })
+        };
+        let created = BTreeMap::from([("gs://frames/a".to_owned(), SystemTime::from(at(2_000)))]);
+        for (stored, sound) in [(2_000, true), (3_100, true), (1_999, false), (3_101, false)] {
+            let mut problems = Problems::default();
+            let window = (at(0), at(1_001));
+            compare_stored_at("a", &[frame(stored)], &created, window, 100, &mut problems).unwrap();
+            assert_eq!(problems.0.is_empty(), sound, "{stored}: {:?}", problems.0);
+        }
+    }
 
     #[test]
     fn percentiles_are_the_nearest_rank() {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::super::stage::{BUCKET, add_synthetic, examine};
 use super::super::{Outcome, Problems, Stage};
-use super::{Watch, delays_ms, percentile, round};
+use super::{Watch, compare_stored_at, created, delays_ms, kept_up, percentile, round};
 use crate::daemon::{Credentials, Storage};
 use crate::gcs::{GcsServer, Knobs, Options};
 use crate::load::uploads_per_s;
@@ -63,12 +63,15 @@ pub fn outage(stage: &Stage, plan: &Outage) -> anyhow::Result<Outcome> {
     let mut problems = Problems::default();
     let mut watch = Watch::default();
     let each = plan.cameras as u64;
-    watch.until(&daemon, Duration::from_secs(60), &mut problems, |totals| totals.stored > 5 * each)?;
+    let start = watch.until(&daemon, Duration::from_secs(60), &mut problems, |totals| totals.stored > 5 * each)?;
+    let begun = Instant::now();
 
     gcs.change_knobs(|knobs| knobs.refuse_status = Some(503))?;
     watch.during(&daemon, plan.lasts / 2, &mut problems)?;
     gcs.change_knobs(|knobs| (knobs.refuse_status, knobs.rate_hang) = (None, 1.0))?;
     let away = watch.during(&daemon, plan.lasts / 2, &mut problems)?;
+    let in_outage = (away.captured - start.captured, begun.elapsed().as_secs_f64());
+    kept_up(&mut problems, "during the outage", in_outage.0, plan.cameras, plan.fps, in_outage.1);
     let resident = daemon.resident_kib()? as f64 / 1_024.0;
     gcs.change_knobs(|knobs| knobs.rate_hang = 0.0)?;
     let returned = Instant::now();
@@ -96,7 +99,9 @@ pub fn outage(stage: &Stage, plan: &Outage) -> anyhow::Result<Outcome> {
     let second_half = half.map_or(f64::NAN, |(at, stored)| (end - stored) as f64 / (gone - at).as_secs_f64());
 
     let live_from = OffsetDateTime::now_utc();
-    watch.during(&daemon, plan.live, &mut problems)?;
+    let end_of_live = watch.during(&daemon, plan.live, &mut problems)?;
+    let given = (end_of_live.captured - start.captured, begun.elapsed().as_secs_f64());
+    let share_given = kept_up(&mut problems, "from the outage on", given.0, plan.cameras, plan.fps, given.1);
     let live_to = OffsetDateTime::now_utc();
     daemon.quiesce(Duration::from_secs(60)).map_err(|error| daemon.explain(error))?;
 
@@ -114,22 +119,28 @@ pub fn outage(stage: &Stage, plan: &Outage) -> anyhow::Result<Outcome> {
     });
 
     gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
-    let mut delays = Vec::new();
+    let (mut delays, mut apart) = (Vec::new(), 0.0_f64);
     let mut stored = 0;
+    let created = created(&gcs);
     for id in &ids {
         let (verdict, entries) = examine(&daemon, &storage, id, &mut problems)?;
         stored += verdict.frames;
         problems.check(verdict.tombstoned == 0, || format!("camera {id}: {} lost", verdict.tombstoned));
         problems.check(verdict.sessions == 1, || format!("camera {id}: {} sessions", verdict.sessions));
         delays.extend(delays_ms(&entries, live_from, live_to)?);
+        let live = (live_from, live_to);
+        apart = apart.max(compare_stored_at(id, &entries, &created, live, plan.latency_ms, &mut problems)?);
     }
     let latest = percentile(&mut delays, 1.0)?;
     problems.check(latest <= plan.live_ms, || format!("a live frame was stored {latest:.0} ms after its capture"));
     let injected = before.injected;
+    problems.check(injected.refused > 0 && injected.hangs > 0, || {
+        format!("the bucket has answered 503 {} times and {} times not at all", injected.refused, injected.hangs)
+    });
     let bound = format!(
         "{} cameras at {} fps for {:?} without a bucket: all stored afterwards, in order, at {} or more of a load generator's \
-         best rate; live frames at most {} ms late after that",
-        plan.cameras, plan.fps, plan.lasts, plan.share, plan.live_ms
+         best rate at a bucket that takes {} uploads a second, each for {} ms or more; live frames at most {} ms late after that",
+        plan.cameras, plan.fps, plan.lasts, plan.share, plan.uploads_per_s, plan.latency_ms, plan.live_ms
     );
     let figure = json!({
         "backlog": away.in_flight,
@@ -138,10 +149,14 @@ pub fn outage(stage: &Stage, plan: &Outage) -> anyhow::Result<Outcome> {
         "first_stored_after_s": round((first_at - returned).as_secs_f64()),
         "drained_in_s": round((gone - returned).as_secs_f64()),
         "drained_per_s": round(drained),
+        "drained_per_s_from_the_return": round((end - before.puts_stored) as f64 / (gone - returned).as_secs_f64()),
         "second_half_per_s": round(second_half),
         "load_generator_per_s": round(best),
         "load_generator_connections": best_connections,
         "latest_live_frame_ms": round(latest),
+        "live_frames": delays.len(),
+        "stored_at_after_the_buckets_own_at_most_ms": round(apart),
+        "captured_share_of_given": share_given,
         "answers_503": injected.refused,
         "hangs": injected.hangs,
         "looks_at_the_accounts": watch.looks,

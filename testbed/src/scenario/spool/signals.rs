@@ -1,5 +1,6 @@
 //! SIGHUP and SIGTERM in the midst of the work: what is on disk stays there, and the next run stores it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use super::super::stage::{bucket, examine};
 use super::super::{Outcome, Problems, Stage};
+use super::kills::{Seqs, remember};
 use super::{Watch, round};
 use crate::gcs::Knobs;
 use crate::oracle::Entry;
@@ -60,6 +62,8 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     let mut problems = Problems::default();
     let mut watch = Watch::default();
+    let spool = daemon.dir().join("state/spool");
+    let mut on_disk = Seqs::new();
     let (mut left, mut rounds_with_frames_left, mut hang_ups, mut longest) = (0, 0, 0, Duration::ZERO);
     for round in 1..=plan.rounds {
         for id in &ids {
@@ -87,10 +91,12 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
         problems.check(status.success(), || format!("round {round}: it ended with {status}"));
         // Capture, spool, journal and HTTP have their own time.
         problems.check(took <= plan.deadline + Duration::from_secs(5), || format!("round {round}: it took {took:.1?}"));
+        // By the files, not by the next daemon's word.
+        let found = remember(&gcs, &spool, &mut on_disk)?;
+        left += found;
+        rounds_with_frames_left += u64::from(found > 0);
         daemon.run()?;
-        let found = watch.look(&daemon, &mut problems)?;
-        left += found.in_flight;
-        rounds_with_frames_left += u64::from(found.in_flight > 0);
+        watch.look(&daemon, &mut problems)?;
     }
     gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
     for id in &ids {
@@ -100,7 +106,7 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
     std::fs::write(&file, "").context("cannot write the cameras")?;
     daemon.reload(Duration::from_secs(30))?;
     daemon.quiesce(Duration::from_secs(60)).map_err(|error| daemon.explain(error))?;
-    let (mut stored, mut missed) = (0, 0);
+    let (mut stored, mut missed, mut missing) = (0, 0, 0);
     for id in &ids {
         let (verdict, entries) = examine(&daemon, &storage, id, &mut problems)?;
         stored += verdict.frames;
@@ -108,6 +114,7 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
         let sessions = u64::from(verdict.sessions == plan.rounds + 1);
         problems
             .check(sessions == 1, || format!("camera {id}: {} sessions in {} runs", verdict.sessions, plan.rounds + 1));
+        let mut rest = on_disk.remove(id).unwrap_or_default();
         for entry in &entries {
             match entry {
                 Entry::Tombstone { seq, last, reason, maybe_stored, .. } => {
@@ -118,9 +125,17 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
                 Entry::Session { session, why, .. } => problems.check(why.as_deref() != Some("crash"), || {
                     format!("camera {id}: session {session} ended by a crash, and there was none")
                 }),
-                Entry::Frame(_) => {}
+                Entry::Frame(frame) => drop(rest.remove(&frame.seq)),
             }
         }
+        missing += rest.len();
+        problems.check(rest.is_empty(), || {
+            let first: BTreeSet<_> = rest.iter().take(5).collect();
+            format!(
+                "camera {id}: {} frames were on disk between two runs and are not stored: {first:?} ...",
+                rest.len()
+            )
+        });
     }
     problems.check(rounds_with_frames_left > 0, || "no frame was left to the next run".to_owned());
     let bound = format!(
@@ -133,6 +148,7 @@ pub fn signals(stage: &Stage, plan: &Signals) -> anyhow::Result<Outcome> {
         "sighups": hang_ups,
         "rounds_with_frames_left": rounds_with_frames_left,
         "frames_left": left,
+        "of_them_missing": missing,
         "longest_end_s": round(longest.as_secs_f64()),
         "stored": stored,
         "overruns_told": missed,
