@@ -24,17 +24,28 @@ const TRIES: usize = 6;
 enum Phase {
     /// Those of the thread that starts the others, and that opens both before it does.
     Start,
-    /// Those of a thread while it works and ends; the oldest frames go where there is no room.
-    Thread(&'static str),
+    /// Those of the spool's thread while it works and ends; the oldest frames go where there is no room.
+    Spool,
     /// The same, but new frames are refused where there is no room.
-    Refusing(&'static str),
+    Refusing,
+    /// Those of the journal's thread, while SQLite's log becomes full.
+    Journal,
 }
 
 impl Phase {
     fn role(self) -> Role {
         match self {
-            Self::Start | Self::Thread(_) => Role::Work,
-            Self::Refusing(_) => Role::WorkRefusing,
+            Self::Start | Self::Spool => Role::Work,
+            Self::Refusing => Role::WorkRefusing,
+            Self::Journal => Role::WorkLogged,
+        }
+    }
+
+    fn thread(self) -> Option<&'static str> {
+        match self {
+            Self::Start => None,
+            Self::Spool | Self::Refusing => Some("spool"),
+            Self::Journal => Some("journal"),
         }
     }
 }
@@ -50,18 +61,12 @@ fn run(phase: Phase, fault: &Fault, dir: &Path) -> anyhow::Result<(ExitStatus, V
     let log = strace::log(dir);
     let mut player = Player::start(command(phase.role(), dir))?;
     ensure!(player.until("waiting")?, "it says nothing: {:?}", player.said);
-    let mut strace = match phase {
-        Phase::Start => {
-            let strace = strace::attach(player.thread(None)?, fault, &log)?;
-            player.go();
-            strace
-        }
-        Phase::Thread(name) | Phase::Refusing(name) => {
-            player.go();
-            ensure!(player.until("ready")?, "it does not start: {:?}", player.said);
-            strace::attach(player.thread(Some(name))?, fault, &log)?
-        }
-    };
+    if phase != Phase::Start {
+        player.go();
+        ensure!(player.until("ready")?, "it does not start: {:?}", player.said);
+    }
+    let mut strace = strace::attach(player.thread(phase.thread())?, fault, &log)?;
+    player.go();
     let ended = player.end();
     strace.wait()?;
     ended
@@ -215,10 +220,10 @@ fn the_first_start_may_be_cut_anywhere() -> anyhow::Result<()> {
 fn a_start_after_a_crash_may_be_cut_anywhere() -> anyhow::Result<()> {
     Extent::each(|extent| {
         let dir = scratch(None)?;
-        let writes: Vec<Call> = calls(Phase::Thread("spool"), &Fault::default(), None)?;
+        let writes: Vec<Call> = calls(Phase::Spool, &Fault::default(), None)?;
         let writes: Vec<&Call> = writes.iter().filter(|call| call.name.starts_with("pwrite")).collect();
         let cut = writes[extent.rng().usize(writes.len() / 2..writes.len() - 2)].clone();
-        let (status, said) = run(Phase::Thread("spool"), &Fault::kill(cut), dir.path())?;
+        let (status, said) = run(Phase::Spool, &Fault::kill(cut), dir.path())?;
         ensure!(status.signal() == Some(9), "it was not killed: {status}: {said:#?}");
         let all = calls(Phase::Start, &Fault::default(), Some(dir.path()))?;
         killed(extent, Phase::Start, &Fault::default(), Some(dir.path()), all, 3, &[WRITE, SYNC])
@@ -228,7 +233,7 @@ fn a_start_after_a_crash_may_be_cut_anywhere() -> anyhow::Result<()> {
 #[test]
 fn the_spool_may_be_cut_anywhere() -> anyhow::Result<()> {
     Extent::each(|extent| {
-        for phase in [Phase::Thread("spool"), Phase::Refusing("spool")] {
+        for phase in [Phase::Spool, Phase::Refusing] {
             let all = calls(phase, &Fault::default(), None)?;
             killed(extent, phase, &Fault::default(), None, all, 5, &[WRITE, SYNC, UNLINK])?;
         }
@@ -239,7 +244,7 @@ fn the_spool_may_be_cut_anywhere() -> anyhow::Result<()> {
 #[test]
 fn the_journal_may_be_cut_anywhere() -> anyhow::Result<()> {
     Extent::each(|extent| {
-        let phase = Phase::Thread("journal");
+        let phase = Phase::Journal;
         let all = calls(phase, &Fault::default(), None)?;
         let moved = all.iter().filter(|call| call.file == DATABASE && WRITE.contains(&&*call.name)).count();
         ensure!(moved > 0, "SQLite's log was not moved into the database while it worked");
@@ -254,7 +259,7 @@ const RESERVE: &str = "state/journal.reserve";
 #[test]
 fn the_journals_reserve_may_be_cut_anywhere() -> anyhow::Result<()> {
     Extent::each(|extent| {
-        let phase = Phase::Thread("journal");
+        let phase = Phase::Journal;
         let writes = calls(phase, &Fault::default(), None)?;
         let writes: Vec<&Call> = writes.iter().filter(|call| call.name == "pwrite64").collect();
         let full = writes[extent.rng().usize(writes.len() / 4..writes.len() / 2)].clone();
@@ -313,7 +318,7 @@ fn goes_on(status: ExitStatus) -> bool {
 fn a_sync_that_fails_loses_nothing() -> anyhow::Result<()> {
     let followed = AtomicUsize::new(0);
     Extent::each(|extent| {
-        refused(extent, Phase::Thread("spool"), SYNC, ("EIO", 1, 8), goes_on, |log| {
+        refused(extent, Phase::Spool, SYNC, ("EIO", 1, 8), goes_on, |log| {
             let found = order::after_failed_syncs(&std::fs::read_to_string(log)?)?;
             followed.fetch_add(found, Relaxed);
             Ok(found)
@@ -326,13 +331,13 @@ fn a_sync_that_fails_loses_nothing() -> anyhow::Result<()> {
 #[test]
 fn a_write_that_fails_loses_nothing() -> anyhow::Result<()> {
     let names = ["pwrite64", "pwritev", "pwritev2", "ftruncate", "unlink", "unlinkat"];
-    Extent::each(|extent| refused(extent, Phase::Thread("spool"), &names, ("EIO", 1, 4), goes_on, |_| Ok(0)))
+    Extent::each(|extent| refused(extent, Phase::Spool, &names, ("EIO", 1, 4), goes_on, |_| Ok(0)))
 }
 
 #[test]
 fn a_disk_that_is_full_for_a_while_loses_nothing_without_a_word() -> anyhow::Result<()> {
     Extent::each(|extent| {
-        for phase in [Phase::Thread("spool"), Phase::Refusing("spool")] {
+        for phase in [Phase::Spool, Phase::Refusing] {
             refused(extent, phase, &["fallocate", "openat"], ("ENOSPC", 2, 3), goes_on, |_| Ok(0))?;
             refused(extent, phase, &["pwrite64", "pwritev", "pwritev2"], ("ENOSPC", 3, 3), goes_on, |_| Ok(0))?;
         }
@@ -346,8 +351,8 @@ fn a_journal_that_cannot_be_written_takes_nothing_back() -> anyhow::Result<()> {
     let ends = |status: ExitStatus| status.success() || status.code() == Some(74);
     Extent::each(|extent| {
         let names = ["fdatasync", "fsync", "pwrite64"];
-        refused(extent, Phase::Thread("journal"), &names, ("EIO", 1, 6), ends, |_| Ok(0))?;
-        refused(extent, Phase::Thread("journal"), &["pwrite64"], ("ENOSPC", 1, 6), goes_on, |_| Ok(0))
+        refused(extent, Phase::Journal, &names, ("EIO", 1, 6), ends, |_| Ok(0))?;
+        refused(extent, Phase::Journal, &["pwrite64"], ("ENOSPC", 1, 6), goes_on, |_| Ok(0))
     })
 }
 

@@ -32,6 +32,8 @@ pub enum Role {
     Work,
     /// The same, but where there is no room new frames are refused.
     WorkRefusing,
+    /// As `Work`, with SQLite's log nearly full when the work begins.
+    WorkLogged,
     /// Start, take frames and have each stored before the next one comes, end in order.
     Plain,
     /// Start, say what is there, end without a word to anybody.
@@ -45,6 +47,7 @@ impl Role {
         match self {
             Self::Work => "work",
             Self::WorkRefusing => "work refusing",
+            Self::WorkLogged => "work logged",
             Self::Plain => "plain",
             Self::Look => "look",
             Self::Resume => "resume",
@@ -73,8 +76,9 @@ fn plays_its_role() {
     say("");
     let dir = std::env::var_os(DIR).expect("a role is played somewhere");
     let played = match role.as_str() {
-        "work" => work(Path::new(&dir), WhenFull::DropOldest),
-        "work refusing" => work(Path::new(&dir), WhenFull::DropNewest),
+        "work" => work(Path::new(&dir), WhenFull::DropOldest, 0),
+        "work refusing" => work(Path::new(&dir), WhenFull::DropNewest, 0),
+        "work logged" => work(Path::new(&dir), WhenFull::DropOldest, LOG_AT_WORK),
         "plain" => plain(Path::new(&dir)),
         "look" => look(Path::new(&dir)).map(|_| std::process::exit(0)),
         "resume" => resume(Path::new(&dir)),
@@ -102,7 +106,7 @@ fn told(event: &Event) {
     }
 }
 
-fn work(dir: &Path, when_full: WhenFull) -> anyhow::Result<()> {
+fn work(dir: &Path, when_full: WhenFull, log_bytes: u64) -> anyhow::Result<()> {
     // Where only an ancestor may look into a process, strace, which is none, may as well.
     let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
     say("waiting");
@@ -114,7 +118,7 @@ fn work(dir: &Path, when_full: WhenFull) -> anyhow::Result<()> {
     }
     // SQLite moves its log into the database every thousand pages: the next time is while it works.
     let log = dir.join("state/journal.sqlite-wal");
-    while std::fs::metadata(&log)?.len() < LOG_AT_WORK {
+    while std::fs::metadata(&log)?.len() < log_bytes {
         engine.overrun(&plain, 1, &mut told)?;
     }
     // Now both threads have their names.
@@ -122,8 +126,7 @@ fn work(dir: &Path, when_full: WhenFull) -> anyhow::Result<()> {
     say("ready");
     await_word()?;
     if engine.totals(&guarded).captured == 0 {
-        engine.add(&guarded, Some(PASSWORDS[0]))?;
-        say(&format!("guarded {guarded} {}", PASSWORDS[0]));
+        guard(|| engine.add(&guarded, Some(PASSWORDS[0])), &guarded, PASSWORDS[0])?;
     }
     for round in 0..FRAMES {
         for (nth, camera) in cameras().iter().enumerate() {
@@ -137,8 +140,7 @@ fn work(dir: &Path, when_full: WhenFull) -> anyhow::Result<()> {
             engine.overrun(&plain, 3, &mut told)?;
         }
         if round == FRAMES / 2 {
-            engine.put(&guarded, Some(PASSWORDS[1]))?;
-            say(&format!("guarded {guarded} {}", PASSWORDS[1]));
+            guard(|| engine.put(&guarded, Some(PASSWORDS[1])), &guarded, PASSWORDS[1])?;
         }
     }
     // What the journal gave up for want of room it takes again, with a commit, when there is some.
@@ -150,6 +152,13 @@ fn work(dir: &Path, when_full: WhenFull) -> anyhow::Result<()> {
     }
     say("done");
     engine.end(&mut told)
+}
+
+/// Puts a camera with a password, once more where the disk refuses, as a person would.
+fn guard(mut put: impl FnMut() -> anyhow::Result<()>, camera: &CameraId, password: &str) -> anyhow::Result<()> {
+    put().or_else(|_| put())?;
+    say(&format!("guarded {camera} {password}"));
+    Ok(())
 }
 
 fn plain(dir: &Path) -> anyhow::Result<()> {
