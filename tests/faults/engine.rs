@@ -12,7 +12,8 @@ use bytes::Bytes;
 use framehaul::config::{Durability, SpoolSettings, WhenFull};
 use framehaul::journal::{CatalogChange, Journal, Ledger, Ledgers, StateDir, Totals};
 use framehaul::model::{
-    CameraId, CameraSpec, Frame, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled, Stored, UnixMicros,
+    CameraId, CameraSpec, Frame, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled, Stored,
+    UnixMicros,
 };
 use framehaul::spool::{self, Place, Record, Sink, Spool, Spooled};
 use secrecy::ExposeSecret as _;
@@ -190,8 +191,10 @@ impl Engine {
         let opened = state.recover(&found.cameras, listener, |_| {})?;
         let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
         let password = |spec: &CameraSpec| spec.password.as_ref().map(|password| password.expose_secret().to_owned());
-        let passwords =
-            opened.cameras.iter().filter_map(|known| Some((known.ledger.camera().clone(), password(known.spec.as_ref()?))));
+        let passwords = opened
+            .cameras
+            .iter()
+            .filter_map(|known| Some((known.ledger.camera().clone(), password(known.spec.as_ref()?))));
         let passwords = passwords.collect();
         let taken = AllTaken::default();
         let books = Books {

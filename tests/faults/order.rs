@@ -133,7 +133,8 @@ pub fn of_durability(log: &str) -> anyhow::Result<Order> {
     let mut order = Order::default();
     let mut unsynced: BTreeMap<&str, usize> = BTreeMap::new();
     for call in seen(log) {
-        let owing = |which: fn(&str) -> bool| unsynced.iter().find(|(file, _)| which(file)).map(|(file, n)| (*file, *n));
+        let owing =
+            |which: fn(&str) -> bool| unsynced.iter().find(|(file, _)| which(file)).map(|(file, n)| (*file, *n));
         if call.changes() && (is_segment(call.file) || is_journal(call.file)) {
             *unsynced.entry(call.file).or_default() += 1;
         } else if call.is_sync() && !call.failed() {

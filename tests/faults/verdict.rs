@@ -219,7 +219,10 @@ fn accounts(found: &Found, rows: &[(String, Seq, Seq, String)], promises: &Promi
             }
         }
     }
-    ensure!(untold.len() as u64 <= DROP_BATCH, "these were durable, are spool_full, and nobody has said so: {untold:?}");
+    ensure!(
+        untold.len() as u64 <= DROP_BATCH,
+        "these were durable, are spool_full, and nobody has said so: {untold:?}"
+    );
     let known = |camera: &String| found.accounts.contains_key(camera);
     ensure!(promises.durable.keys().all(known), "a camera is forgotten: {:?}", found.accounts);
     Ok(())

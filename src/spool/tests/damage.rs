@@ -134,7 +134,10 @@ fn open(files: &Files, what: &str) -> Rest {
         assert!(!more && entries.is_sorted_by(|a, b| a.seq < b.seq), "{what}: {entries:?}");
         // The journal is told of exactly these, so that it knows each seq between them that is gone.
         let seqs = found.cameras.get(&camera).map(|camera| camera.seqs.as_slice()).unwrap_or_default();
-        assert!(seqs.iter().flat_map(|run| run.first..=run.last).eq(entries.iter().map(|one| one.seq)), "{what}: {seqs:?}");
+        assert!(
+            seqs.iter().flat_map(|run| run.first..=run.last).eq(entries.iter().map(|one| one.seq)),
+            "{what}: {seqs:?}"
+        );
         for spooled in entries {
             let nth = spooled.seq - 1;
             let Ok(read) = store.read(&camera, spooled) else {

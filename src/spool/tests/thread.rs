@@ -221,7 +221,8 @@ const REGRESSIONS: &[u64] = &[];
 
 #[tokio::test]
 async fn at_the_cap_every_frame_ends_in_one_way() {
-    let given = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap_or_else(|_| panic!("SEED={seed} is no number")));
+    let given =
+        std::env::var("SEED").ok().map(|seed| seed.parse().unwrap_or_else(|_| panic!("SEED={seed} is no number")));
     let first: u64 = given.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     println!("\nSEED={first}");
     let cases = if std::env::var_os("ROUNDS").is_some_and(|rounds| !rounds.is_empty()) { 2_000 } else { 60 };

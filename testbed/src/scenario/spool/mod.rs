@@ -3,12 +3,14 @@
 
 mod backlog;
 mod cap;
+mod damaged;
 mod disk_full;
 mod durability;
 mod fairness;
 mod kills;
 mod outage;
 mod signals;
+mod sync_errors;
 mod tmpfs;
 
 use std::collections::BTreeMap;
@@ -20,12 +22,14 @@ use time::format_description::well_known::Rfc3339;
 
 pub use backlog::{Backlog, backlog};
 pub use cap::{Cap, cap};
+pub use damaged::{Damaged, damaged};
 pub use disk_full::{DiskFull, disk_full};
 pub use durability::{Durability, durability};
 pub use fairness::{Fairness, fairness};
 pub use kills::{Kills, kills};
 pub use outage::{Outage, outage};
 pub use signals::{Signals, signals};
+pub use sync_errors::{SyncErrors, sync_errors};
 
 use super::Problems;
 use crate::daemon::{Daemon, Status, Totals, wait};
