@@ -261,7 +261,9 @@ fn the_journals_reserve_may_be_cut_anywhere() -> anyhow::Result<()> {
     Extent::each(|extent| {
         let phase = Phase::Journal;
         let writes = calls(phase, &Fault::default(), None)?;
-        let writes: Vec<&Call> = writes.iter().filter(|call| call.name == "pwrite64").collect();
+        // Not those to the database itself: SQLite tries them again some other time.
+        let to_log = |call: &&Call| call.name == "pwrite64" && call.file.ends_with("-wal");
+        let writes: Vec<&Call> = writes.iter().filter(to_log).collect();
         let full = writes[extent.rng().usize(writes.len() / 4..writes.len() / 2)].clone();
         let error = Fault::error(full, 1, "ENOSPC");
         let all: Vec<Call> = calls(phase, &error, None)?.into_iter().filter(|call| call.file == RESERVE).collect();
