@@ -50,9 +50,10 @@ accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1 
 	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? make accept NAME=live-path-1' >&2; exit 1; }
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
-# ROUNDS=N: N kills and N damaged spools, 200 N cases of the model, every boundary, every bit, 2,000 cases at the cap.
+# ROUNDS=N lengthens these: N kills, N damaged spools, 200 N cases of the model, 2,000 at the cap, every boundary and every
+# refused call in place of some, every bit in place of one a byte. The other scenarios with a daemon are as long as ever.
 .PHONY: faults
-faults: build ## Inject faults into spool and journal, kill and damage the daemon's: ROUNDS=500 tries all boundaries and bits, 500 kills
+faults: build ## Inject faults into spool, journal and daemon; ROUNDS=500: every boundary and bit, 500 kills and damaged spools
 	@export $(if $(ROUNDS),ROUNDS='$(ROUNDS)' PROPTEST_CASES=$$((200 * $(ROUNDS))),PROPTEST_CASES=1500); \
 	begun=$$SECONDS; status=0; \
 	cargo test --locked -p framehaul --lib -- --nocapture spool::tests:: journal::tests:: || status=$$?; \

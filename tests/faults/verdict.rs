@@ -227,3 +227,27 @@ fn accounts(found: &Found, rows: &[(String, Seq, Seq, String)], promises: &Promi
     ensure!(promises.durable.keys().all(known), "a camera is forgotten: {:?}", found.accounts);
     Ok(())
 }
+
+#[test]
+fn frames_given_up_without_a_word_are_seen() {
+    let account =
+        |lost| Account { captured: 3, stored: 0, lost, in_flight: 3 - lost, unresolved: (lost + 1..=3).collect() };
+    let verdict = |lost: u64, said: &[&str]| {
+        let found = Found {
+            accounts: BTreeMap::from([("gate-1".to_owned(), account(lost))]),
+            passwords: BTreeMap::new(),
+            said: Vec::new(),
+            took: 0,
+            damaged: 0,
+            unreadable: Vec::new(),
+        };
+        let said: Vec<String> = said.iter().map(|line| (*line).to_owned()).collect();
+        let rows = [("gate-1".to_owned(), 1, lost, "spool_full".to_owned())];
+        accounts(&found, &rows, &Promises::of(&said).unwrap())
+    };
+    assert_eq!(DROP_BATCH, 2);
+    verdict(2, &["durable gate-1 1 3"]).unwrap();
+    assert!(verdict(3, &["durable gate-1 1 3"]).is_err());
+    verdict(3, &["durable gate-1 1 3", "settled gate-1 1 1 spool_full"]).unwrap();
+    assert!(verdict(3, &["durable gate-1 1 3", "settled gate-1 1 1 stored"]).is_err());
+}
