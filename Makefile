@@ -50,11 +50,17 @@ accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1 
 	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? make accept NAME=live-path-1' >&2; exit 1; }
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
+# ROUNDS=N lengthens these: N kills, N damaged spools, 200 N cases of the model, 2,000 at the cap, every boundary and every
+# refused call in place of some, every bit in place of one a byte. The other scenarios with a daemon are as long as ever.
 .PHONY: faults
-faults: build ## Inject faults into the spool and the journal, and kill the daemon: the short form, or all of it with ROUNDS=500
+faults: build ## Inject faults into spool, journal and daemon; ROUNDS=500: every boundary and bit, 500 kills and damaged spools
 	@export $(if $(ROUNDS),ROUNDS='$(ROUNDS)' PROPTEST_CASES=$$((200 * $(ROUNDS))),PROPTEST_CASES=1500); \
-	cargo test --locked -p framehaul --lib spool::tests -- --nocapture; \
-	cargo test --locked -p framehaul --test faults --test faults_live --no-fail-fast -- --nocapture --test-threads=1
+	begun=$$SECONDS; status=0; \
+	cargo test --locked -p framehaul --lib -- --nocapture spool::tests:: journal::tests:: || status=$$?; \
+	cargo test --locked -p framehaul --test faults --test faults_damaged --test faults_live --no-fail-fast -- --nocapture --test-threads=1 \
+		|| status=$$?; \
+	echo; echo "faults: $$((SECONDS - begun)) s, $$([[ $$status = 0 ]] && echo passed || echo FAILED)"; \
+	exit $$status
 
 .PHONY: bench
 bench: deps ## Measure the spool: processor time, rate against dd, time to start [PARTS='cost rate start'] [BENCH_DIR=...]

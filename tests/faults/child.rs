@@ -20,12 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const FRAMES: u64 = 18;
 /// Frames of a camera in the air while it works: fewer than it leaves, so that some lie beyond.
 const WINDOW: usize = 4;
+/// What the guarded camera's password is at first, and later.
+pub const PASSWORDS: [&str; 2] = ["first", "second"];
+/// Bytes of SQLite's log when the work begins: 960 pages, of the 1,000 at which it is moved into the database.
+const LOG_AT_WORK: u64 = 960 * (4096 + 24);
 
 /// What the program is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Wait for a word, start, say so, wait for another, work, end in order.
+    /// Wait for a word, start, say so, wait for another, work, end in order. Where there is no room the oldest frames go.
     Work,
+    /// The same, but where there is no room new frames are refused.
+    WorkRefusing,
+    /// As `Work`, with SQLite's log nearly full when the work begins.
+    WorkLogged,
+    /// Start, take frames and have each stored before the next one comes, end in order.
+    Plain,
     /// Start, say what is there, end without a word to anybody.
     Look,
     /// Start, say what is there, take and store one more frame of each camera, end in order.
@@ -36,6 +46,9 @@ impl Role {
     fn word(self) -> &'static str {
         match self {
             Self::Work => "work",
+            Self::WorkRefusing => "work refusing",
+            Self::WorkLogged => "work logged",
+            Self::Plain => "plain",
             Self::Look => "look",
             Self::Resume => "resume",
         }
@@ -63,7 +76,10 @@ fn plays_its_role() {
     say("");
     let dir = std::env::var_os(DIR).expect("a role is played somewhere");
     let played = match role.as_str() {
-        "work" => work(Path::new(&dir)),
+        "work" => work(Path::new(&dir), WhenFull::DropOldest, 0),
+        "work refusing" => work(Path::new(&dir), WhenFull::DropNewest, 0),
+        "work logged" => work(Path::new(&dir), WhenFull::DropOldest, LOG_AT_WORK),
+        "plain" => plain(Path::new(&dir)),
         "look" => look(Path::new(&dir)).map(|_| std::process::exit(0)),
         "resume" => resume(Path::new(&dir)),
         other => panic!("there is no role `{other}`"),
@@ -90,21 +106,28 @@ fn told(event: &Event) {
     }
 }
 
-fn work(dir: &Path) -> anyhow::Result<()> {
+fn work(dir: &Path, when_full: WhenFull, log_bytes: u64) -> anyhow::Result<()> {
     // Where only an ancestor may look into a process, strace, which is none, may as well.
     let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
     say("waiting");
     await_word()?;
-    let engine = Engine::start(dir, WhenFull::DropOldest, WINDOW)?;
-    for camera in &cameras() {
-        if engine.totals(camera).captured == 0 {
-            engine.add(camera)?;
-        }
+    let engine = Engine::start(dir, when_full, WINDOW)?;
+    let [plain, guarded] = cameras();
+    if engine.totals(&plain).captured == 0 {
+        engine.add(&plain, None)?;
+    }
+    // SQLite moves its log into the database every thousand pages: the next time is while it works.
+    let log = dir.join("state/journal.sqlite-wal");
+    while std::fs::metadata(&log)?.len() < log_bytes {
+        engine.overrun(&plain, 1, &mut told)?;
     }
     // Now both threads have their names.
     engine.barrier();
     say("ready");
     await_word()?;
+    if engine.totals(&guarded).captured == 0 {
+        guard(|| engine.add(&guarded, Some(PASSWORDS[0])), &guarded, PASSWORDS[0])?;
+    }
     for round in 0..FRAMES {
         for (nth, camera) in cameras().iter().enumerate() {
             let (seq, _) = engine.append(camera, &mut told)?;
@@ -114,11 +137,40 @@ fn work(dir: &Path) -> anyhow::Result<()> {
             }
         }
         if round % 6 == 5 {
-            engine.overrun(&cameras()[0], 3, &mut told)?;
+            engine.overrun(&plain, 3, &mut told)?;
+        }
+        if round == FRAMES / 2 {
+            guard(|| engine.put(&guarded, Some(PASSWORDS[1])), &guarded, PASSWORDS[1])?;
         }
     }
+    // What the journal gave up for want of room it takes again, with a commit, when there is some.
+    let begun = Instant::now();
+    while !dir.join("state/journal.reserve").exists() {
+        ensure!(begun.elapsed() < PATIENCE, "the journal's reserve is not made again");
+        engine.overrun(&plain, 1, &mut told)?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
     say("done");
-    engine.end()
+    engine.end(&mut told)
+}
+
+/// Puts a camera with a password, once more where the disk refuses, as a person would.
+fn guard(mut put: impl FnMut() -> anyhow::Result<()>, camera: &CameraId, password: &str) -> anyhow::Result<()> {
+    put().or_else(|_| put())?;
+    say(&format!("guarded {camera} {password}"));
+    Ok(())
+}
+
+fn plain(dir: &Path) -> anyhow::Result<()> {
+    let engine = Engine::start(dir, WhenFull::DropOldest, WINDOW)?;
+    let [camera, _] = cameras();
+    engine.add(&camera, None)?;
+    for _ in 0..2 * FRAMES {
+        let (seq, _) = engine.append(&camera, &mut told)?;
+        engine.store(&camera, seq, &mut told)?;
+    }
+    say("done");
+    engine.end(&mut told)
 }
 
 fn await_word() -> std::io::Result<()> {
@@ -129,6 +181,9 @@ fn look(dir: &Path) -> anyhow::Result<Engine> {
     let begun = Instant::now();
     let engine = Engine::start(dir, WhenFull::DropOldest, usize::MAX)?;
     say(&format!("started {} {}", begun.elapsed().as_millis(), engine.damaged));
+    for (camera, password) in &engine.passwords {
+        say(&format!("password {camera} {}", password.as_deref().unwrap_or_default()));
+    }
     for ledger in engine.ledgers.all() {
         let camera = ledger.camera();
         let totals = engine.totals(camera);
@@ -151,7 +206,7 @@ fn resume(dir: &Path) -> anyhow::Result<()> {
         ensure!(durable, "a spool that gives up its oldest refuses a frame");
         engine.store(ledger.camera(), seq, &mut told)?;
     }
-    engine.end()
+    engine.end(&mut told)
 }
 
 /// A program that plays a role, and its lines as they come. Dropping it ends it.

@@ -12,9 +12,12 @@ use bytes::Bytes;
 use framehaul::config::{Durability, SpoolSettings, WhenFull};
 use framehaul::journal::{CatalogChange, Journal, Ledger, Ledgers, StateDir, Totals};
 use framehaul::model::{
-    CameraId, Frame, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled, Stored, UnixMicros,
+    CameraId, CameraSpec, Frame, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled, Stored,
+    UnixMicros,
 };
 use framehaul::spool::{self, Place, Record, Sink, Spool, Spooled};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
 
 /// Small enough for a short workload to fill, seal, clean and remove segments.
 pub const SEGMENT: u64 = 64 << 10;
@@ -157,6 +160,8 @@ pub struct Engine {
     runtime: tokio::runtime::Runtime,
     pub ledgers: Ledgers,
     pub damaged: u64,
+    /// The passwords of the cameras that the catalog had at the start.
+    pub passwords: Vec<(CameraId, Option<String>)>,
     _lock: std::fs::File,
 }
 
@@ -185,6 +190,12 @@ impl Engine {
         };
         let opened = state.recover(&found.cameras, listener, |_| {})?;
         let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
+        let password = |spec: &CameraSpec| spec.password.as_ref().map(|password| password.expose_secret().to_owned());
+        let passwords = opened
+            .cameras
+            .iter()
+            .filter_map(|known| Some((known.ledger.camera().clone(), password(known.spec.as_ref()?))));
+        let passwords = passwords.collect();
         let taken = AllTaken::default();
         let books = Books {
             events: sender,
@@ -204,18 +215,29 @@ impl Engine {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             ledgers,
             damaged: found.damaged,
+            passwords,
             _lock: opened.lock,
         })
     }
 
     /// Puts a camera into the catalog and opens its first session.
-    pub fn add(&self, camera: &CameraId) -> anyhow::Result<()> {
-        let raw: RawCameraSpec = serde_json::from_value(serde_json::json!({ "url": "rtsp://192.0.2.1/main" }))?;
+    pub fn add(&self, camera: &CameraId, password: Option<&str>) -> anyhow::Result<()> {
+        self.put(camera, password)?;
+        let session = self.ledgers.of(camera).next_session(UnixMicros(1), None, (640, 480));
+        self.runtime.block_on(self.journal.open_session(session)).context("the journal has ended")
+    }
+
+    /// Puts a camera into the catalog, or changes it.
+    pub fn put(&self, camera: &CameraId, password: Option<&str>) -> anyhow::Result<()> {
+        let raw = match password {
+            Some(password) => json!({ "url": "rtsp://192.0.2.1/main", "user": "u", "password": password }),
+            None => json!({ "url": "rtsp://192.0.2.1/main" }),
+        };
+        let raw: RawCameraSpec = serde_json::from_value(raw)?;
         let spec = raw.validate(None).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let change = CatalogChange { puts: vec![(camera.clone(), spec, ManagedBy::Api)], ..CatalogChange::default() };
         self.runtime.block_on(self.journal.change_catalog(change))?;
-        let session = self.ledgers.of(camera).next_session(UnixMicros(1), None, (640, 480));
-        self.runtime.block_on(self.journal.open_session(session)).context("the journal has ended")
+        Ok(())
     }
 
     fn ledger(&self, camera: &CameraId) -> Arc<Ledger> {
@@ -325,11 +347,13 @@ impl Engine {
         self.ledger(camera).totals()
     }
 
-    /// Ends both in order.
-    pub fn end(self) -> anyhow::Result<()> {
+    /// Ends both in order, and tells what they said last.
+    pub fn end(self, told: &mut impl FnMut(&Event)) -> anyhow::Result<()> {
         self.spool.close();
         self.spool_thread.join().ok().context("the spool's thread panicked")?;
         self.journal.close();
-        self.journal_thread.join().ok().context("the journal's thread panicked")
+        self.journal_thread.join().ok().context("the journal's thread panicked")?;
+        self.events.try_iter().for_each(|event| told(&event));
+        Ok(())
     }
 }

@@ -3,7 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
-/// The short form by default; all of it where `ROUNDS` is set. The same seed chooses the same cases: `SEED=1234`.
+use anyhow::Context as _;
+
+/// Seeds with which a test failed once: what they choose is tried first from then on.
+const REGRESSIONS: &[u64] = &[];
+
+/// The short form by default; all of it where `ROUNDS` is set, and not empty. The same seed chooses the same cases:
+/// `SEED=1234`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
     pub seed: u64,
@@ -11,10 +17,20 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// As the environment asks.
-    pub fn given() -> Self {
-        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        Self { seed: seed.unwrap_or_else(|| fastrand::u64(0..1_000_000)), long: std::env::var_os("ROUNDS").is_some() }
+    /// Does something with the seed that the environment gives, or with the kept ones and a new one; an error names its
+    /// seed.
+    pub fn each(tried: impl Fn(&Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let long = std::env::var_os("ROUNDS").is_some_and(|rounds| !rounds.is_empty());
+        let seeds = match std::env::var("SEED") {
+            Ok(seed) => vec![seed.parse().with_context(|| format!("SEED={seed} is no number"))?],
+            Err(_) => REGRESSIONS.iter().copied().chain([fastrand::u64(0..1_000_000)]).collect(),
+        };
+        for seed in seeds {
+            let extent = Self { seed, long };
+            println!("\n{extent}");
+            tried(&extent).with_context(|| format!("{extent}"))?;
+        }
+        Ok(())
     }
 
     pub fn rng(&self) -> fastrand::Rng {

@@ -9,5 +9,6 @@ mod boundaries;
 mod child;
 mod engine;
 mod extent;
+mod order;
 mod strace;
 mod verdict;

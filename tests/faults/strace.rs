@@ -26,15 +26,23 @@ pub const CALLS: [&str; 16] = [
     "unlinkat",
 ];
 
-/// What strace does to the calls that it sees.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// Nothing.
-    None,
+/// What strace does to the calls that it sees: nothing by default.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Fault {
     /// The process is killed in place of the nth call of this name.
-    Kill(Call),
+    pub kill: Option<Call>,
     /// The nth call of this name, and so many in all, fail with an error such as `EIO`.
-    Error(Call, u64, &'static str),
+    pub error: Option<(Call, u64, &'static str)>,
+}
+
+impl Fault {
+    pub fn kill(call: Call) -> Self {
+        Self { kill: Some(call), error: None }
+    }
+
+    pub fn error(call: Call, count: u64, error: &'static str) -> Self {
+        Self { kill: None, error: Some((call, count, error)) }
+    }
 }
 
 /// One call of a thread: the nth of its name.
@@ -48,17 +56,24 @@ pub struct Call {
 
 fn options(fault: &Fault, log: &Path) -> Vec<String> {
     let seen: Vec<String> = CALLS.iter().map(|call| format!("?{call}")).collect();
-    let mut options = vec!["-y".to_owned(), "-s0".to_owned(), "-o".to_owned(), log.display().to_string()];
+    let mut options = vec!["-y".to_owned(), "-s64".to_owned(), "-o".to_owned(), log.display().to_string()];
     options.extend(["-e".to_owned(), "signal=none".to_owned(), "-e".to_owned(), format!("trace={}", seen.join(","))]);
-    let inject = match fault {
-        Fault::None => return options,
-        Fault::Kill(call) => format!("inject={}:signal=SIGKILL:when={}", call.name, call.nth),
-        Fault::Error(call, count, error) => {
-            format!("inject={}:error={error}:when={}..{}", call.name, call.nth, call.nth + count - 1)
-        }
-    };
-    options.extend(["-e".to_owned(), inject]);
+    if let Some((call, count, error)) = &fault.error {
+        let inject = format!("inject={}:error={error}:when={}..{}", call.name, call.nth, call.nth + count - 1);
+        options.extend(["-e".to_owned(), inject]);
+    }
+    if let Some(call) = &fault.kill {
+        options.extend(["-e".to_owned(), format!("inject={}:signal=SIGKILL:when={}", call.name, call.nth)]);
+    }
     options
+}
+
+/// A command with all its threads watched, and nothing spoilt.
+pub fn watched(command: &Command, log: &Path) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(options(&Fault::default(), log)).arg("-f").arg(command.get_program()).args(command.get_args());
+    strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    strace
 }
 
 /// Has a thread watched from now on. It ends with the thread.
@@ -81,7 +96,7 @@ pub fn attach(thread: u32, fault: &Fault, log: &Path) -> anyhow::Result<Child> {
     Ok(strace)
 }
 
-/// The calls of a log that touched a file in `dir`, in their order.
+/// The calls of a log that changed a file in `dir`, in their order; those that failed did not.
 pub fn calls(log: &Path, dir: &Path) -> anyhow::Result<Vec<Call>> {
     let text = std::fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
     let dir = dir.to_str().context("a path of plain characters")?;
@@ -91,12 +106,27 @@ pub fn calls(log: &Path, dir: &Path) -> anyhow::Result<Vec<Call>> {
         let Some((name, rest)) = line.split_once('(').filter(|(name, _)| CALLS.contains(name)) else { continue };
         let nth = counts.entry(name).or_default();
         *nth += 1;
+        if line.contains(" = -1 ") {
+            continue;
+        }
         let file = rest.find(dir).map(|at| &rest[at + dir.len()..]);
         let Some(file) = file.filter(|_| name != "openat" || line.contains("O_CREAT")) else { continue };
         let end = file.find(['>', '"', ',']).unwrap_or(file.len());
         calls.push(Call { name: name.to_owned(), nth: *nth, file: file[..end].trim_matches('/').to_owned() });
     }
     Ok(calls)
+}
+
+/// How often a log has a call of this name.
+pub fn count(log: &Path, name: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
+    Ok(text.lines().filter(|line| line.split_once('(').is_some_and(|(found, _)| found == name)).count() as u64)
+}
+
+/// How many of a log's calls were made to fail.
+pub fn injected(log: &Path) -> anyhow::Result<usize> {
+    let text = std::fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
+    Ok(text.matches("(INJECTED)").count())
 }
 
 /// Where a run's log goes.
@@ -115,6 +145,7 @@ fn a_log_tells_which_calls_touched_our_files() {
         "write(3</a/b/lock>, \"\"..., 4) = 4",
         "openat(AT_FDCWD</x>, \"/a/b/state/lock\", O_RDWR|O_CREAT|O_CLOEXEC, 0600) = 3</a/b/state/lock>",
         "pwritev(9</a/b/spool/000000000001.segment>, [{iov_base=\"\"..., iov_len=64}], 1, 0) = 64",
+        "unlink(\"/a/b/spool/000000000002.segment\") = -1 ENOENT (No such file or directory)",
         "unlink(\"/a/b/spool/000000000001.segment\") = 0",
         "+++ exited with 0 +++",
     ];
@@ -128,7 +159,7 @@ fn a_log_tells_which_calls_touched_our_files() {
             ("write", 2, "lock"),
             ("openat", 3, "state/lock"),
             ("pwritev", 1, "spool/000000000001.segment"),
-            ("unlink", 1, "spool/000000000001.segment"),
+            ("unlink", 2, "spool/000000000001.segment"),
         ]
     );
 }

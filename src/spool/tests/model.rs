@@ -515,6 +515,7 @@ struct Tally {
 fn what_was_committed_is_there_until_it_is_settled() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
+    println!("\nSEED={seed}");
     let mut config = ProptestConfig {
         rng_seed: RngSeed::Fixed(seed),
         source_file: Some(file!()),

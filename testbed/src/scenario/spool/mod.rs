@@ -3,6 +3,7 @@
 
 mod backlog;
 mod cap;
+mod damaged;
 mod disk_full;
 mod durability;
 mod fairness;
@@ -11,6 +12,7 @@ mod kills;
 mod outage;
 mod refusal;
 mod signals;
+mod sync_errors;
 mod tmpfs;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use time::format_description::well_known::Rfc3339;
 
 pub use backlog::{Backlog, backlog};
 pub use cap::{Cap, cap};
+pub use damaged::{Damaged, damaged};
 pub use disk_full::{DiskFull, disk_full};
 pub use durability::{Durability, durability};
 pub use fairness::{Fairness, fairness};
@@ -29,6 +32,7 @@ pub use kills::{Kills, kills};
 pub use outage::{Outage, outage};
 pub use refusal::{Refusal, refusal};
 pub use signals::{Signals, signals};
+pub use sync_errors::{SyncErrors, sync_errors};
 
 use super::Problems;
 use super::stage::BUCKET;
