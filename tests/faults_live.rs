@@ -24,8 +24,8 @@ fn assert_passed(outcome: anyhow::Result<Outcome>) {
 }
 
 /// Seeds with which something failed once: they are tried first.
-const KILLS: &[u64] = &[];
-const SIGNALS: &[u64] = &[];
+const REGRESSIONS_OF_KILLS: &[u64] = &[];
+const REGRESSIONS_OF_SIGNALS: &[u64] = &[];
 
 /// The number in a variable of the environment; none where that is not set, or empty.
 fn number(name: &str) -> Option<u64> {
@@ -57,7 +57,7 @@ fn synthetic_cameras_give_what_they_say() {
 #[test]
 fn a_killed_daemon_loses_nothing_that_was_on_disk() {
     let rounds = number("ROUNDS").unwrap_or(10);
-    seeded(KILLS, |seed| {
+    seeded(REGRESSIONS_OF_KILLS, |seed| {
         let plan = Kills { rounds, cameras: 7, real: 1, fps: 25.0, bytes: 6_000, ready: seconds(9), seed };
         assert_passed(scenario::kills(&stage(), &plan));
     });
@@ -120,7 +120,7 @@ fn a_full_disk_ends_nothing() {
 
 #[test]
 fn an_orderly_end_leaves_frames_to_the_next_run() {
-    seeded(SIGNALS, |seed| {
+    seeded(REGRESSIONS_OF_SIGNALS, |seed| {
         let plan = Signals {
             rounds: 4,
             cameras: 4,
