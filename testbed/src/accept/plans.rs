@@ -190,7 +190,7 @@ pub(super) fn spool() -> Vec<Plan> {
         Plan::new(5, None, |_| {
             let bound = "every bit flip and truncation of 100 records: 0 panics, open within 5 s, lost at most what was touched";
             let damage = ["test", "--locked", "--lib", "spool::tests::damage", "--", "--nocapture"];
-            telling(
+            let files = telling(
                 bound,
                 &[("ROUNDS", "1")],
                 &damage,
@@ -199,7 +199,14 @@ pub(super) fn spool() -> Vec<Plan> {
                     Wanted { field: "cuts", figures: 1, judge: |figure| every_byte(figure, "cuts", 1) },
                     Wanted { field: "stretches", figures: 1, judge: some_fault },
                 ],
-            )
+            )?;
+            let daemon = telling(
+                "the daemon over damaged spools, and with syncs that fail: ready, each loss told, accounts exact",
+                &[("ROUNDS", "100")],
+                &["test", "--locked", "--test", "faults_damaged", "--", "--nocapture", "--test-threads=1"],
+                &[Wanted { field: "figure", figures: 2, judge: some_fault }],
+            )?;
+            Ok(both(files, daemon))
         }),
         Plan::new(6, None, move |_| {
             let bound = "ready within 3 s with 200,000 records in 20 GiB, or the disk's room";
