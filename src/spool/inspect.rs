@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Place;
-use super::disk::DiskFile;
+use super::disk::{DiskFile, open_regular};
 use super::footer::{Part, TRAILER, Trailer};
 use super::format::{NoHeader, RecordHeader, Salt, segment_name, segment_number};
 use super::handle::stream;
@@ -303,13 +302,16 @@ impl Inspector {
     /// Opens a segment; a text says why it is none of ours.
     fn open_segment(&self, number: u64) -> Result<Result<Opened, String>, InspectError> {
         let path = self.dir.join(segment_name(number));
-        // A pipe or a device of a segment's name must not stop us.
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-        let file = File::options().read(true).custom_flags(flags.bits() as i32).open(&path);
-        let file = file.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => InspectError::NoSegment { number, dir: self.dir.clone() },
-            _ => InspectError::Io { path: path.clone(), error },
-        })?;
+        let file = match open_regular(&path, File::options().read(true)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                return Ok(Err("it is no regular file".to_owned()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(InspectError::NoSegment { number, dir: self.dir.clone() });
+            }
+            Err(error) => return Err(InspectError::Io { path, error }),
+        };
         self.examine(&file, number).map_err(|error| InspectError::Io { path, error })
     }
 
