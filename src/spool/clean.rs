@@ -20,7 +20,11 @@ impl<D: Disk> Store<D> {
     ///
     /// When there is no room for the copies, or the disk refuses. Nothing is lost then.
     pub fn clean(&mut self) -> Result<bool, AppendError> {
-        self.flush()?;
+        match self.flush() {
+            // What is not written yet is what needs the room.
+            Err(AppendError::NoRoom) if self.written.is_empty() => {}
+            flushed => flushed?,
+        }
         let segment = self.settings.segment_bytes;
         // Copies go into a segment that has room for what was refused as well, unless that is larger than a segment.
         let larger = if self.wanted > segment { self.wanted } else { 0 };
@@ -37,18 +41,30 @@ impl<D: Disk> Store<D> {
         Ok(cleaned)
     }
 
-    /// Copies what the disk did not confirm to where it does.
+    /// Copies what the disk did not confirm to where it does. Where something of it has to stay, that may lie in an older
+    /// segment as it should be: so these are kept until it has its outcome.
     pub(super) fn rescue(&mut self) {
-        for number in self.unsound.clone() {
+        for number in self.to_rescue().collect::<Vec<_>>() {
             match self.evacuate(number) {
-                Ok(_) => {
+                Ok(true) => {
                     self.unsound.remove(&number);
                 }
+                Ok(false) => {}
                 Err(error) => {
                     warn!(segment = number, %error, "spool: a segment that the disk did not confirm stays where it is")
                 }
             }
         }
+    }
+
+    /// Segments that [`Store::rescue`] can do something for.
+    pub(super) fn to_rescue(&self) -> impl Iterator<Item = u64> {
+        self.unsound.difference(&self.unmovable).copied()
+    }
+
+    /// Segments below this number stay, whatever becomes of their frames; 0 where there is nothing of the kind.
+    pub(super) fn keeps_below(&self) -> u64 {
+        self.unsound.last().copied().unwrap_or(0)
     }
 
     /// Segments, those with least live bytes first, of at most `most` live bytes together, whose removal frees `needed`
@@ -74,12 +90,8 @@ impl<D: Disk> Store<D> {
 
     /// Copies a segment's live frames into the newest one, and commits them there. False where something of it had to stay.
     fn evacuate(&mut self, number: u64) -> Result<bool, AppendError> {
-        let live = self.index.live_in(number, &self.files);
-        let Some(live) = self.noted("read", live).flatten() else {
-            self.unmovable.insert(number);
-            return Ok(false);
-        };
-        let needed = live.iter().map(|(camera, entries)| {
+        let Some(live) = self.ask(|index, files| index.live_in(number, files)).flatten() else { return Ok(false) };
+        let needed = live.iter().filter(|(_, entries)| !entries.is_empty()).map(|(camera, entries)| {
             let records: u64 = entries.iter().map(|entry| u64::from(entry.length)).sum();
             records + camera_length(camera) + entries.len() as u64 * ENTRY
         });
@@ -110,7 +122,7 @@ impl<D: Disk> Store<D> {
             }
             moved.push((camera, copies, kept));
         }
-        let Some(active) = &self.active else { return Err(AppendError::NoRoom) };
+        let Some(active) = &mut self.active else { return Err(AppendError::NoRoom) };
         let to = active.number;
         if let Err(error) = active.sync() {
             self.io_errors.push("sync");
@@ -147,6 +159,9 @@ impl<D: Disk> Store<D> {
 
     /// A record's header and all its bytes; `None` where they are not what was written.
     fn read_record(&self, segment: u64, entry: Entry) -> io::Result<Option<(RecordHeader, Vec<u8>)>> {
+        if entry.length == 0 {
+            return Ok(None);
+        }
         let mut bytes = vec![0; entry.length as usize];
         self.files.read_at(segment, &mut bytes, entry.offset.into())?;
         let salt = Salt::new(&self.settings.origin, segment);
@@ -278,6 +293,71 @@ mod tests {
         store.settle(&camera("a"), range(25, 25));
         assert!(!path.exists());
         assert_eq!(live(&mut store, "a", 1000), [5, 15, 35, 45]);
+    }
+
+    #[test]
+    fn what_could_not_be_rescued_keeps_what_lies_before_it() {
+        use std::sync::atomic::Ordering::Relaxed;
+        for damaged in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut store, _) = open(dir.path());
+            fill(&mut store, "a", 1..=18, 1000);
+            let places: Vec<_> = (1..=18).map(|seq| store.locate(&camera("a"), seq).unwrap()).collect();
+            let first = places.iter().position(|place| place.segment == 2).unwrap() as u64 + 1;
+            drop(store);
+            let disk = Moody::open(dir.path());
+            disk.syncs.store(1, Relaxed);
+            let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
+            if damaged {
+                let place = places[17];
+                let bad = place.offset.into()..u64::from(place.offset + place.length);
+                disk.bad.lock().unwrap().insert("000000000002.segment".to_owned(), bad);
+            } else {
+                disk.creations.store(1, Relaxed);
+            }
+            store.resolve(&[(camera("a"), resolved(first - 1, &[]))].into());
+            assert!(dir.path().join("000000000001.segment").exists(), "{damaged}");
+            assert_eq!((store.keeps_below(), store.wants_retry()), (2, !damaged));
+            let moved = if damaged { 17 } else { 18 };
+            store.retry();
+            assert_eq!(store.locate(&camera("a"), moved).unwrap().segment, 3, "{damaged}");
+            if damaged {
+                assert_eq!(store.locate(&camera("a"), 18).unwrap().segment, 2);
+                store.settle(&camera("a"), range(18, 18));
+            }
+            store.retry();
+            assert_eq!((store.keeps_below(), store.status().segments), (0, 1), "{damaged}");
+            assert_eq!(live(&mut store, "a", 1000), (first..=moved).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_waits_for_room_does_not_keep_it_from_being_made() {
+        let fill_up = |dir: &std::path::Path, most: u64| {
+            let disk = Moody::open(dir);
+            let (mut store, _) = Store::open(disk.clone(), settings(4)).unwrap();
+            let mut seq = 0;
+            while seq < most && store.append(&record("a", seq + 1, 1000)).is_ok() {
+                store.commit().unwrap();
+                seq += 1;
+            }
+            (store, disk, seq)
+        };
+        let (_, _, last) = fill_up(tempfile::tempdir().unwrap().path(), u64::MAX);
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, disk, _) = fill_up(dir.path(), last - 1);
+        for seq in (1..last).filter(|seq| seq % 8 != 0) {
+            store.settle(&camera("a"), range(seq, seq));
+        }
+        store.append(&record("a", last, 1000)).unwrap();
+        disk.syncs.store(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(store.commit(), Err(super::AppendError::NoRoom)));
+        assert!(store.clean().unwrap());
+        assert_eq!(store.commit().unwrap().len(), 1);
+        assert_eq!(
+            live(&mut store, "a", 1000),
+            (1..=last).filter(|seq| seq % 8 == 0 || *seq == last).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! nothing of any one frame: a backlog of a million frames costs what one of a thousand does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 
 use crate::model::{CameraId, Seq, SeqRange, SessionNo, UnixMicros};
 
-use super::extent::{CHUNK, Entries, Extent, Footers};
-use super::footer::{Entry, Summary};
+use super::extent::{CHUNK, Entries, Extent, Footers, Unread};
+use super::footer::{Entry, Part, Summary};
 use super::ranges::Ranges;
 use super::{Place, Spooled};
 
@@ -24,7 +23,7 @@ struct Camera {
     live_bytes: u64,
 }
 
-/// Live frames of one segment, camera by camera.
+/// Live frames of one segment, for each camera that it counts.
 pub(super) type LiveIn = Vec<(CameraId, Vec<Entry>)>;
 
 /// What a segment still holds.
@@ -110,6 +109,7 @@ impl Index {
         let holds = self.segments.entry(segment).or_default();
         holds.live += extent.live;
         holds.live_bytes += extent.live_bytes;
+        holds.left += extent.left;
         of.live += extent.live;
         of.live_bytes += extent.live_bytes;
         of.extents.insert(segment, extent);
@@ -205,20 +205,21 @@ impl Index {
         self.dead.remove(&segment);
     }
 
-    /// The journal has these seqs' outcomes. An error leaves them settled, and only what their segments hold too high
-    /// until the last of the camera's frames in there is settled.
-    pub(super) fn settle(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> io::Result<()> {
+    /// The journal has these seqs' outcomes. What cannot be read is returned: these segments hold too much until they are
+    /// [`Index::mended`].
+    pub(super) fn settle(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> Vec<Unread> {
         self.resolve(camera, range, footers, true)
     }
 
-    /// These seqs are given up: they are live no more, but keep their segments until they are settled.
-    pub(super) fn leave(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> io::Result<()> {
+    /// These seqs are given up: they are live no more, but keep their segments until they are settled. What cannot be read is
+    /// returned, as above.
+    pub(super) fn leave(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> Vec<Unread> {
         self.resolve(camera, range, footers, false)
     }
 
-    fn resolve(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers, settle: bool) -> io::Result<()> {
+    fn resolve(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers, settle: bool) -> Vec<Unread> {
         let of = self.cameras.entry(camera.clone()).or_default();
-        let mut failed = None;
+        let mut unread = Vec::new();
         let mut fresh = of.settled.missing(range);
         if !settle {
             fresh = fresh.into_iter().flat_map(|part| of.left.missing(part)).collect();
@@ -226,17 +227,30 @@ impl Index {
         let (settled_before, left_before) = (&of.settled, &of.left);
         let mut gone = Vec::new();
         for (segment, extent) in &mut of.extents {
+            let span = extent.spans();
+            if range.last < span.first || span.last < range.first {
+                continue;
+            }
             let (mut live, mut bytes, mut left) = (0, 0, 0);
-            for part in &fresh {
-                let counted = extent.each(footers, *segment, *part, |entry| {
-                    if left_before.contains(entry.seq) {
-                        left += 1;
-                    } else if !settled_before.contains(entry.seq) {
-                        live += 1;
-                        bytes += u64::from(entry.length);
+            let within = |part: &SeqRange| range.first <= part.first && part.last <= range.last;
+            if settle && settled_before.missing(span).iter().all(within) {
+                // All of it: that needs no footer.
+                (live, bytes, left) = (extent.live, extent.live_bytes, extent.left);
+            } else {
+                for part in &fresh {
+                    let counted = extent.each(footers, *segment, *part, |entry| {
+                        if left_before.contains(entry.seq) {
+                            left += 1;
+                        } else if !settled_before.contains(entry.seq) {
+                            live += 1;
+                            bytes += u64::from(entry.length);
+                        }
+                    });
+                    if let Err(error) = counted {
+                        unread.push(error);
+                        break;
                     }
-                });
-                failed = failed.or(counted.err());
+                }
             }
             let holds = self.segments.entry(*segment).or_default();
             let (live, bytes) = (extent.live.min(live), extent.live_bytes.min(bytes));
@@ -266,27 +280,92 @@ impl Index {
         } else {
             fresh.iter().for_each(|part| of.left.insert(*part));
         }
-        if failed.is_some() {
-            // What could not be counted is known all the same where nothing of the extent is left.
-            let covered = of
-                .extents
-                .iter()
-                .filter(|(segment, extent)| self.open != Some(**segment) && of.settled.covers(extent.spans()));
-            gone.extend(covered.map(|(segment, _)| *segment).collect::<Vec<_>>());
-        }
         for segment in gone {
-            let Some(extent) = of.extents.remove(&segment) else { continue };
-            of.live -= extent.live;
-            of.live_bytes -= extent.live_bytes;
-            let holds = self.segments.entry(segment).or_default();
-            holds.live -= extent.live;
-            holds.live_bytes -= extent.live_bytes;
-            holds.left -= extent.left;
-            if holds.nothing() {
-                self.dead.insert(segment);
+            self.take_out(camera, segment);
+        }
+        unread
+    }
+
+    /// Puts what was read of these segments in place of what their footers should have said. A frame that is not among it and
+    /// has no outcome stays, with no bytes: whoever reads it will find out, and say so.
+    pub(super) fn mended(&mut self, read: &BTreeMap<u64, Vec<Part>>, footers: &impl Footers) -> Result<(), Unread> {
+        let mut mended: Vec<(CameraId, u64, Vec<Entry>)> = Vec::new();
+        for (camera, of) in &self.cameras {
+            let begin = mended.len();
+            for segment in read.keys() {
+                let Some(extent) = of.extents.get(segment) else { continue };
+                if matches!(extent.entries, Entries::Here(_)) {
+                    continue;
+                }
+                let span = extent.spans();
+                let mut gaps = Ranges::default();
+                of.settled.missing(span).into_iter().for_each(|part| gaps.insert(part));
+                let mut entries: Vec<Entry> = entries_of(&read[segment], camera).to_vec();
+                entries.retain(|entry| (span.first..=span.last).contains(&entry.seq));
+                entries.iter().for_each(|entry| gaps.remove(SeqRange::one(entry.seq)));
+                // Between its seqs there may be some that lie elsewhere.
+                if extent.has_holes() {
+                    for (number, other) in of.extents.iter().filter(|(number, _)| *number != segment) {
+                        match (&other.entries, read.get(number)) {
+                            (Entries::OnDisk(_), Some(parts)) => {
+                                let elsewhere = entries_of(parts, camera).iter();
+                                elsewhere.for_each(|entry| gaps.remove(SeqRange::one(entry.seq)));
+                            }
+                            _ => {
+                                for part in gaps.iter().collect::<Vec<_>>() {
+                                    let elsewhere = |entry: Entry| gaps.remove(SeqRange::one(entry.seq));
+                                    other.each(footers, *number, part, elsewhere)?;
+                                }
+                            }
+                        }
+                    }
+                    let told = mended[begin..].iter().flat_map(|(_, _, entries)| entries);
+                    told.for_each(|entry| gaps.remove(SeqRange::one(entry.seq)));
+                }
+                let missing = gaps.iter().flat_map(|part| part.first..=part.last);
+                entries.extend(missing.map(|seq| Entry { seq, offset: 0, length: 0 }));
+                entries.sort_unstable_by_key(|entry| entry.seq);
+                mended.push((camera.clone(), *segment, entries));
             }
         }
-        failed.map_or(Ok(()), Err)
+        for (camera, segment, entries) in mended {
+            self.replace(&camera, segment, entries);
+        }
+        Ok(())
+    }
+
+    /// Puts entries in the place of those in a footer, and counts anew.
+    fn replace(&mut self, camera: &CameraId, segment: u64, entries: Vec<Entry>) {
+        let Some(Extent { summary, .. }) = self.take_out(camera, segment) else { return };
+        let of = self.cameras.entry(camera.clone()).or_default();
+        let (mut live, mut live_bytes, mut left) = (0, 0, 0);
+        for entry in &entries {
+            if of.left.contains(entry.seq) {
+                left += 1;
+            } else if of.is_live(entry.seq) {
+                live += 1;
+                live_bytes += u64::from(entry.length);
+            }
+        }
+        if live + left > 0 {
+            self.extent(camera, segment, Extent { summary, entries: Entries::Here(entries), live, live_bytes, left });
+        }
+    }
+
+    /// Takes out a camera's part of a segment that is written no more, with what it counts.
+    fn take_out(&mut self, camera: &CameraId, segment: u64) -> Option<Extent> {
+        let of = self.cameras.get_mut(camera)?;
+        let extent = of.extents.remove(&segment)?;
+        of.live -= extent.live;
+        of.live_bytes -= extent.live_bytes;
+        let holds = self.segments.entry(segment).or_default();
+        holds.live -= extent.live;
+        holds.live_bytes -= extent.live_bytes;
+        holds.left -= extent.left;
+        if holds.nothing() {
+            self.dead.insert(segment);
+        }
+        Some(extent)
     }
 
     /// A camera's live frames after a seq, in order, `limit` at most, and whether there are more.
@@ -296,7 +375,7 @@ impl Index {
         after: Seq,
         limit: usize,
         footers: &impl Footers,
-    ) -> io::Result<(Vec<Spooled>, bool)> {
+    ) -> Result<(Vec<Spooled>, bool), Unread> {
         let Some(of) = self.cameras.get(camera) else { return Ok((Vec::new(), false)) };
         let Some(after) = after.checked_add(1) else { return Ok((Vec::new(), false)) };
         let mut extents: Vec<_> =
@@ -328,7 +407,7 @@ impl Index {
     }
 
     /// Where a frame lies, if its outcome is not settled.
-    pub(super) fn locate(&self, camera: &CameraId, seq: Seq, footers: &impl Footers) -> io::Result<Option<Place>> {
+    pub(super) fn locate(&self, camera: &CameraId, seq: Seq, footers: &impl Footers) -> Result<Option<Place>, Unread> {
         let Some(of) = self.cameras.get(camera).filter(|of| !of.settled.contains(seq)) else { return Ok(None) };
         for (segment, extent) in &of.extents {
             if let Some(entry) = extent.range(footers, *segment, (seq, seq), 1)?.first() {
@@ -340,7 +419,7 @@ impl Index {
 
     /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not be
     /// counted when it was.
-    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> io::Result<Option<LiveIn>> {
+    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> Result<Option<LiveIn>, Unread> {
         let (mut live, mut left) = (Vec::new(), false);
         for (camera, of) in &self.cameras {
             let Some(extent) = of.extents.get(&segment) else { continue };
@@ -351,26 +430,14 @@ impl Index {
                     entries.push(entry);
                 }
             })?;
-            if !entries.is_empty() {
-                live.push((camera.clone(), entries));
-            }
+            live.push((camera.clone(), entries));
         }
         Ok((!left).then_some(live))
     }
 
     /// A camera's live frames have gone from a segment, but for `kept`. None of those in it may have been left.
     pub(super) fn moved_out(&mut self, camera: &CameraId, segment: u64, kept: Vec<Entry>) {
-        let Some(of) = self.cameras.get_mut(camera) else { return };
-        let Some(extent) = of.extents.remove(&segment) else { return };
-        of.live -= extent.live;
-        of.live_bytes -= extent.live_bytes;
-        let holds = self.segments.entry(segment).or_default();
-        holds.live -= extent.live;
-        holds.live_bytes -= extent.live_bytes;
-        holds.left -= extent.left;
-        if holds.nothing() {
-            self.dead.insert(segment);
-        }
+        let Some(extent) = self.take_out(camera, segment) else { return };
         self.part_here(camera, segment, extent.summary, kept);
     }
 
@@ -389,6 +456,12 @@ impl Index {
         self.cameras.iter().map(|(camera, of)| (camera, of.live, of.live_bytes)).filter(|(_, live, _)| *live > 0)
     }
 
+    /// When a camera's oldest live frame was captured at the earliest.
+    pub(super) fn oldest(&self, camera: &CameraId) -> Option<UnixMicros> {
+        let extents = self.cameras.get(camera)?.extents.values();
+        extents.filter(|extent| extent.live > 0).map(|extent| extent.summary.oldest).min()
+    }
+
     /// Bytes of a camera's live frames.
     pub(super) fn live_bytes(&self, camera: &CameraId) -> u64 {
         self.cameras.get(camera).map_or(0, |of| of.live_bytes)
@@ -400,6 +473,10 @@ impl Index {
     }
 }
 
+fn entries_of<'a>(parts: &'a [Part], camera: &CameraId) -> &'a [Entry] {
+    parts.iter().find(|part| part.camera == *camera).map_or(&[], |part| &part.entries)
+}
+
 fn place(segment: u64, entry: Entry) -> Place {
     Place { segment, offset: entry.offset, length: entry.length }
 }
@@ -407,8 +484,34 @@ fn place(segment: u64, entry: Entry) -> Place {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::io;
 
     use super::*;
+
+    #[test]
+    fn what_is_missing_of_two_segments_is_told_of_once() {
+        let camera: CameraId = "a".parse().unwrap();
+        let (mut index, mut shelf) = (Index::default(), Shelf::default());
+        let entry = |seq| Entry { seq, offset: 64 + seq as u32 * 8, length: 8 };
+        for number in 1..=3 {
+            index.open(number);
+            (0..4).for_each(|nth| index.add(&camera, number, entry(number + nth * 3), UnixMicros(0), 1));
+            shelf.0.insert(number, (0..4).map(|nth| entry(number + nth * 3)).collect());
+            index.sealed(number, &[number * 100_000]);
+        }
+        index.settle(&camera, SeqRange::one(4), &shelf);
+        let part = |seqs: [Seq; 2]| {
+            vec![Part { camera: camera.clone(), summary: Summary::default(), entries: seqs.map(entry).to_vec() }]
+        };
+        index.mended(&[(1, part([1, 10])), (2, part([2, 11]))].into(), &shelf).unwrap();
+        let (found, more) = index.entries(&camera, 0, 100, &shelf).unwrap();
+        assert!(!more && found.iter().map(|spooled| spooled.seq).eq((1..=12).filter(|seq| *seq != 4)));
+        let missing = found.iter().filter(|spooled| spooled.place.length == 0).map(|spooled| spooled.seq);
+        assert_eq!(missing.collect::<Vec<_>>(), [5, 7, 8]);
+        assert_eq!(index.live().next().map(|(_, frames, _)| frames), Some(11));
+        assert!(index.settle(&camera, SeqRange { first: 1, last: 12 }, &shelf).is_empty());
+        assert_eq!(index.dead().collect::<Vec<_>>(), [1, 2, 3]);
+    }
 
     /// Footers of segments in which entries begin at the segment's number times 100,000.
     #[derive(Default)]
@@ -437,7 +540,7 @@ mod tests {
                 let number = number as u64 + 1;
                 index.open(number);
                 for (nth, seq) in part.iter().enumerate() {
-                    let entry = Entry { seq: *seq, offset: nth as u32 * 8, length: 8 + nth as u32 };
+                    let entry = Entry { seq: *seq, offset: 64 + nth as u32 * 8, length: 8 + nth as u32 };
                     index.add(&camera, number, entry, UnixMicros(0), 1);
                     all.insert(*seq, (place(number, entry), true));
                 }
@@ -449,21 +552,45 @@ mod tests {
                     index.closed(number);
                 }
             }
+            // The journal has settled what lies nowhere.
+            for seq in (1..=120).filter(|seq| !seqs.contains(seq)) {
+                assert!(index.settle(&camera, SeqRange::one(seq), &shelf).is_empty());
+            }
             let mut given_up = BTreeSet::new();
             for _ in 0..40 {
                 let first = rng.u64(1..=125);
                 let range = SeqRange { first, last: first + rng.u64(0..10) };
                 let within = |seq: &Seq| (range.first..=range.last).contains(seq);
                 if rng.u8(0..3) > 0 {
-                    index.settle(&camera, range, &shelf).unwrap();
+                    assert!(index.settle(&camera, range, &shelf).is_empty());
                     all.retain(|seq, _| !within(seq));
                     given_up.retain(|seq| !within(seq));
                 } else {
-                    index.leave(&camera, range, &shelf).unwrap();
+                    assert!(index.leave(&camera, range, &shelf).is_empty());
                     for (seq, (_, live)) in all.iter_mut().filter(|(seq, _)| within(seq)) {
                         *live = false;
                         given_up.insert(*seq);
                     }
+                }
+                if rng.u8(0..8) == 0 {
+                    // Of a segment only some can be read, and no footer.
+                    let numbers: Vec<u64> = shelf.0.keys().copied().collect();
+                    let mut read = BTreeMap::new();
+                    if let Some(number) = rng.choice(numbers) {
+                        let mut entries = shelf.0.remove(&number).unwrap();
+                        entries.retain(|entry| {
+                            let there = rng.u8(0..3) > 0;
+                            let gone = Place { segment: number, offset: 0, length: 0 };
+                            let lost = all.get_mut(&entry.seq).filter(|_| !there);
+                            lost.into_iter().for_each(|(place, _)| *place = gone);
+                            there
+                        });
+                        read.insert(
+                            number,
+                            vec![Part { camera: camera.clone(), summary: Summary::default(), entries }],
+                        );
+                    }
+                    index.mended(&read, &shelf).unwrap();
                 }
                 let live: Vec<Spooled> = all
                     .iter()

@@ -80,6 +80,9 @@ pub struct Store<D: Disk> {
     pub(super) unsound: BTreeSet<u64>,
     /// Segments that copying forward has found damage in.
     pub(super) unmovable: BTreeSet<u64>,
+    /// Segments whose footer could not be read when it was needed, and how often they were looked through in vain: what they
+    /// hold is not known.
+    pub(super) doubted: BTreeMap<u64, u32>,
     /// Segments that hold nothing and could not be removed.
     pub(super) unremovable: BTreeSet<u64>,
     /// Appended and not committed, in their order.
@@ -108,6 +111,7 @@ impl<D: Disk> Store<D> {
             next: 1,
             unsound: BTreeSet::new(),
             unmovable: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             unremovable: BTreeSet::new(),
             pending: VecDeque::new(),
             written: Vec::new(),
@@ -176,15 +180,17 @@ impl<D: Disk> Store<D> {
 
     /// Takes note that the journal has these seqs' outcomes; segments that hold nothing else go.
     pub fn settle(&mut self, camera: &CameraId, seqs: SeqRange) {
-        let settled = self.index.settle(camera, seqs, &self.files);
-        self.noted("read", settled);
+        for unread in self.index.settle(camera, seqs, &self.files) {
+            self.mend(unread);
+        }
         self.reap();
     }
 
     /// Takes note that these seqs are given up: they are live no more, but their segments stay until they are settled.
     pub fn leave(&mut self, camera: &CameraId, seqs: SeqRange) {
-        let left = self.index.leave(camera, seqs, &self.files);
-        self.noted("read", left);
+        for unread in self.index.leave(camera, seqs, &self.files) {
+            self.mend(unread);
+        }
     }
 
     /// A camera's live frames after a seq, in order, `limit` at most, and whether there are more. None where the disk
@@ -195,8 +201,7 @@ impl<D: Disk> Store<D> {
 
     /// The same; `None` where the disk refuses.
     pub(super) fn try_entries(&mut self, camera: &CameraId, after: Seq, limit: usize) -> Option<(Vec<Spooled>, bool)> {
-        let entries = self.index.entries(camera, after, limit, &self.files);
-        self.noted("read", entries)
+        self.ask(|index, files| index.entries(camera, after, limit, files))
     }
 
     /// Where a frame lies, if the journal does not have its outcome.
@@ -206,8 +211,7 @@ impl<D: Disk> Store<D> {
 
     /// The same; `None` in its outer layer where the disk refuses.
     pub(super) fn try_locate(&mut self, camera: &CameraId, seq: Seq) -> Option<Option<Place>> {
-        let place = self.index.locate(camera, seq, &self.files);
-        self.noted("read", place)
+        self.ask(|index, files| index.locate(camera, seq, files))
     }
 
     /// Frames that were given up, but are not settled.
@@ -251,7 +255,11 @@ impl<D: Disk> Store<D> {
             let Some(first) = self.entries(&camera, 0, 1).0.first().copied() else { continue };
             let captured_at = match known.remove(&camera) {
                 Some((seq, captured_at)) if seq == first.seq => Some(captured_at),
-                _ => self.read_header(first.place).map(|header| header.captured_at),
+                // Where nobody can tell, it is no older than those beside it.
+                _ => {
+                    let header = self.read_header(first.place);
+                    header.map(|header| header.captured_at).or_else(|| self.index.oldest(&camera))
+                }
             };
             self.oldest.extend(captured_at.map(|captured_at| (camera, (first.seq, captured_at))));
         }
@@ -304,7 +312,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn read_header(&mut self, place: Place) -> Option<RecordHeader> {
-        let mut bytes = vec![0; LONGEST_HEADER.min(place.length as usize).min(1024)];
+        let mut bytes = vec![0; LONGEST_HEADER.min(place.length as usize)];
         let read = self.files.read_at(place.segment, &mut bytes, place.offset.into());
         self.noted("read", read)?;
         RecordHeader::parse(&bytes, Salt::new(&self.settings.origin, place.segment), place.offset.into())
@@ -350,7 +358,7 @@ impl<D: Disk> Store<D> {
 
     /// Syncs what is written, and takes it into the index.
     fn sync_written(&mut self) -> io::Result<()> {
-        let Some(active) = self.active.as_ref().filter(|_| !self.written.is_empty()) else { return Ok(()) };
+        let Some(active) = self.active.as_mut().filter(|_| !self.written.is_empty()) else { return Ok(()) };
         if let Err(error) = active.sync() {
             self.io_errors.push("sync");
             self.abandon("sync", &error);
@@ -514,6 +522,34 @@ mod tests {
         assert_eq!(store.status().frames, 7);
         store.settle(&camera("a"), range(1, 7));
         assert_eq!(store.status().segments, 0);
+    }
+
+    #[test]
+    fn what_was_never_synced_is_not_there_after_a_start() {
+        for close in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = Moody::open(dir.path());
+            let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
+            fill(&mut store, "a", 1..=3, 1000);
+            let last = store.locate(&camera("a"), 3).unwrap();
+            disk.syncs.store(1, Relaxed);
+            if close {
+                store.close().unwrap();
+            } else {
+                // No other segment is to be had.
+                disk.creations.store(2, Relaxed);
+                store.append(&record("a", 4, 1000)).unwrap();
+                assert!(store.commit().is_err());
+            }
+            let size = std::fs::metadata(dir.path().join("000000000001.segment")).unwrap().len();
+            assert_eq!((size, store.status().size), (u64::from(last.offset + last.length) + 8, size));
+            drop(store);
+            let (mut store, found) = Store::open(disk.clone(), settings(16)).unwrap();
+            assert_eq!(found.cameras[&camera("a")].seqs, [range(1, 3)]);
+            assert_eq!((found.damaged, found.torn), (0, 0));
+            assert_eq!(disk.forgets.load(Relaxed), 1, "it is read from the disk");
+            assert_eq!(live(&mut store, "a", 1000), [1, 2, 3]);
+        }
     }
 
     #[test]

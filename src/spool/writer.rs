@@ -84,6 +84,7 @@ pub fn start<D: Disk>(
         oldest_at: None,
         stale: false,
     };
+    writer.retry_at = writer.store.wants_retry().then(|| Instant::now() + RETRY);
     writer.publish(Instant::now());
     let run = move || {
         let _guard = EndsProcessOnPanic;
@@ -205,6 +206,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         if again {
             self.retry_at = None;
             self.failing = false;
+            self.store.retry();
             for (camera, after, limit) in std::mem::take(&mut self.loads) {
                 self.load(camera, after, limit);
             }
@@ -224,7 +226,11 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             self.commit();
         }
         if self.retry_at.is_none()
-            && (self.failing || self.refusing || !self.waiting.is_empty() || !self.loads.is_empty())
+            && (self.failing
+                || self.refusing
+                || !self.waiting.is_empty()
+                || !self.loads.is_empty()
+                || self.store.wants_retry())
         {
             self.retry_at = Some(now + RETRY);
         }
@@ -255,6 +261,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             Err(error) => {
                 warn!(%error, frames = self.store.uncommitted(), "spool: frames stay in memory until they can be written");
                 if matches!(error, AppendError::NoRoom) && !matches!(self.store.clean(), Ok(true)) {
+                    self.tell();
                     self.without_room();
                 }
                 self.failing = true;
@@ -336,7 +343,9 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         let mut cameras: Vec<_> = self.store.live().map(|(camera, _, bytes)| (bytes, camera.clone())).collect();
         cameras.sort_by(|one, other| other.cmp(one));
         for (held, camera) in cameras {
-            let mut seqs = self.sink.drop_oldest(&camera, wanted);
+            // No room comes of those that lie in what has to be kept.
+            let keeps = self.store.keeps_below() > 0;
+            let mut seqs = if keeps { Vec::new() } else { self.sink.drop_oldest(&camera, wanted) };
             seqs.sort_unstable();
             in_ranges(&seqs).into_iter().for_each(|range| self.store.leave(&camera, range));
             let mut freed = held - self.store.live_bytes(&camera);
@@ -370,6 +379,9 @@ impl<D: Disk, S: Sink> Writer<D, S> {
                     break;
                 }
                 after = spooled.seq;
+                if spooled.place.segment < self.store.keeps_below() {
+                    continue;
+                }
                 freed += u64::from(spooled.place.length);
                 seqs.push(spooled.seq);
             }
@@ -414,7 +426,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         let due = self.oldest_at.is_none_or(|last| now >= last + LOOK);
         if status.frames == 0 {
             (status.oldest, self.stale) = (None, false);
-        } else if before.oldest.is_none() || (self.stale && due) {
+        } else if due && (before.oldest.is_none() || self.stale) {
             status.oldest = self.store.oldest();
             (self.oldest_at, self.stale) = (Some(now), false);
         }
@@ -667,6 +679,71 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_frame_goes_whose_room_would_not_be_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Moody::open(&super::super::handle::stream(dir.path()));
+        let (mut store, _) = Store::open(disk.clone(), settings(5)).unwrap();
+        let mut last = 0;
+        while store.status().segments < 4 {
+            last += 1;
+            fill(&mut store, "a", last..=last, 1000);
+        }
+        fill(&mut store, "a", last + 1..=last + 10, 1000);
+        last += 10;
+        let place = store.locate(&camera("a"), last).unwrap();
+        let kept =
+            (1..=last).filter(|seq| store.locate(&camera("a"), *seq).unwrap().segment < place.segment).count() as u64;
+        drop(store);
+        // The newest segment was not confirmed, and not all of it can be copied.
+        disk.syncs.store(1, Relaxed);
+        let (store, _) = Store::open(disk.clone(), settings(5)).unwrap();
+        let bad = place.offset.into()..u64::from(place.offset + place.length);
+        disk.bad.lock().unwrap().insert(format!("{:012}.segment", place.segment), bad);
+        let bench = Bench::new(dir.path(), store);
+        *bench.taken.lock().unwrap() = (1, vec![1]);
+        (last + 1..last + 30).for_each(|seq| bench.spool.append(record("a", seq, 1000)));
+        bench.spool.answers().await;
+        assert_eq!(bench.taken.lock().unwrap().1, [1], "nobody was asked for what lies below");
+        let dropped: Vec<SeqRange> = bench
+            .end()
+            .into_iter()
+            .filter_map(|told| match told {
+                Told::Dropped(seqs) => Some(seqs),
+                _ => None,
+            })
+            .collect();
+        assert!(!dropped.is_empty() && dropped.iter().all(|seqs| seqs.first > kept), "{kept} {dropped:?}");
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_is_gone_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Moody::open(&super::super::handle::stream(dir.path()));
+        let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
+        fill(&mut store, "a", 1..=40, 1000);
+        let bench = Bench::new(dir.path(), store);
+        std::fs::remove_file(disk.disk.dir().join("000000000002.segment")).unwrap();
+        bench.spool.load(&camera("a"), 0, 100);
+        let frames = loop {
+            match bench.next() {
+                Told::Loaded(frames, false) => break frames,
+                Told::IoError("read") => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(frames.iter().map(|spooled| spooled.seq).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
+        for spooled in frames {
+            let read = bench.spool.read(&camera("a"), spooled).await;
+            let damaged = matches!(read, Err(super::super::ReadError::Damaged { .. }));
+            assert!(if spooled.place.segment == 2 { damaged } else { read.is_ok() }, "{spooled:?}");
+        }
+        bench.spool.settled(&camera("a"), range(1, 40));
+        bench.spool.barrier().await;
+        assert_eq!((bench.spool.status().frames, bench.spool.status().segments), (0, 1));
+        bench.end();
+    }
+
+    #[tokio::test]
     async fn a_disk_that_refuses_is_tried_again_and_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Moody::open(dir.path());
@@ -718,10 +795,18 @@ mod tests {
         fill(&mut store, "a", 1..=20, 1000);
         let bench = Bench::new(dir.path(), store);
         disk.reads.store(1, Relaxed);
+        disk.opens.store(24, Relaxed);
         bench.spool.load(&camera("a"), 0, 3);
         assert!(matches!(bench.next(), Told::IoError("read")));
-        assert!(matches!(bench.next(), Told::Loaded(frames, true) if frames.len() == 3 && frames[0].seq == 1));
-        assert!(bench.end().is_empty());
+        disk.opens.store(0, Relaxed);
+        let loaded = loop {
+            match bench.next() {
+                Told::IoError("read") => {}
+                told => break told,
+            }
+        };
+        assert!(matches!(loaded, Told::Loaded(frames, true) if frames.len() == 3 && frames[0].seq == 1));
+        assert!(bench.end().iter().all(|told| matches!(told, Told::IoError("read"))));
     }
 
     #[test]
