@@ -91,6 +91,19 @@ fn a_bad_place_costs_the_frames_it_touches() {
 }
 
 #[test]
+fn what_cannot_be_read_behind_the_last_record_is_not_taken_for_room_that_was_never_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store, "a", 1..=5, 1000);
+    drop(store);
+    let disk = Moody::open(dir.path());
+    disk.bad.lock().unwrap().insert("000000000001.segment".to_owned(), 8192..12288);
+    let (mut store, found) = Store::open(disk, settings(16)).unwrap();
+    assert_eq!((found.damaged, found.torn), (1, 0));
+    assert_eq!(live(&mut store, "a", 1000), [1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn nothing_readable_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
