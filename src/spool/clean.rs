@@ -20,7 +20,7 @@ impl<D: Disk> Store<D> {
     ///
     /// When there is no room for the copies, or the disk refuses. Nothing is lost then.
     pub fn clean(&mut self) -> Result<bool, AppendError> {
-        self.flush()?;
+        self.flush_written()?;
         let segment = self.settings.segment_bytes;
         // Copies go into a segment that has room for what was refused as well, unless that is larger than a segment.
         let larger = if self.wanted > segment { self.wanted } else { 0 };
@@ -37,18 +37,38 @@ impl<D: Disk> Store<D> {
         Ok(cleaned)
     }
 
-    /// Copies what the disk did not confirm to where it does.
+    /// Commits what is written, so that its segment may be sealed. What is not written yet may be what needs the room.
+    fn flush_written(&mut self) -> Result<(), AppendError> {
+        match self.flush() {
+            Err(AppendError::NoRoom) if self.written.is_empty() => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    /// Copies what the disk did not confirm to where it does. Where something of it has to stay, that may lie in an older
+    /// segment as it should be: so these are kept until it has its outcome.
     pub(super) fn rescue(&mut self) {
-        for number in self.unsound.clone() {
-            match self.evacuate(number) {
-                Ok(_) => {
+        for number in self.to_rescue().collect::<Vec<_>>() {
+            match self.flush_written().and_then(|()| self.evacuate(number)) {
+                Ok(true) => {
                     self.unsound.remove(&number);
                 }
+                Ok(false) => {}
                 Err(error) => {
                     warn!(segment = number, %error, "spool: a segment that the disk did not confirm stays where it is")
                 }
             }
         }
+    }
+
+    /// Segments that [`Store::rescue`] can do something for.
+    pub(super) fn to_rescue(&self) -> impl Iterator<Item = u64> {
+        self.unsound.difference(&self.unmovable).copied()
+    }
+
+    /// Segments below this number stay, whatever becomes of their frames; 0 where there is nothing of the kind.
+    pub(super) fn keeps_below(&self) -> u64 {
+        self.unsound.last().copied().unwrap_or(0)
     }
 
     /// Segments, those with least live bytes first, of at most `most` live bytes together, whose removal frees `needed`
@@ -74,12 +94,8 @@ impl<D: Disk> Store<D> {
 
     /// Copies a segment's live frames into the newest one, and commits them there. False where something of it had to stay.
     fn evacuate(&mut self, number: u64) -> Result<bool, AppendError> {
-        let live = self.index.live_in(number, &self.files);
-        let Some(live) = self.noted("read", live).flatten() else {
-            self.unmovable.insert(number);
-            return Ok(false);
-        };
-        let needed = live.iter().map(|(camera, entries)| {
+        let Some(live) = self.ask(|index, files| index.live_in(number, files)).flatten() else { return Ok(false) };
+        let needed = live.iter().filter(|(_, entries)| !entries.is_empty()).map(|(camera, entries)| {
             let records: u64 = entries.iter().map(|entry| u64::from(entry.length)).sum();
             records + camera_length(camera) + entries.len() as u64 * ENTRY
         });
@@ -110,7 +126,7 @@ impl<D: Disk> Store<D> {
             }
             moved.push((camera, copies, kept));
         }
-        let Some(active) = &self.active else { return Err(AppendError::NoRoom) };
+        let Some(active) = &mut self.active else { return Err(AppendError::NoRoom) };
         let to = active.number;
         if let Err(error) = active.sync() {
             self.io_errors.push("sync");
@@ -147,6 +163,9 @@ impl<D: Disk> Store<D> {
 
     /// A record's header and all its bytes; `None` where they are not what was written.
     fn read_record(&self, segment: u64, entry: Entry) -> io::Result<Option<(RecordHeader, Vec<u8>)>> {
+        if entry.length == 0 {
+            return Ok(None);
+        }
         let mut bytes = vec![0; entry.length as usize];
         self.files.read_at(segment, &mut bytes, entry.offset.into())?;
         let salt = Salt::new(&self.settings.origin, segment);
@@ -162,137 +181,4 @@ impl<D: Disk> Store<D> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::super::testing::*;
-    use super::super::{RealDisk, Store, StoreSettings};
-
-    fn nearly_dead(dir: &std::path::Path) -> Store<RealDisk> {
-        let (mut store, _) = open(dir);
-        fill(&mut store, "a", 1..=45, 1000);
-        for seq in (1..=45).filter(|seq| seq % 10 != 5) {
-            store.settle(&camera("a"), range(seq, seq));
-        }
-        store
-    }
-
-    #[test]
-    fn what_lives_is_copied_forward_and_the_rest_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = nearly_dead(dir.path());
-        let before = store.status();
-        assert!(store.clean().unwrap());
-        assert!(store.clean().unwrap());
-        let after = store.status();
-        assert_eq!((after.frames, after.bytes), (before.frames, before.bytes));
-        assert_eq!(after.segments, before.segments - 2);
-        assert_eq!(live(&mut store, "a", 1000), [5, 15, 25, 35, 45]);
-        fill(&mut store, "a", 46..=50, 1000);
-        drop(store);
-        let (mut store, _) = Store::open(RealDisk::open(dir.path()).unwrap(), settings(16)).unwrap();
-        store.resolve(
-            &[(camera("a"), resolved(4, &[range(6, 14), range(16, 24), range(26, 34), range(36, 44)]))].into(),
-        );
-        assert_eq!(live(&mut store, "a", 1000), [5, 15, 25, 35, 45, 46, 47, 48, 49, 50]);
-        store.settle(&camera("a"), range(1, 50));
-        assert_eq!((store.status().frames, store.status().segments), (0, 0));
-    }
-
-    #[test]
-    fn a_frame_that_lies_twice_counts_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = nearly_dead(dir.path());
-        // A crash between the copies' commit and the removal.
-        let kept: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        let kept: Vec<_> = kept.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
-        assert!(store.clean().unwrap());
-        drop(store);
-        for (path, content) in kept.iter().filter(|(path, _)| !path.exists()) {
-            fs::write(path, content).unwrap();
-        }
-        let dead = resolved(4, &[range(6, 14), range(16, 24), range(26, 34), range(36, 44)]);
-        let (mut store, found) = Store::open(RealDisk::open(dir.path()).unwrap(), settings(16)).unwrap();
-        assert_eq!(found.cameras[&camera("a")].seqs, [range(1, 45)]);
-        store.resolve(&[(camera("a"), dead)].into());
-        assert_eq!(store.status().frames, 5);
-        assert_eq!(live(&mut store, "a", 1000), [5, 15, 25, 35, 45]);
-        store.settle(&camera("a"), range(1, 45));
-        assert_eq!((store.status().frames, store.status().bytes, store.status().segments), (0, 0, 0));
-    }
-
-    #[test]
-    fn near_the_cap_cleaning_makes_room_without_exceeding_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let max = 6;
-        let (mut store, _) = Store::open(RealDisk::open(dir.path()).unwrap(), settings(max)).unwrap();
-        let mut seq = 0;
-        let mut alive = std::collections::BTreeSet::new();
-        let mut cleaned = 0;
-        while seq < 500 {
-            match store.append(&record("a", seq + 1, 1000)) {
-                Ok(()) => {
-                    seq += 1;
-                    alive.insert(seq);
-                    store.commit().unwrap();
-                    if seq % 16 != 0 {
-                        store.settle(&camera("a"), range(seq, seq));
-                        alive.remove(&seq);
-                    }
-                    // The oldest of the few that stay go, too, in time.
-                    if alive.len() > 20 {
-                        let oldest = alive.pop_first().unwrap();
-                        store.settle(&camera("a"), range(oldest, oldest));
-                    }
-                }
-                Err(_) => {
-                    assert!(store.clean().unwrap(), "at {seq}");
-                    cleaned += 1;
-                }
-            }
-            let size: u64 =
-                fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-            assert_eq!(size, store.status().size);
-            assert!(size <= max * SEGMENT);
-            assert_eq!(store.status().frames, alive.len() as u64);
-        }
-        assert!(cleaned > 0);
-        assert_eq!(live(&mut store, "a", 1000), alive.into_iter().collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_damaged_frame_stays_where_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = nearly_dead(dir.path());
-        let place = store.locate(&camera("a"), 25).unwrap();
-        assert_eq!(store.locate(&camera("a"), 15).unwrap().segment, place.segment);
-        let path = dir.path().join(super::super::format::segment_name(place.segment));
-        let mut content = fs::read(&path).unwrap();
-        content[place.offset as usize + 500] ^= 1;
-        fs::write(&path, content).unwrap();
-        while store.clean().unwrap() {}
-        assert_eq!(store.locate(&camera("a"), 25), Some(place));
-        assert_ne!(store.locate(&camera("a"), 15).unwrap().segment, place.segment);
-        assert!(path.exists());
-        assert_eq!(store.status().frames, 5);
-        store.settle(&camera("a"), range(25, 25));
-        assert!(!path.exists());
-        assert_eq!(live(&mut store, "a", 1000), [5, 15, 35, 45]);
-    }
-
-    #[test]
-    fn what_the_disk_did_not_confirm_at_the_start_is_copied_to_where_it_does() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = open(dir.path());
-        fill(&mut store, "a", 1..=5, 1000);
-        drop(store);
-        let disk = Moody::open(dir.path());
-        disk.syncs.store(1, std::sync::atomic::Ordering::Relaxed);
-        let (mut store, found) = Store::open(disk, StoreSettings { ..settings(16) }).unwrap();
-        assert_eq!(found.cameras[&camera("a")].seqs, [range(1, 5)]);
-        store.resolve(&[(camera("a"), resolved(2, &[]))].into());
-        assert_eq!(store.locate(&camera("a"), 3).unwrap().segment, 2);
-        assert_eq!((store.status().frames, store.status().segments), (3, 1));
-        assert_eq!(live(&mut store, "a", 1000), [3, 4, 5]);
-    }
-}
+mod tests;

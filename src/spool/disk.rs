@@ -35,7 +35,7 @@ pub trait Disk: Send + 'static {
     ///
     /// # Errors
     ///
-    /// When there is none, or it cannot be opened.
+    /// When there is none, `IsADirectory` where it is no regular file, or when it cannot be opened.
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
     /// Removes a file.
@@ -78,6 +78,10 @@ pub trait DiskFile: Send + 'static {
     /// When the disk refuses.
     fn sync(&self) -> io::Result<()>;
 
+    /// Forgets what of the file the system keeps in memory and the disk has as well: what is read from now on is what the
+    /// disk has.
+    fn forget(&self) {}
+
     /// Cuts the file to `len` bytes.
     ///
     /// # Errors
@@ -91,6 +95,28 @@ pub trait DiskFile: Send + 'static {
     ///
     /// When the disk refuses.
     fn len(&self) -> io::Result<u64>;
+}
+
+/// Whether an error says that these very bytes cannot be read, and not that nothing can be just now: what a medium and a
+/// file system with checksums say of a bad place.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    let known = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::REMOTEIO, Errno::BADMSG, Errno::UCLEAN];
+    error.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// Opens a file that may be anything. A pipe or a device of a segment's name must not stop us, nor hear from us, and a link
+/// must not lead elsewhere.
+///
+/// # Errors
+///
+/// `IsADirectory` where it is neither a regular file nor a link, or what the disk says.
+pub(super) fn open_regular(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+    let kind = fs::symlink_metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_symlink() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is no regular file"));
+    }
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    how.custom_flags(flags.bits() as i32).open(path)
 }
 
 /// A directory of the file system.
@@ -113,7 +139,11 @@ impl RealDisk {
             // Of what was above it before, nobody knows how much is new; nothing is beyond the root of its file system.
             let device = fs::metadata(dir)?.dev();
             for above in dir.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty()) {
-                let above = File::open(above)?;
+                let above = match File::open(above) {
+                    // It may be passed and not looked at: so it is not ours, and was there before.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                    opened => opened?,
+                };
                 if above.metadata()?.dev() != device {
                     break;
                 }
@@ -159,6 +189,8 @@ impl Disk for RealDisk {
             done => done.map_err(io::Error::from),
         };
         if let Err(error) = allocated {
+            // Where it stays all the same it takes no room, and the next start removes it.
+            let _ = file.set_len(0);
             let _ = fs::remove_file(&path);
             return Err(error);
         }
@@ -166,9 +198,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        // A pipe or a device of a segment's name must not stop the start.
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-        OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(self.dir.join(name))
+        open_regular(&self.dir.join(name), OpenOptions::new().read(true).write(true))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -203,6 +233,11 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn forget(&self) {
+        // After a sync that failed, too, the system takes what was not written for written.
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

@@ -21,8 +21,11 @@ pub(super) const ALIGN: u64 = 8;
 /// Bytes of a record's header before the camera's name.
 pub(super) const FIXED: usize = 52;
 
-/// The longest header of a record: a camera's name and a key of any length their fields can tell.
-pub(super) const LONGEST_HEADER: usize = FIXED + 1 + u8::MAX as usize + 2 + u16::MAX as usize;
+/// The longest key: a template has 256 characters at most, in which a camera's id of 63 can stand 32 times.
+const LONGEST_KEY: usize = 2048;
+
+/// The longest header of a record.
+pub(super) const LONGEST_HEADER: usize = FIXED + 1 + 63 + 2 + LONGEST_KEY;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"FHSPOOL1";
 const VERSION: u32 = 1;
@@ -42,8 +45,8 @@ pub(super) fn segment_name(number: u64) -> String {
 pub(super) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".segment")?;
     let number: u64 = digits.parse().ok()?;
-    // Far from the end of the numbers: the next segment is the highest name's and one.
-    (segment_name(number) == name && number < 1_000_000_000_000_000).then_some(number)
+    // Far beyond what a run comes to, and far from the end of the numbers: there is always a next one.
+    (segment_name(number) == name && number <= u64::MAX / 2).then_some(number)
 }
 
 /// What every checksum of a segment begins with.
@@ -174,9 +177,8 @@ impl RecordHeader {
             jpeg_length: u32::try_from(frame.jpeg.len()).ok()?,
             jpeg_crc32c: frame.crc32c,
         };
-        u16::try_from(record.key.len()).ok()?;
         u32::try_from(header.total()).ok()?;
-        Some(header)
+        (record.key.len() <= LONGEST_KEY).then_some(header)
     }
 
     /// Bytes before the picture.
@@ -337,6 +339,7 @@ mod tests {
         {
             assert_eq!(segment_number(other), None, "{other}");
         }
+        assert_eq!(segment_number("999999999999999999.segment"), Some(999_999_999_999_999_999));
         assert_eq!(segment_number("18446744073709551615.segment"), None);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::disk::open_regular;
 use super::format::segment_name;
 use super::read::{decode, failed};
 use super::{Place, ReadError, Record, Spooled};
@@ -110,7 +111,9 @@ async fn read(dir: PathBuf, origin: Origin, camera: CameraId, spooled: Spooled) 
     let read = move || {
         let path = dir.join(segment_name(spooled.place.segment));
         let mut bytes = vec![0; spooled.place.length as usize];
-        match File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, spooled.place.offset.into())) {
+        match open_regular(&path, File::options().read(true))
+            .and_then(|file| file.read_exact_at(&mut bytes, spooled.place.offset.into()))
+        {
             Ok(()) => decode(bytes, &origin, &camera, spooled),
             Err(error) => Err(failed(error, path, &camera, spooled.seq)),
         }

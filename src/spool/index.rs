@@ -3,12 +3,13 @@
 //! Of a segment that is written no more it knows each camera's first and last seq and how many of its frames are live, and
 //! nothing of any one frame: a backlog of a million frames costs what one of a thousand does.
 
+mod mended;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 
 use crate::model::{CameraId, Seq, SeqRange, SessionNo, UnixMicros};
 
-use super::extent::{CHUNK, Entries, Extent, Footers};
+use super::extent::{CHUNK, Entries, Extent, Footers, Unread};
 use super::footer::{Entry, Summary};
 use super::ranges::Ranges;
 use super::{Place, Spooled};
@@ -24,7 +25,7 @@ struct Camera {
     live_bytes: u64,
 }
 
-/// Live frames of one segment, camera by camera.
+/// Live frames of one segment, for each camera that it counts.
 pub(super) type LiveIn = Vec<(CameraId, Vec<Entry>)>;
 
 /// What a segment still holds.
@@ -110,6 +111,7 @@ impl Index {
         let holds = self.segments.entry(segment).or_default();
         holds.live += extent.live;
         holds.live_bytes += extent.live_bytes;
+        holds.left += extent.left;
         of.live += extent.live;
         of.live_bytes += extent.live_bytes;
         of.extents.insert(segment, extent);
@@ -205,20 +207,21 @@ impl Index {
         self.dead.remove(&segment);
     }
 
-    /// The journal has these seqs' outcomes. An error leaves them settled, and only what their segments hold too high
-    /// until the last of the camera's frames in there is settled.
-    pub(super) fn settle(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> io::Result<()> {
+    /// The journal has these seqs' outcomes. What cannot be read is returned: these segments hold too much until they are
+    /// [`Index::mended`].
+    pub(super) fn settle(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> Vec<Unread> {
         self.resolve(camera, range, footers, true)
     }
 
-    /// These seqs are given up: they are live no more, but keep their segments until they are settled.
-    pub(super) fn leave(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> io::Result<()> {
+    /// These seqs are given up: they are live no more, but keep their segments until they are settled. What cannot be read is
+    /// returned, as above.
+    pub(super) fn leave(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> Vec<Unread> {
         self.resolve(camera, range, footers, false)
     }
 
-    fn resolve(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers, settle: bool) -> io::Result<()> {
+    fn resolve(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers, settle: bool) -> Vec<Unread> {
         let of = self.cameras.entry(camera.clone()).or_default();
-        let mut failed = None;
+        let mut unread = Vec::new();
         let mut fresh = of.settled.missing(range);
         if !settle {
             fresh = fresh.into_iter().flat_map(|part| of.left.missing(part)).collect();
@@ -226,17 +229,30 @@ impl Index {
         let (settled_before, left_before) = (&of.settled, &of.left);
         let mut gone = Vec::new();
         for (segment, extent) in &mut of.extents {
+            let span = extent.spans();
+            if range.last < span.first || span.last < range.first {
+                continue;
+            }
             let (mut live, mut bytes, mut left) = (0, 0, 0);
-            for part in &fresh {
-                let counted = extent.each(footers, *segment, *part, |entry| {
-                    if left_before.contains(entry.seq) {
-                        left += 1;
-                    } else if !settled_before.contains(entry.seq) {
-                        live += 1;
-                        bytes += u64::from(entry.length);
+            let within = |part: &SeqRange| range.first <= part.first && part.last <= range.last;
+            if settle && settled_before.missing(span).iter().all(within) {
+                // All of it: that needs no footer.
+                (live, bytes, left) = (extent.live, extent.live_bytes, extent.left);
+            } else {
+                for part in &fresh {
+                    let counted = extent.each(footers, *segment, *part, |entry| {
+                        if left_before.contains(entry.seq) {
+                            left += 1;
+                        } else if !settled_before.contains(entry.seq) {
+                            live += 1;
+                            bytes += u64::from(entry.length);
+                        }
+                    });
+                    if let Err(error) = counted {
+                        unread.push(error);
+                        break;
                     }
-                });
-                failed = failed.or(counted.err());
+                }
             }
             let holds = self.segments.entry(*segment).or_default();
             let (live, bytes) = (extent.live.min(live), extent.live_bytes.min(bytes));
@@ -266,27 +282,26 @@ impl Index {
         } else {
             fresh.iter().for_each(|part| of.left.insert(*part));
         }
-        if failed.is_some() {
-            // What could not be counted is known all the same where nothing of the extent is left.
-            let covered = of
-                .extents
-                .iter()
-                .filter(|(segment, extent)| self.open != Some(**segment) && of.settled.covers(extent.spans()));
-            gone.extend(covered.map(|(segment, _)| *segment).collect::<Vec<_>>());
-        }
         for segment in gone {
-            let Some(extent) = of.extents.remove(&segment) else { continue };
-            of.live -= extent.live;
-            of.live_bytes -= extent.live_bytes;
-            let holds = self.segments.entry(segment).or_default();
-            holds.live -= extent.live;
-            holds.live_bytes -= extent.live_bytes;
-            holds.left -= extent.left;
-            if holds.nothing() {
-                self.dead.insert(segment);
-            }
+            self.take_out(camera, segment);
         }
-        failed.map_or(Ok(()), Err)
+        unread
+    }
+
+    /// Takes out a camera's part of a segment that is written no more, with what it counts.
+    fn take_out(&mut self, camera: &CameraId, segment: u64) -> Option<Extent> {
+        let of = self.cameras.get_mut(camera)?;
+        let extent = of.extents.remove(&segment)?;
+        of.live -= extent.live;
+        of.live_bytes -= extent.live_bytes;
+        let holds = self.segments.entry(segment).or_default();
+        holds.live -= extent.live;
+        holds.live_bytes -= extent.live_bytes;
+        holds.left -= extent.left;
+        if holds.nothing() {
+            self.dead.insert(segment);
+        }
+        Some(extent)
     }
 
     /// A camera's live frames after a seq, in order, `limit` at most, and whether there are more.
@@ -296,7 +311,7 @@ impl Index {
         after: Seq,
         limit: usize,
         footers: &impl Footers,
-    ) -> io::Result<(Vec<Spooled>, bool)> {
+    ) -> Result<(Vec<Spooled>, bool), Unread> {
         let Some(of) = self.cameras.get(camera) else { return Ok((Vec::new(), false)) };
         let Some(after) = after.checked_add(1) else { return Ok((Vec::new(), false)) };
         let mut extents: Vec<_> =
@@ -328,7 +343,7 @@ impl Index {
     }
 
     /// Where a frame lies, if its outcome is not settled.
-    pub(super) fn locate(&self, camera: &CameraId, seq: Seq, footers: &impl Footers) -> io::Result<Option<Place>> {
+    pub(super) fn locate(&self, camera: &CameraId, seq: Seq, footers: &impl Footers) -> Result<Option<Place>, Unread> {
         let Some(of) = self.cameras.get(camera).filter(|of| !of.settled.contains(seq)) else { return Ok(None) };
         for (segment, extent) in &of.extents {
             if let Some(entry) = extent.range(footers, *segment, (seq, seq), 1)?.first() {
@@ -340,7 +355,7 @@ impl Index {
 
     /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not be
     /// counted when it was.
-    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> io::Result<Option<LiveIn>> {
+    pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> Result<Option<LiveIn>, Unread> {
         let (mut live, mut left) = (Vec::new(), false);
         for (camera, of) in &self.cameras {
             let Some(extent) = of.extents.get(&segment) else { continue };
@@ -351,26 +366,14 @@ impl Index {
                     entries.push(entry);
                 }
             })?;
-            if !entries.is_empty() {
-                live.push((camera.clone(), entries));
-            }
+            live.push((camera.clone(), entries));
         }
         Ok((!left).then_some(live))
     }
 
     /// A camera's live frames have gone from a segment, but for `kept`. None of those in it may have been left.
     pub(super) fn moved_out(&mut self, camera: &CameraId, segment: u64, kept: Vec<Entry>) {
-        let Some(of) = self.cameras.get_mut(camera) else { return };
-        let Some(extent) = of.extents.remove(&segment) else { return };
-        of.live -= extent.live;
-        of.live_bytes -= extent.live_bytes;
-        let holds = self.segments.entry(segment).or_default();
-        holds.live -= extent.live;
-        holds.live_bytes -= extent.live_bytes;
-        holds.left -= extent.left;
-        if holds.nothing() {
-            self.dead.insert(segment);
-        }
+        let Some(extent) = self.take_out(camera, segment) else { return };
         self.part_here(camera, segment, extent.summary, kept);
     }
 
@@ -389,6 +392,12 @@ impl Index {
         self.cameras.iter().map(|(camera, of)| (camera, of.live, of.live_bytes)).filter(|(_, live, _)| *live > 0)
     }
 
+    /// When a camera's oldest live frame was captured at the earliest.
+    pub(super) fn oldest(&self, camera: &CameraId) -> Option<UnixMicros> {
+        let extents = self.cameras.get(camera)?.extents.values();
+        extents.filter(|extent| extent.live > 0).map(|extent| extent.summary.oldest).min()
+    }
+
     /// Bytes of a camera's live frames.
     pub(super) fn live_bytes(&self, camera: &CameraId) -> u64 {
         self.cameras.get(camera).map_or(0, |of| of.live_bytes)
@@ -405,92 +414,4 @@ fn place(segment: u64, entry: Entry) -> Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// Footers of segments in which entries begin at the segment's number times 100,000.
-    #[derive(Default)]
-    struct Shelf(BTreeMap<u64, Vec<Entry>>);
-
-    impl Footers for Shelf {
-        fn entries(&self, segment: u64, position: u64, count: u32) -> io::Result<Vec<Entry>> {
-            let from = ((position - segment * 100_000) / 16) as usize;
-            Ok(self.0[&segment][from..from + count as usize].to_vec())
-        }
-    }
-
-    #[test]
-    fn it_knows_of_every_frame_what_a_list_of_all_would() {
-        let camera: CameraId = "a".parse().unwrap();
-        for seed in 0..200 {
-            let mut rng = fastrand::Rng::with_seed(seed);
-            let (mut index, mut shelf) = (Index::default(), Shelf::default());
-            // Some seqs lie nowhere, and the segments overlap.
-            let mut seqs: Vec<Seq> = (1..=120).filter(|_| rng.u8(0..8) > 0).collect();
-            if rng.bool() {
-                rng.shuffle(&mut seqs);
-            }
-            let mut all: BTreeMap<Seq, (Place, bool)> = BTreeMap::new();
-            for (number, part) in seqs.chunks(1 + seqs.len() / 4).enumerate() {
-                let number = number as u64 + 1;
-                index.open(number);
-                for (nth, seq) in part.iter().enumerate() {
-                    let entry = Entry { seq: *seq, offset: nth as u32 * 8, length: 8 + nth as u32 };
-                    index.add(&camera, number, entry, UnixMicros(0), 1);
-                    all.insert(*seq, (place(number, entry), true));
-                }
-                if rng.u8(0..4) > 0 {
-                    let entries: Vec<_> = index.parts(number).flat_map(|(_, _, entries)| entries.to_vec()).collect();
-                    shelf.0.insert(number, entries);
-                    index.sealed(number, &[number * 100_000]);
-                } else {
-                    index.closed(number);
-                }
-            }
-            let mut given_up = BTreeSet::new();
-            for _ in 0..40 {
-                let first = rng.u64(1..=125);
-                let range = SeqRange { first, last: first + rng.u64(0..10) };
-                let within = |seq: &Seq| (range.first..=range.last).contains(seq);
-                if rng.u8(0..3) > 0 {
-                    index.settle(&camera, range, &shelf).unwrap();
-                    all.retain(|seq, _| !within(seq));
-                    given_up.retain(|seq| !within(seq));
-                } else {
-                    index.leave(&camera, range, &shelf).unwrap();
-                    for (seq, (_, live)) in all.iter_mut().filter(|(seq, _)| within(seq)) {
-                        *live = false;
-                        given_up.insert(*seq);
-                    }
-                }
-                let live: Vec<Spooled> = all
-                    .iter()
-                    .filter(|(_, (_, live))| *live)
-                    .map(|(seq, (place, _))| Spooled { seq: *seq, place: *place })
-                    .collect();
-                let (after, limit) = (rng.u64(0..125), rng.usize(0..20));
-                let expected: Vec<_> = live.iter().copied().filter(|spooled| spooled.seq > after).collect();
-                let (found, more) = index.entries(&camera, after, limit, &shelf).unwrap();
-                assert_eq!(found, expected[..expected.len().min(limit)], "seed {seed}");
-                assert_eq!(more, expected.len() > limit, "seed {seed}");
-                let bytes: u64 = live.iter().map(|spooled| u64::from(spooled.place.length)).sum();
-                let counts = index.live().next().map_or((0, 0), |(_, frames, bytes)| (frames, bytes));
-                assert_eq!(counts, (live.len() as u64, bytes), "seed {seed}");
-                assert_eq!(index.left(), given_up.len() as u64, "seed {seed}");
-                let seq = rng.u64(1..=125);
-                assert_eq!(index.locate(&camera, seq, &shelf).unwrap(), all.get(&seq).map(|(place, _)| *place));
-                for (number, holds) in index.segments().collect::<Vec<_>>() {
-                    let held = |alive| {
-                        let here = all.values().filter(|(place, live)| (place.segment, *live) == (number, alive));
-                        here.count() as u64
-                    };
-                    assert_eq!((holds.live, holds.left), (held(true), held(false)), "seed {seed}");
-                    let dead = index.dead().any(|dead| dead == number);
-                    assert_eq!(dead, held(true) + held(false) == 0, "seed {seed}");
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,17 +1,19 @@
 //! Looking into a spool without touching it: beside a running daemon, and where none can start.
 
+mod view;
+
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+pub use self::view::{Damage, InspectError, RecordView, SegmentState, SegmentView, Verdict};
 use super::Place;
-use super::disk::DiskFile;
+use super::disk::{DiskFile, open_regular};
 use super::footer::{Part, TRAILER, Trailer};
 use super::format::{NoHeader, RecordHeader, Salt, segment_name, segment_number};
 use super::handle::stream;
 use super::scan::{Records, read_footer, read_header, scan};
-use crate::model::{CameraId, Origin, Seq, SeqRange, SessionNo, UnixMicros};
+use crate::model::{Origin, Seq, SeqRange};
 
 /// How often a segment is read before it counts as damaged.
 const LOOKS: usize = 3;
@@ -21,128 +23,6 @@ const LOOKS: usize = 3;
 pub struct Inspector {
     dir: PathBuf,
     origin: Option<Origin>,
-}
-
-/// What a file in a spool is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SegmentState {
-    /// A segment that is complete and says what it holds.
-    Sealed,
-    /// A segment that is being written, or was when the daemon ended.
-    Open,
-    /// A segment of which something cannot be read.
-    Damaged,
-    /// Something that this daemon has not written.
-    Foreign,
-}
-
-impl SegmentState {
-    /// The state as it is shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sealed => "sealed",
-            Self::Open => "open",
-            Self::Damaged => "damaged",
-            Self::Foreign => "foreign",
-        }
-    }
-}
-
-/// A file in a spool.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SegmentView {
-    /// Its name.
-    pub name: String,
-    /// Its number, where the name has one.
-    pub number: Option<u64>,
-    /// What it is.
-    pub state: SegmentState,
-    /// What is wrong with it.
-    pub detail: Option<String>,
-    /// Its size, bytes.
-    pub size: u64,
-    /// Its frames, by camera: their seqs, rising and apart from each other.
-    pub cameras: Vec<(CameraId, Vec<SeqRange>)>,
-    /// When the oldest and the newest of them were captured.
-    pub captured: Option<(UnixMicros, UnixMicros)>,
-}
-
-impl SegmentView {
-    /// How many frames it holds.
-    pub fn frames(&self) -> u64 {
-        self.cameras.iter().flat_map(|(_, seqs)| seqs).map(SeqRange::len).sum()
-    }
-}
-
-/// A frame in a segment.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RecordView {
-    /// Whose it is.
-    pub camera: CameraId,
-    /// Its place in the camera's order.
-    pub seq: Seq,
-    /// Its session.
-    pub session: SessionNo,
-    /// When it was captured.
-    pub captured_at: UnixMicros,
-    /// Picture width and height, pixels.
-    pub size: (u32, u32),
-    /// Bytes of the JPEG file.
-    pub bytes: u32,
-    /// Its object's key.
-    pub key: String,
-    /// Where its record lies.
-    pub place: Place,
-}
-
-/// What lies where records should.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Damage {
-    /// Its first byte in the segment.
-    pub offset: u64,
-    /// How many bytes.
-    pub length: u64,
-    /// The frames that were there, as far as the segment's footer tells.
-    pub frames: Vec<(CameraId, Seq)>,
-}
-
-/// What a segment's bytes are worth.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Verdict {
-    /// What it is.
-    pub state: SegmentState,
-    /// What is wrong with it as a whole.
-    pub detail: Option<String>,
-    /// Frames that are as they were written.
-    pub frames: u64,
-    /// Their JPEG bytes.
-    pub bytes: u64,
-    /// What is not.
-    pub damage: Vec<Damage>,
-}
-
-/// Why a spool cannot be looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum InspectError {
-    /// There is none.
-    #[error("there is no spool in {0}: name its directory with --dir")]
-    NoSpool(PathBuf),
-    /// There is no such segment.
-    #[error("there is no segment {number} in {dir}: see `framehaul spool ls`")]
-    NoSegment {
-        /// Its number.
-        number: u64,
-        /// The spool's directory.
-        dir: PathBuf,
-    },
-    /// The system refused.
-    #[error("cannot read {path}: {error}")]
-    Io {
-        /// What.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
 }
 
 /// What a segment turns out to be, before its records are looked at.
@@ -303,13 +183,16 @@ impl Inspector {
     /// Opens a segment; a text says why it is none of ours.
     fn open_segment(&self, number: u64) -> Result<Result<Opened, String>, InspectError> {
         let path = self.dir.join(segment_name(number));
-        // A pipe or a device of a segment's name must not stop us.
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-        let file = File::options().read(true).custom_flags(flags.bits() as i32).open(&path);
-        let file = file.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => InspectError::NoSegment { number, dir: self.dir.clone() },
-            _ => InspectError::Io { path: path.clone(), error },
-        })?;
+        let file = match open_regular(&path, File::options().read(true)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                return Ok(Err("it is no regular file".to_owned()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(InspectError::NoSegment { number, dir: self.dir.clone() });
+            }
+            Err(error) => return Err(InspectError::Io { path, error }),
+        };
         self.examine(&file, number).map_err(|error| InspectError::Io { path, error })
     }
 
@@ -517,187 +400,4 @@ impl DiskFile for Head {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::fs;
-    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-    use tempfile::TempDir;
-
-    use super::super::testing::*;
-    use super::super::{RealDisk, Store};
-    use super::*;
-
-    /// A spool of 34 frames of a and 4 of b in three segments, the last one sealed or open.
-    fn spool(sealed: bool) -> (TempDir, Inspector) {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = open(&stream(dir.path()));
-        fill(&mut store, "a", 1..=20, 1_000);
-        fill(&mut store, "b", 5..=8, 700);
-        fill(&mut store, "a", 22..=35, 1_000);
-        if sealed {
-            store.close().unwrap();
-        }
-        let inspector = Inspector::open(dir.path(), Some(origin())).unwrap();
-        (dir, inspector)
-    }
-
-    fn frames(views: &[SegmentView]) -> BTreeMap<String, Vec<SeqRange>> {
-        let mut frames = BTreeMap::<String, Vec<SeqRange>>::new();
-        for (camera, seqs) in views.iter().flat_map(|view| &view.cameras) {
-            let all = frames.entry(camera.to_string()).or_default();
-            all.extend(seqs);
-        }
-        frames.values_mut().for_each(|all| *all = ranges(all.iter().flat_map(|range| range.first..=range.last)));
-        frames
-    }
-
-    fn states(views: &[SegmentView]) -> Vec<&'static str> {
-        views.iter().map(|view| view.state.as_str()).collect()
-    }
-
-    #[test]
-    fn segments_say_what_they_hold_and_nothing_is_touched() {
-        for sealed in [false, true] {
-            let (dir, inspector) = spool(sealed);
-            fs::write(inspector.dir().join("notes.txt"), "x").unwrap();
-            fs::write(inspector.dir().join("000000000077.segment"), "x".repeat(900)).unwrap();
-            fs::copy(inspector.dir().join(segment_name(1)), inspector.dir().join(segment_name(78))).unwrap();
-            let contents = |inspector: &Inspector| -> BTreeMap<_, _> {
-                let files = fs::read_dir(inspector.dir()).unwrap().map(|entry| entry.unwrap().path());
-                files.map(|path| (fs::read(&path).unwrap(), path)).map(|(content, path)| (path, content)).collect()
-            };
-            let before = contents(&inspector);
-            let views = inspector.segments().unwrap();
-            let last = if sealed { "sealed" } else { "open" };
-            assert_eq!(states(&views), ["sealed", "sealed", last, "foreign", "foreign", "foreign"]);
-            assert_eq!((views[0].number, views[5].number), (Some(1), None));
-            let expected = [("a".to_owned(), vec![range(1, 20), range(22, 35)]), ("b".to_owned(), vec![range(5, 8)])];
-            assert_eq!(frames(&views), BTreeMap::from(expected));
-            let captured = |seq: i64| UnixMicros(1_000_000 + seq * 40_000);
-            assert_eq!(views[0].captured.unwrap().0, captured(1));
-            assert_eq!(views[2].captured.unwrap().1, captured(35));
-
-            let mut seqs = Vec::new();
-            for number in 1..=3 {
-                let (records, verdict) = inspector.records(number).unwrap();
-                assert_eq!(verdict.state, views[number as usize - 1].state);
-                assert_eq!((verdict.frames, verdict.damage.len()), (records.len() as u64, 0));
-                assert_eq!(inspector.verify(number, |_| ()).unwrap(), verdict);
-                for view in &records {
-                    let frame = record(view.camera.as_str(), view.seq, view.bytes as usize);
-                    assert_eq!((view.session, view.captured_at), (frame.frame.session, frame.frame.captured_at));
-                    assert_eq!((&view.key, view.size), (&frame.key, (64, 48)));
-                    assert_eq!(view.place.segment, number);
-                }
-                seqs.extend(records.into_iter().filter(|view| view.camera == camera("a")).map(|view| view.seq));
-            }
-            assert_eq!(ranges(seqs.into_iter()), [range(1, 20), range(22, 35)]);
-            assert_eq!(contents(&inspector), before);
-
-            // Somebody else's spool is foreign; where nobody knows whose it should be, it is taken for what it says.
-            let other = Inspector::open(dir.path(), Some(Origin::from_random([9; 5]))).unwrap();
-            assert_eq!(states(&other.segments().unwrap()), ["foreign"; 6]);
-            assert_eq!(other.verify(1, |_| ()).unwrap().state, SegmentState::Foreign);
-            let any = Inspector::open(dir.path(), None).unwrap();
-            assert_eq!(states(&any.segments().unwrap()), states(&views));
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_is_said_to_be_missing() {
-        let (dir, inspector) = spool(true);
-        assert!(matches!(inspector.verify(9, |_| ()), Err(InspectError::NoSegment { number: 9, .. })));
-        assert!(matches!(Inspector::open(&dir.path().join("x"), None), Err(InspectError::NoSpool(_))));
-        assert!(matches!(Inspector::open(inspector.dir(), None), Err(InspectError::NoSpool(_))));
-    }
-
-    #[test]
-    fn every_flipped_byte_is_found_and_costs_the_frame_it_touches_at_most() {
-        for sealed in [true, false] {
-            let (_dir, inspector) = spool(sealed);
-            let (records, whole) = inspector.records(3).unwrap();
-            let path = inspector.dir().join(segment_name(3));
-            let content = fs::read(&path).unwrap();
-            let end = records.last().map(|record| record.place.offset + record.place.length).unwrap() as usize;
-            // Padding carries nothing.
-            let padding = |at: usize| {
-                records.iter().any(|record| {
-                    let header = 52 + 1 + record.camera.as_str().len() + 2 + record.key.len();
-                    let picture_end = record.place.offset as usize + header + record.bytes as usize;
-                    (picture_end..(record.place.offset + record.place.length) as usize).contains(&at)
-                })
-            };
-            let checked = if sealed { content.len() } else { end };
-            let mut flipped = 0;
-            for at in (0..checked).filter(|at| *at < 200 || at % 13 == 0 || *at > end).filter(|at| !padding(*at)) {
-                let mut bad = content.clone();
-                bad[at] ^= 1 << (at % 8);
-                fs::write(&path, bad).unwrap();
-                let verdict = inspector.verify(3, |_| ()).unwrap();
-                // The header's CRC32C covers 60 bytes of it; what stands in the open segment's last record may be unfinished.
-                let in_last = !sealed && at >= records.last().unwrap().place.offset as usize;
-                let found = verdict.state == SegmentState::Damaged;
-                assert_eq!(found, !in_last, "byte {at}: {verdict:?}");
-                let touched = u64::from((64..end).contains(&at));
-                assert_eq!(verdict.frames, whole.frames - touched, "byte {at}: {verdict:?}");
-                if touched == 1 && sealed {
-                    let over = |record: &&RecordView| record.place.offset as usize <= at;
-                    let hit = records.iter().rev().find(over).unwrap();
-                    assert_eq!(verdict.damage[0].frames, [(hit.camera.clone(), hit.seq)], "byte {at}");
-                }
-                flipped += 1;
-            }
-            assert!(flipped > 800, "{flipped}");
-        }
-    }
-
-    #[test]
-    fn every_cut_is_found() {
-        let (_dir, inspector) = spool(true);
-        let (records, _) = inspector.records(3).unwrap();
-        let path = inspector.dir().join(segment_name(3));
-        let content = fs::read(&path).unwrap();
-        for length in (0..content.len()).filter(|length| length % 37 == 0 || *length < 70) {
-            fs::write(&path, &content[..length]).unwrap();
-            let verdict = inspector.verify(3, |_| ()).unwrap();
-            let whole = records.iter().filter(|r| (r.place.offset + r.place.length) as usize <= length).count();
-            assert_eq!(verdict.frames, whole as u64, "{length} bytes");
-            assert_ne!(verdict.state, SegmentState::Sealed, "{length} bytes");
-            let view = &inspector.segments().unwrap()[2];
-            assert_eq!((view.state, view.frames()), (verdict.state, verdict.frames), "{length} bytes");
-        }
-    }
-
-    #[test]
-    fn beside_a_daemon_that_writes_nothing_looks_damaged() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(RealDisk::open(&stream(dir.path())).unwrap(), settings(64)).unwrap();
-        store.resolve(&BTreeMap::new());
-        let inspector = Inspector::open(dir.path(), Some(origin())).unwrap();
-        let (ended, written) = (AtomicBool::new(false), 600);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for seq in 1..=written {
-                    fill(&mut store, "a", seq..=seq, 3_000);
-                    if seq > 20 {
-                        store.settle(&camera("a"), range(seq - 20, seq - 20));
-                    }
-                }
-                ended.store(true, Relaxed);
-            });
-            let mut looks = 0;
-            while !ended.load(Relaxed) {
-                for view in inspector.segments().unwrap() {
-                    assert!(matches!(view.state, SegmentState::Sealed | SegmentState::Open), "{view:?}");
-                    match inspector.verify(view.number.unwrap(), |_| ()) {
-                        Err(InspectError::NoSegment { .. }) => {}
-                        verdict => assert_ne!(verdict.unwrap().state, SegmentState::Damaged),
-                    }
-                    looks += 1;
-                }
-            }
-            assert!(looks > 10, "{looks}");
-        });
-    }
-}
+mod tests;

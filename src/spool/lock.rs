@@ -1,12 +1,13 @@
 //! Opening a spool for one daemon alone.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use tracing::warn;
 
 use super::disk::RealDisk;
 use super::handle::stream;
@@ -24,6 +25,14 @@ pub enum OpenError {
         dir: PathBuf,
         /// The other's process id, as it wrote it.
         pid: String,
+    },
+    /// Not all that lies there can be taken in.
+    #[error("cannot open the spool {dir}: {error}")]
+    Segments {
+        /// The spool's directory.
+        dir: PathBuf,
+        /// Which file, and what about it.
+        error: io::Error,
     },
     /// The disk does not let us.
     #[error("cannot open the spool {dir}: {error}; see that spool.dir belongs to this user and can be written")]
@@ -48,7 +57,8 @@ pub fn open(settings: &SpoolSettings, origin: &Origin) -> Result<(Store<RealDisk
     let disk = RealDisk::open(&stream(dir)).map_err(failed)?.locked(lock);
     let (segment_bytes, max_bytes) = (settings.segment, settings.max_bytes);
     let settings_of_store = StoreSettings { origin: origin.clone(), segment_bytes, max_bytes };
-    let (mut store, found) = Store::open(disk, settings_of_store).map_err(failed)?;
+    let opened = Store::open(disk, settings_of_store);
+    let (mut store, found) = opened.map_err(|error| OpenError::Segments { dir: dir.clone(), error })?;
     store.when_full = settings.when_full;
     Ok((store, found))
 }
@@ -69,12 +79,16 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Err(Errno::WOULDBLOCK) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
-            return Err(OpenError::InUse { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+            let pid = Some(pid.trim()).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
+            return Err(OpenError::InUse { dir: dir.to_owned(), pid });
         }
         Err(error) => return Err(failed(error.into())),
     }
-    // Only a help for people: the lock itself is the kernel's, and ends with the process.
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+    // Only a help for people: the lock itself is the kernel's, and ends with the process. A full disk has no room for it.
+    let pid = format!("{}\n", std::process::id());
+    if let Err(error) = file.write_all_at(pid.as_bytes(), 0).and_then(|()| file.set_len(pid.len() as u64)) {
+        warn!(%error, "spool: the lock does not say whose it is");
+    }
     Ok(file)
 }
 
@@ -100,5 +114,19 @@ mod tests {
         assert!(matches!(&error, OpenError::InUse { pid, .. } if *pid == std::process::id().to_string()), "{error}");
         drop(store);
         open(&settings, &origin()).unwrap();
+        // The other may not have come to that yet.
+        let path = settings.dir.join("lock");
+        std::fs::write(&path, "").unwrap();
+        let other = File::open(&path).unwrap();
+        flock(&other, FlockOperation::LockExclusive).unwrap();
+        let error = open(&settings, &origin()).unwrap_err().to_string();
+        assert!(error.contains("in use by process unknown"), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_stops_nobody_from_locking() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join("lock")).unwrap();
+        lock(dir.path()).unwrap();
     }
 }

@@ -13,6 +13,7 @@ mod handle;
 mod index;
 pub mod inspect;
 mod lock;
+mod mend;
 mod quarantine;
 mod ranges;
 mod read;

@@ -1,21 +1,26 @@
 //! What a start finds, and makes of it.
 //!
 //! A sealed segment tells by its footer what it holds. Any other is read whole: it was being written when the daemon
-//! ended, or it is damaged. What is sound in it counts, and it gets a footer. Nothing that lies there stops the start.
+//! ended, or it is damaged. What is sound in it counts, and it gets a footer. Whatever the bytes are that lie there, they do
+//! not stop the start; what does is that nobody can tell: a file that may not be opened, or a later version's.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 
+use rustix::io::Errno;
 use tracing::{error, info, warn};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, is_unreadable};
 use super::footer::{self, Entry, Part, Summary};
 use super::format::{NoHeader, Salt, SegmentHeader, segment_name, segment_number};
 use super::ranges::Ranges;
 use super::scan::{read_footer, read_header, scan};
 use super::store::{Found, Store, StoreSettings};
 use crate::model::{CameraId, SeqRange, SpooledCamera, UnixMicros};
+
+/// No run of the spool comes to this number. What cannot be read and has a higher one is hardly ours.
+const FAR: u64 = 1_000_000_000_000_000;
 
 /// What a file that is called a segment turns out to be.
 enum Seen {
@@ -31,6 +36,7 @@ struct Segment {
     parts: Vec<Part>,
     /// Where each part's entries begin in the footer, if it has one.
     positions: Option<Vec<u64>>,
+    size: u64,
     /// Whether all of it is known to be on disk.
     sound: bool,
 }
@@ -44,12 +50,14 @@ impl<D: Disk> Store<D> {
     ///
     /// # Errors
     ///
-    /// When the directory cannot be listed, or a segment may not be opened: its frames would be taken for lost.
+    /// When the directory cannot be listed, when a segment may not be opened or read, where it is not the place on the disk
+    /// that is bad: its frames would be taken for lost; and for the same reason where a later version wrote one.
     pub fn open(disk: D, settings: StoreSettings) -> io::Result<(Self, Found)> {
         let mut store = Self::new(disk, settings);
         let mut found = Found::default();
         let mut numbers = Vec::new();
-        for name in store.files.disk.list()? {
+        let names = store.files.disk.list();
+        for name in names.map_err(|error| io::Error::new(error.kind(), format!("cannot list its segments: {error}")))? {
             match segment_number(&name) {
                 Some(number) => numbers.push(number),
                 None => {
@@ -60,10 +68,9 @@ impl<D: Disk> Store<D> {
         }
         // Of a frame that lies in two segments the one in the newer counts: it was copied forward, or written again.
         numbers.sort_unstable_by_key(|number| Reverse(*number));
-        store.next = numbers.first().map_or(1, |number| number + 1);
         let mut cameras = Cameras::new();
-        for (at, number) in numbers.into_iter().enumerate() {
-            store.take_in(number, at == 0, &mut cameras, &mut found)?;
+        for number in numbers {
+            store.take_in(number, &mut cameras, &mut found)?;
         }
         found.cameras = cameras
             .into_iter()
@@ -79,19 +86,22 @@ impl<D: Disk> Store<D> {
         Ok((store, found))
     }
 
-    fn take_in(&mut self, number: u64, is_newest: bool, cameras: &mut Cameras, found: &mut Found) -> io::Result<()> {
+    fn take_in(&mut self, number: u64, cameras: &mut Cameras, found: &mut Found) -> io::Result<()> {
         let name = segment_name(number);
-        let file = match self.files.disk.open(&name) {
+        let opened = self.files.disk.open(&name);
+        let size = opened.as_ref().ok().and_then(|file| file.len().ok()).unwrap_or(0);
+        let seen = match opened {
+            Ok(file) => self.examine(&file, number, found),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
-                return Err(io::Error::new(error.kind(), format!("cannot open segment {name}: {error}")));
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                Ok(Seen::Foreign("it is no regular file".to_owned()))
             }
-            file => file,
+            Err(error) => Err(error),
         };
-        let size = file.as_ref().ok().and_then(|file| file.len().ok()).unwrap_or(0);
-        match file.and_then(|file| self.examine(&file, number, found)) {
+        match seen {
             Ok(Seen::Blank) => {
-                if !is_newest {
+                // Of the newest that is no wonder: it may have been made a moment before the end.
+                if self.next > 1 {
                     warn!(segment = number, "spool: a segment is empty");
                     found.damaged += 1;
                 }
@@ -99,26 +109,37 @@ impl<D: Disk> Store<D> {
                     warn!(segment = number, %error, "spool: an empty segment cannot be removed");
                     self.sizes.insert(number, size);
                     self.index.segment(number);
+                    self.next = self.next.max(number + 1);
                 }
             }
             Ok(Seen::Foreign(what)) => {
                 warn!(segment = number, what, "spool: a segment of somebody else is left alone");
                 found.foreign += 1;
             }
-            Ok(Seen::Segment(segment)) => self.take_in_segment(number, segment, cameras)?,
-            Err(error) => {
+            Ok(Seen::Segment(segment)) => {
+                self.next = self.next.max(number + 1);
+                self.take_in_segment(number, segment, cameras)?;
+            }
+            Err(error) if is_unreadable(&error) => {
                 error!(segment = number, %error, "spool: a segment cannot be read, and is left alone");
                 self.io_errors.push("read");
                 self.sizes.insert(number, size);
                 found.damaged += 1;
+                // If it is ours and can be read some day, what was written since is newer.
+                if number < FAR {
+                    self.next = self.next.max(number + 1);
+                }
+            }
+            Err(error) => {
+                let why = format!("cannot take in segment {name}, whose frames would be taken for lost: {error}");
+                return Err(io::Error::new(error.kind(), why));
             }
         }
         Ok(())
     }
 
     fn take_in_segment(&mut self, number: u64, segment: Segment, cameras: &mut Cameras) -> io::Result<()> {
-        let size = self.files.disk.open(&segment_name(number)).and_then(|file| file.len()).unwrap_or(0);
-        self.sizes.insert(number, size);
+        self.sizes.insert(number, segment.size);
         self.index.segment(number);
         if !segment.sound {
             self.unsound.insert(number);
@@ -144,26 +165,55 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn examine(&self, file: &D::File, number: u64, found: &mut Found) -> io::Result<Seen> {
-        let origin = &self.settings.origin;
-        let salt = Salt::new(origin, number);
-        let header = read_header(file)?;
+    /// What was read; `None` where the place on the disk is bad.
+    fn readable<T>(&mut self, read: io::Result<T>) -> io::Result<Option<T>> {
+        match read {
+            Err(error) if is_unreadable(&error) => Ok(self.noted("read", Err(error))),
+            read => read.map(Some),
+        }
+    }
+
+    fn examine(&mut self, file: &D::File, number: u64, found: &mut Found) -> io::Result<Seen> {
+        let origin = self.settings.origin.clone();
+        let salt = Salt::new(&origin, number);
+        let header = self.readable(read_header(file))?.unwrap_or(Err(NoHeader::Damaged));
         match &header {
-            Ok(header) if header.origin != *origin => {
+            Ok(header) if header.origin != origin => {
                 return Ok(Seen::Foreign(format!("its origin is {}", header.origin.as_str())));
             }
             Ok(header) if header.number != number => {
                 return Ok(Seen::Foreign(format!("it was segment {}", header.number)));
             }
-            Err(NoHeader::Version(version)) => return Ok(Seen::Foreign(format!("its format is version {version}"))),
+            Err(NoHeader::Version(version)) => {
+                let why =
+                    format!("its format is version {version}: start the framehaul that wrote it, or move it away");
+                return Err(io::Error::new(ErrorKind::Unsupported, why));
+            }
             _ => {}
         }
-        let footer = read_footer(file, salt)?;
-        let scanned = if footer.is_some() { None } else { Some(scan(file, salt)?) };
+        let footer = self.readable(read_footer(file, salt))?.flatten();
+        let mut sound = true;
+        let scanned = if footer.is_some() {
+            None
+        } else {
+            // What was written last may be in the kernel's memory alone, and there look as if it were on disk although a
+            // sync of the last run has failed: that it is, and that it is what we read, must be the disk's word.
+            sound = file.sync().inspect_err(|error| error!(segment = number, %error, "spool: cannot sync")).is_ok();
+            file.forget();
+            let scanned = scan(file, salt)?;
+            if scanned.unreadable {
+                error!(segment = number, "spool: some of a segment cannot be read");
+                self.io_errors.push("read");
+            }
+            Some(scanned)
+        };
         let nothing = scanned.as_ref().is_some_and(|scanned| scanned.parts.is_empty());
         match &header {
             Err(NoHeader::Blank) if nothing && scanned.as_ref().is_some_and(|scanned| !scanned.torn) => {
                 return Ok(Seen::Blank);
+            }
+            Err(_) if nothing && scanned.as_ref().is_some_and(|scanned| scanned.unreadable) => {
+                return Err(Errno::IO.into());
             }
             Err(_) if nothing => return Ok(Seen::Foreign("it is no segment".to_owned())),
             Err(_) => {
@@ -177,7 +227,7 @@ impl<D: Disk> Store<D> {
         }
         let Some(scanned) = scanned else {
             let (parts, positions) = footer.unwrap_or_default();
-            return Ok(Seen::Segment(Segment { parts, positions: Some(positions), sound: true }));
+            return Ok(Seen::Segment(Segment { parts, positions: Some(positions), size: file.len()?, sound: true }));
         };
         found.damaged += scanned.damaged;
         if scanned.damaged > 0 {
@@ -189,7 +239,7 @@ impl<D: Disk> Store<D> {
         }
         let size = file.len()?;
         let whole = header.is_ok_and(|header| header.allocated == size);
-        if scanned.torn && whole {
+        if scanned.torn && whole && !scanned.unreadable {
             info!(segment = number, end = scanned.end, "spool: an unfinished end is cut off");
             found.torn += 1;
         } else if scanned.torn || !whole && scanned.end == size {
@@ -197,14 +247,12 @@ impl<D: Disk> Store<D> {
             warn!(segment = number, end = scanned.end, "spool: a damaged end is cut off");
             found.damaged += 1;
         }
-        // What was read may be in the kernel's memory alone.
-        let sound = file.sync().inspect_err(|error| error!(segment = number, %error, "spool: cannot sync")).is_ok();
         let positions = sound.then(|| finish(file, salt, scanned.end, &scanned.parts)).and_then(|positions| {
             positions
                 .inspect_err(|error| warn!(segment = number, %error, "spool: a segment stays without a footer"))
                 .ok()
         });
-        Ok(Seen::Segment(Segment { parts: scanned.parts, positions, sound }))
+        Ok(Seen::Segment(Segment { parts: scanned.parts, positions, size: file.len()?, sound }))
     }
 }
 
@@ -225,100 +273,4 @@ fn finish(file: &impl DiskFile, salt: Salt, end: u64, parts: &[Part]) -> io::Res
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::super::testing::*;
-    use super::super::{RealDisk, Store, StoreSettings};
-    use crate::model::Origin;
-
-    #[test]
-    fn what_is_not_ours_is_left_alone_and_stops_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let other = StoreSettings { origin: Origin::from_random([8; 5]), ..settings(16) };
-        let (mut theirs, _) = Store::open(RealDisk::open(dir.path()).unwrap(), other).unwrap();
-        fill(&mut theirs, "a", 1..=3, 1000);
-        drop(theirs);
-        fs::write(dir.path().join("notes.txt"), "x").unwrap();
-        fs::write(dir.path().join("000000000007.segment"), "x".repeat(5000)).unwrap();
-        fs::create_dir(dir.path().join("000000000008.segment")).unwrap();
-        let before: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        for _ in 0..2 {
-            let (store, found) = open(dir.path());
-            assert_eq!((found.foreign, found.damaged, found.cameras.len()), (3, 1, 0));
-            assert_eq!(store.status().frames, 0);
-            assert!(before.iter().all(|path| path.exists()));
-        }
-        let (mut store, _) = open(dir.path());
-        fill(&mut store, "a", 1..=3, 1000);
-        assert_eq!(store.locate(&camera("a"), 1).unwrap().segment, 9);
-    }
-
-    #[test]
-    fn damage_costs_the_frames_it_touches_and_is_counted() {
-        for sealed in [false, true] {
-            for (at, header_too) in [(0, false), (2, false), (9, true)] {
-                let dir = tempfile::tempdir().unwrap();
-                let (mut store, _) = open(dir.path());
-                fill(&mut store, "a", 1..=10, 1000);
-                let places: Vec<_> = (1..=10).map(|seq| store.locate(&camera("a"), seq).unwrap()).collect();
-                if sealed {
-                    store.close().unwrap();
-                }
-                drop(store);
-                let path = dir.path().join("000000000001.segment");
-                let mut content = fs::read(&path).unwrap();
-                content[places[at].offset as usize + 20] ^= 4;
-                if sealed {
-                    // The footer is damaged as well, so that it cannot tell.
-                    let end = content.len() - 40;
-                    content[end] ^= 1;
-                }
-                if header_too {
-                    content[9] ^= 1;
-                }
-                fs::write(&path, content).unwrap();
-                let (mut store, found) = open(dir.path());
-                let expected: Vec<_> = (1..=10).filter(|seq| *seq != at as u64 + 1).collect();
-                assert_eq!(live(&mut store, "a", 1000), expected, "{sealed} {at}");
-                assert!(found.damaged + found.torn > 0, "{sealed} {at}: {found:?}");
-                drop(store);
-                // It is mended: what is gone is gone, and is not counted again.
-                let (mut store, found) = open(dir.path());
-                assert_eq!((found.damaged, found.torn), (0, 0), "{sealed} {at}");
-                assert_eq!(live(&mut store, "a", 1000), expected);
-            }
-        }
-    }
-
-    #[test]
-    fn an_unfinished_end_is_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = open(dir.path());
-        fill(&mut store, "a", 1..=3, 1000);
-        store.append(&record("a", 4, 1000)).unwrap();
-        drop(store);
-        let path = dir.path().join("000000000001.segment");
-        let whole = fs::read(&path).unwrap();
-        let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
-        for cut in [10, 500, 1000] {
-            let mut torn = whole.clone();
-            torn[end - cut..].fill(0);
-            fs::write(&path, torn).unwrap();
-            let (mut store, found) = open(dir.path());
-            assert_eq!((found.torn, found.damaged), (1, 0), "{cut}");
-            assert_eq!(live(&mut store, "a", 1000), [1, 2, 3], "{cut}");
-            assert!(fs::metadata(&path).unwrap().len() < SEGMENT);
-        }
-    }
-
-    #[test]
-    fn segments_that_were_never_used_go() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("000000000003.segment"), [0; 4096]).unwrap();
-        let (mut store, found) = open(dir.path());
-        assert_eq!((found.damaged, found.foreign, fs::read_dir(dir.path()).unwrap().count()), (0, 0, 0));
-        fill(&mut store, "a", 1..=1, 10);
-        assert_eq!(store.locate(&camera("a"), 1).unwrap().segment, 4);
-    }
-}
+mod tests;

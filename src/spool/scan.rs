@@ -3,15 +3,22 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::model::{CameraId, Seq};
+use crate::model::{CameraId, Seq, SeqRange};
 
-use super::disk::DiskFile;
+use super::disk::{DiskFile, is_unreadable};
 use super::footer::{Entry, Part, Summary, TRAILER, Trailer};
 use super::format::{ALIGN, FIXED, LONGEST_HEADER, NoHeader, RECORD_MAGIC, RecordHeader, SEGMENT_HEADER, Salt};
 use super::format::{SegmentHeader, lengths};
+use super::ranges::Ranges;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 256 * 1024;
+
+/// Bytes that are read at a time where the disk refuses a chunk.
+const STEP: usize = 4096;
+
+/// Steps that may fail before chunks are given up as a whole: on a dying disk each takes seconds.
+const MOST_STEPS: usize = 256;
 
 /// What a scan found.
 #[derive(Debug, Default)]
@@ -24,6 +31,8 @@ pub(super) struct Scanned {
     pub(super) damaged: u64,
     /// Whether something that is no record lies behind it.
     pub(super) torn: bool,
+    /// Whether the disk refused to read some of it.
+    pub(super) unreadable: bool,
 }
 
 /// Reads a segment's header; `NoHeader::Damaged` also where the file is shorter than one.
@@ -51,7 +60,7 @@ pub(super) fn read_footer(file: &impl DiskFile, salt: Salt) -> io::Result<Option
     Ok(trailer.parts(&footer, salt))
 }
 
-/// Reads a whole segment, record by record, skipping what is damaged. Every checksum is checked.
+/// Reads a whole segment, record by record, skipping what is damaged and what cannot be read. Every checksum is checked.
 pub(super) fn scan(file: &impl DiskFile, salt: Salt) -> io::Result<Scanned> {
     let mut records = Records::new(file, salt)?;
     let mut parts: BTreeMap<CameraId, (Summary, BTreeMap<Seq, Entry>)> = BTreeMap::new();
@@ -65,7 +74,8 @@ pub(super) fn scan(file: &impl DiskFile, salt: Salt) -> io::Result<Scanned> {
         let entries = entries.into_values().collect();
         Part { camera, summary, entries }
     });
-    Ok(Scanned { parts: parts.collect(), end: records.end, damaged: records.damaged, torn: records.torn })
+    let unreadable = records.unreadable_steps > 0;
+    Ok(Scanned { parts: parts.collect(), end: records.end, damaged: records.damaged, torn: records.torn, unreadable })
 }
 
 /// The records of a file, one after the other.
@@ -82,22 +92,29 @@ pub(super) struct Records<'a, F> {
     pub(super) torn: bool,
     buffer: Vec<u8>,
     buffered: u64,
+    /// Bytes that the disk refused to read, and that are taken for zeros.
+    unreadable: Ranges,
+    unreadable_steps: usize,
 }
 
 impl<'a, F: DiskFile> Records<'a, F> {
     pub(super) fn new(file: &'a F, salt: Salt) -> io::Result<Self> {
         let size = file.len()?;
         let (at, end) = (SEGMENT_HEADER, SEGMENT_HEADER);
-        Ok(Self { file, salt, size, at, end, damaged: 0, torn: false, buffer: Vec::new(), buffered: 0 })
+        let (buffer, unreadable) = (Vec::new(), Ranges::default());
+        let (damaged, torn, buffered, unreadable_steps) = (0, false, 0, 0);
+        Ok(Self { file, salt, size, at, end, damaged, torn, buffer, buffered, unreadable, unreadable_steps })
     }
 
     /// The next sound record.
     pub(super) fn next(&mut self) -> io::Result<Option<(Entry, RecordHeader)>> {
-        while self.at < self.size {
+        // Beyond that no entry can tell where a record begins: the file is none of ours, however large it is.
+        while self.at < self.size && self.at <= u32::MAX.into() {
             let Some(header) = self.header()? else {
-                // Zeros to the end are room that was never written.
+                // Zeros to the end are room that was never written, unless nobody knows what they are.
                 let zeros = self.zeros()?;
-                self.torn |= zeros == 0;
+                let passed = SeqRange { first: self.at, last: self.at + zeros.max(ALIGN) - 1 };
+                self.torn |= zeros == 0 || self.unreadable.missing(passed) != [passed];
                 self.at += zeros.max(ALIGN);
                 continue;
             };
@@ -116,6 +133,7 @@ impl<'a, F: DiskFile> Records<'a, F> {
             let entry = Entry { seq: header.seq, offset: offset as u32, length: total as u32 };
             return Ok(Some((entry, header)));
         }
+        self.torn |= self.at < self.size;
         Ok(None)
     }
 
@@ -127,7 +145,7 @@ impl<'a, F: DiskFile> Records<'a, F> {
             return Ok(None);
         }
         let Some(lengths) = lengths(first) else { return Ok(None) };
-        if at + u64::from(lengths.total) > self.size || at > u64::from(u32::MAX) {
+        if at + u64::from(lengths.total) > self.size {
             return Ok(None);
         }
         let whole = self.bytes(at, LONGEST_HEADER.min(lengths.header as usize))?;
@@ -139,7 +157,9 @@ impl<'a, F: DiskFile> Records<'a, F> {
         let (at, size) = (self.at, self.size);
         self.bytes(at, ALIGN as usize)?;
         let next = &self.buffer[(at - self.buffered) as usize..];
-        let zeros = next.iter().position(|byte| *byte != 0).unwrap_or(next.len()) as u64;
+        let whole = next.chunks_exact(STEP).take_while(|step| *step == [0; STEP]).count() * STEP;
+        let rest = &next[whole..];
+        let zeros = (whole + rest.iter().position(|byte| *byte != 0).unwrap_or(rest.len())) as u64;
         Ok(if at + zeros == size { zeros } else { zeros / ALIGN * ALIGN })
     }
 
@@ -166,12 +186,39 @@ impl<'a, F: DiskFile> Records<'a, F> {
             let wanted = CHUNK.max(count).min(usize::try_from(self.size - at.min(self.size)).unwrap_or(usize::MAX));
             self.buffer.resize(wanted, 0);
             self.buffered = at;
-            if let Err(error) = self.file.read_at(&mut self.buffer, at) {
+            if let Err(error) = self.file.read_at(&mut self.buffer, at).or_else(|error| self.read_in_steps(error)) {
                 self.buffer.clear();
                 return Err(error);
             }
         }
         let from = (at - self.buffered) as usize;
         Ok(&self.buffer[from..from + count])
+    }
+
+    /// Fills the buffer step by step after the disk has refused to do so at once; what cannot be read is zeros.
+    fn read_in_steps(&mut self, error: io::Error) -> io::Result<()> {
+        if !is_unreadable(&error) {
+            return Err(error);
+        }
+        let mut from = 0;
+        while from < self.buffer.len() {
+            let (at, rest) = (self.buffered + from as u64, self.buffer.len() - from);
+            let step = if self.unreadable_steps < MOST_STEPS { STEP - at as usize % STEP } else { rest };
+            let piece = &mut self.buffer[from..from + step.min(rest)];
+            from += piece.len();
+            let bytes = SeqRange { first: at, last: at + piece.len() as u64 - 1 };
+            if !self.unreadable.covers(bytes) {
+                match self.file.read_at(piece, at) {
+                    Ok(()) => continue,
+                    Err(error) if !is_unreadable(&error) => return Err(error),
+                    Err(_) => {
+                        self.unreadable.insert(bytes);
+                        self.unreadable_steps += 1;
+                    }
+                }
+            }
+            piece.fill(0);
+        }
+        Ok(())
     }
 }

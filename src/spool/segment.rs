@@ -10,12 +10,15 @@ use super::Place;
 use super::disk::{Disk, DiskFile};
 use super::extent::Footers;
 use super::footer::{self, ENTRY, Entry};
-use super::format::{RecordHeader, SEGMENT_HEADER, Salt, SegmentHeader, aligned, segment_name};
+use super::format::{ALIGN, RecordHeader, SEGMENT_HEADER, Salt, SegmentHeader, aligned, segment_name};
 use super::store::{AppendError, Store};
 use crate::model::{CameraId, UnixMicros};
 
 /// Files that are kept open for reading.
 const OPEN_FILES: usize = 8;
+
+/// Numbers that are passed over at a time because files of others have them.
+const MOST_TAKEN: u32 = 4096;
 
 /// The disk, and the files of it that were read last.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl<D: Disk> Files<D> {
         read
     }
 
-    fn forget(&self, segment: u64) {
+    pub(super) fn forget(&self, segment: u64) {
         self.open.borrow_mut().retain(|(number, _)| *number != segment);
     }
 }
@@ -66,6 +69,8 @@ pub(super) struct Active<F> {
     allocated: u64,
     /// Where the next record begins.
     end: u64,
+    /// Up to where a sync has succeeded.
+    synced: u64,
     /// Bytes that a footer of all that was written takes.
     footer: u64,
     cameras: BTreeSet<CameraId>,
@@ -102,8 +107,21 @@ impl<F: DiskFile> Active<F> {
         Ok(place)
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()?;
+        self.synced = self.end;
+        Ok(())
+    }
+
+    /// Cuts off what is behind the last record that is known to be on disk. After a failed sync the system may take it for
+    /// written, and show it to the next run as if it were. Returns what the file takes from now on, as far as that is known.
+    fn cut(&self) -> Option<u64> {
+        // A few zeros say that it was cut by us: a file that ends with a record has lost something.
+        let size = self.synced + ALIGN;
+        let cut = self.file.truncate(self.synced).and_then(|()| self.file.truncate(size));
+        cut.inspect_err(|error| warn!(%error, segment = self.number, "spool: an end is not cut off"))
+            .ok()
+            .map(|()| size)
     }
 }
 
@@ -144,9 +162,10 @@ impl<D: Disk> Store<D> {
             self.wanted = allocate;
             return Err(AppendError::NoRoom);
         }
+        let begun = self.create(allocate);
         let number = self.next;
         let name = segment_name(number);
-        let file = self.files.disk.create(&name, allocate).map_err(|error| {
+        let file = begun.map_err(|error| {
             let error = AppendError::of(error);
             match &error {
                 AppendError::Io(error) => {
@@ -182,8 +201,22 @@ impl<D: Disk> Store<D> {
         self.index.open(number);
         let salt = Salt::new(&self.settings.origin, number);
         let (end, footer, cameras) = (SEGMENT_HEADER, footer::EMPTY, BTreeSet::new());
-        self.active = Some(Active { number, file, salt, allocated: allocate, end, footer, cameras });
+        self.active = Some(Active { number, file, salt, allocated: allocate, end, synced: end, footer, cameras });
         Ok(())
+    }
+
+    /// Makes the next segment's file. Where one of its name is there, which is none of ours, the number after it is next.
+    fn create(&mut self, allocate: u64) -> io::Result<D::File> {
+        let mut tries = 0;
+        loop {
+            match self.files.disk.create(&segment_name(self.next), allocate) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < MOST_TAKEN => {
+                    self.next += 1;
+                    tries += 1;
+                }
+                created => return created,
+            }
+        }
     }
 
     /// Gives the segment that is being written its footer; all of it must be committed.
@@ -207,6 +240,8 @@ impl<D: Disk> Store<D> {
                 self.io_errors.push("write");
                 warn!(%error, segment = active.number, "spool: a segment stays without a footer");
                 self.index.closed(active.number);
+                let size = active.cut();
+                self.sizes.extend(size.map(|size| (active.number, size)));
             }
         }
     }
@@ -217,11 +252,13 @@ impl<D: Disk> Store<D> {
         error!(op, %error, segment = active.number, "spool: the disk refuses; what was not committed goes elsewhere");
         self.written.clear();
         self.index.closed(active.number);
+        let size = active.cut();
+        self.sizes.extend(size.map(|size| (active.number, size)));
     }
 
     /// Removes segments that hold nothing.
     pub(super) fn reap(&mut self) {
-        let keep_below = self.unsound.last().copied().unwrap_or(0);
+        let keep_below = self.keeps_below();
         let dead: Vec<_> = self.index.dead().filter(|number| *number >= keep_below).collect();
         for number in dead.into_iter().filter(|number| !self.unremovable.contains(number)).collect::<Vec<_>>() {
             self.files.forget(number);
@@ -234,6 +271,7 @@ impl<D: Disk> Store<D> {
                     self.sizes.remove(&number);
                     self.unsound.remove(&number);
                     self.unmovable.remove(&number);
+                    self.doubted.remove(&number);
                     self.index.removed(number);
                 }
             }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -85,7 +86,7 @@ pub(super) fn resolved(watermark: Seq, above: &[SeqRange]) -> Resolved {
 }
 
 /// A disk that refuses when it is told to.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Moody {
     pub(super) disk: RealDisk,
     /// So many of each are refused next.
@@ -93,9 +94,18 @@ pub(super) struct Moody {
     pub(super) creations: Arc<AtomicU32>,
     pub(super) writes: Arc<AtomicU32>,
     pub(super) reads: Arc<AtomicU32>,
+    pub(super) truncations: Arc<AtomicU32>,
+    pub(super) removals: Arc<AtomicU32>,
+    /// With this error files cannot be opened; 0 for none.
+    pub(super) opens: Arc<AtomicU32>,
+    /// Bytes of files that cannot be read.
+    pub(super) bad: Arc<Mutex<BTreeMap<String, Range<u64>>>>,
+    pub(super) reads_done: Arc<AtomicU32>,
+    pub(super) forgets: Arc<AtomicU32>,
 }
 
-pub(super) struct MoodyFile(File, Moody);
+#[derive(Debug)]
+pub(super) struct MoodyFile(File, Moody, String);
 
 fn refuse(count: &AtomicU32, errno: i32) -> io::Result<()> {
     match count.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1)) {
@@ -109,8 +119,19 @@ const ENOSPC: i32 = 28;
 
 impl Moody {
     pub(super) fn open(dir: &Path) -> Self {
-        let disk = RealDisk::open(dir).unwrap();
-        Self { disk, syncs: Arc::default(), creations: Arc::default(), writes: Arc::default(), reads: Arc::default() }
+        Self {
+            disk: RealDisk::open(dir).unwrap(),
+            syncs: Arc::default(),
+            creations: Arc::default(),
+            writes: Arc::default(),
+            reads: Arc::default(),
+            truncations: Arc::default(),
+            removals: Arc::default(),
+            opens: Arc::default(),
+            bad: Arc::default(),
+            reads_done: Arc::default(),
+            forgets: Arc::default(),
+        }
     }
 }
 
@@ -123,14 +144,18 @@ impl Disk for Moody {
 
     fn create(&self, name: &str, allocate: u64) -> io::Result<MoodyFile> {
         refuse(&self.creations, ENOSPC)?;
-        Ok(MoodyFile(self.disk.create(name, allocate)?, self.clone()))
+        Ok(MoodyFile(self.disk.create(name, allocate)?, self.clone(), name.to_owned()))
     }
 
     fn open(&self, name: &str) -> io::Result<MoodyFile> {
-        Ok(MoodyFile(Disk::open(&self.disk, name)?, self.clone()))
+        match self.opens.load(Relaxed) {
+            0 => Ok(MoodyFile(Disk::open(&self.disk, name)?, self.clone(), name.to_owned())),
+            errno => Err(io::Error::from_raw_os_error(errno as i32)),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        refuse(&self.removals, EIO)?;
         self.disk.remove(name)
     }
 
@@ -141,7 +166,12 @@ impl Disk for Moody {
 
 impl DiskFile for MoodyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.1.reads_done.fetch_add(1, Relaxed);
         refuse(&self.1.reads, EIO)?;
+        let bad = self.1.bad.lock().unwrap().get(&self.2).cloned().unwrap_or_default();
+        if offset < bad.end && bad.start < offset + buffer.len() as u64 {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         DiskFile::read_at(&self.0, buffer, offset)
     }
 
@@ -155,7 +185,13 @@ impl DiskFile for MoodyFile {
         self.0.sync()
     }
 
+    fn forget(&self) {
+        self.1.forgets.fetch_add(1, Relaxed);
+        self.0.forget();
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
+        refuse(&self.1.truncations, EIO)?;
         self.0.truncate(len)
     }
 

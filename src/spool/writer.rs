@@ -5,6 +5,8 @@
 //! What finds no room waits in memory, in its order, while older frames are dropped for it and until the journal has
 //! confirmed that; where nothing may be dropped it is refused.
 
+mod room;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -20,9 +22,7 @@ use super::disk::Disk;
 use super::handle::{Command, Shared};
 use super::store::{AppendError, Store};
 use super::{Inbox, Record, Sink};
-use crate::config::WhenFull;
-use crate::delivery::WINDOW;
-use crate::model::{CameraId, LostReason, Resolved, Seq, SeqRange};
+use crate::model::{CameraId, LostReason, Resolved, Seq};
 
 /// The least time between the beginnings of two commits: what a frame may wait so that others can join it.
 const LINGER: Duration = Duration::from_millis(10);
@@ -39,9 +39,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How old the age of the oldest frame may be that is told.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Frames that are looked at together when some must go.
-const CHUNK: usize = 1024;
 
 /// Without its spool the daemon can keep no promise: better to end at once and be started again.
 struct EndsProcessOnPanic;
@@ -84,6 +81,7 @@ pub fn start<D: Disk>(
         oldest_at: None,
         stale: false,
     };
+    writer.retry_at = writer.store.wants_retry().then(|| Instant::now() + RETRY);
     writer.publish(Instant::now());
     let run = move || {
         let _guard = EndsProcessOnPanic;
@@ -205,6 +203,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         if again {
             self.retry_at = None;
             self.failing = false;
+            self.store.retry();
             for (camera, after, limit) in std::mem::take(&mut self.loads) {
                 self.load(camera, after, limit);
             }
@@ -224,7 +223,11 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             self.commit();
         }
         if self.retry_at.is_none()
-            && (self.failing || self.refusing || !self.waiting.is_empty() || !self.loads.is_empty())
+            && (self.failing
+                || self.refusing
+                || !self.waiting.is_empty()
+                || !self.loads.is_empty()
+                || self.store.wants_retry())
         {
             self.retry_at = Some(now + RETRY);
         }
@@ -255,6 +258,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             Err(error) => {
                 warn!(%error, frames = self.store.uncommitted(), "spool: frames stay in memory until they can be written");
                 if matches!(error, AppendError::NoRoom) && !matches!(self.store.clean(), Ok(true)) {
+                    self.tell();
                     self.without_room();
                 }
                 self.failing = true;
@@ -324,71 +328,6 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         self.sink.refused(frame, LostReason::SpoolFull);
     }
 
-    fn without_room(&mut self) -> Offered {
-        // The segments of what was dropped go when the journal says that it knows.
-        let oldest_go = self.store.when_full == WhenFull::DropOldest && (self.store.left() > 0 || self.drop_some());
-        if oldest_go { Offered::Waits } else { Offered::Refused }
-    }
-
-    /// Drops the oldest frames of the camera that holds most, a quarter of a segment of them. False where nothing may go.
-    fn drop_some(&mut self) -> bool {
-        let wanted = self.store.segment_bytes() / 4;
-        let mut cameras: Vec<_> = self.store.live().map(|(camera, _, bytes)| (bytes, camera.clone())).collect();
-        cameras.sort_by(|one, other| other.cmp(one));
-        for (held, camera) in cameras {
-            let mut seqs = self.sink.drop_oldest(&camera, wanted);
-            seqs.sort_unstable();
-            in_ranges(&seqs).into_iter().for_each(|range| self.store.leave(&camera, range));
-            let mut freed = held - self.store.live_bytes(&camera);
-            if freed < wanted {
-                freed += self.drop_beyond(&camera, wanted - freed);
-            }
-            if freed > 0 {
-                if !std::mem::replace(&mut self.dropping, true) {
-                    warn!(%camera, disk_full = self.store.disk_is_full(), "spool: no room, the oldest frames are dropped");
-                }
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Drops frames that the sink never took; returns their bytes.
-    fn drop_beyond(&mut self, camera: &CameraId, wanted: u64) -> u64 {
-        let mut after = self.sink.taken_up_to(camera);
-        if after == 0 {
-            // After a start its oldest frames may have been carried by an attempt, as many as a window holds: they stay.
-            let (oldest, _) = self.store.entries(camera, 0, WINDOW);
-            let Some(last) = oldest.last() else { return 0 };
-            after = last.seq;
-        }
-        let (mut seqs, mut freed) = (Vec::new(), 0);
-        loop {
-            let (entries, more) = self.store.entries(camera, after, CHUNK);
-            for spooled in entries {
-                if freed >= wanted {
-                    break;
-                }
-                after = spooled.seq;
-                freed += u64::from(spooled.place.length);
-                seqs.push(spooled.seq);
-            }
-            if freed >= wanted || !more {
-                break;
-            }
-        }
-        for range in in_ranges(&seqs) {
-            self.store.leave(camera, range);
-            self.sink.dropped(camera, range);
-        }
-        freed
-    }
-
-    /// Whether a segment could be had.
-    fn has_room(&mut self) -> bool {
-        self.store.make_ready().is_ok() || matches!(self.store.clean(), Ok(true))
-    }
-
     fn fulfil_barriers(&mut self) {
         if self.store.uncommitted() > 0 {
             return;
@@ -414,7 +353,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         let due = self.oldest_at.is_none_or(|last| now >= last + LOOK);
         if status.frames == 0 {
             (status.oldest, self.stale) = (None, false);
-        } else if before.oldest.is_none() || (self.stale && due) {
+        } else if due && (before.oldest.is_none() || self.stale) {
             status.oldest = self.store.oldest();
             (self.oldest_at, self.stale) = (Some(now), false);
         }
@@ -440,305 +379,5 @@ impl<D: Disk, S: Sink> Writer<D, S> {
     }
 }
 
-/// Rising seqs as ranges.
-fn in_ranges(seqs: &[Seq]) -> Vec<SeqRange> {
-    let runs = seqs.chunk_by(|one, next| one + 1 == *next);
-    runs.map(|run| SeqRange { first: run[0], last: run[run.len() - 1] }).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::Mutex;
-    use std::sync::atomic::Ordering::Relaxed;
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use super::super::testing::*;
-    use super::super::{AppendError, Place, RealDisk, Spool, Spooled, Store};
-    use super::*;
-    use crate::model::Frame;
-
-    #[derive(Debug)]
-    enum Told {
-        Durable(Vec<(Record, Place)>),
-        Refused(Frame),
-        Loaded(Vec<Spooled>, bool),
-        Dropped(SeqRange),
-        IoError(&'static str),
-    }
-
-    /// Tells what it hears, and has taken all frames up to a seq.
-    struct Ear(Sender<Told>, Arc<Mutex<(Seq, Vec<Seq>)>>);
-
-    impl Sink for Ear {
-        fn durable(&mut self, frames: Vec<(Record, Place)>) {
-            self.0.send(Told::Durable(frames)).unwrap();
-        }
-        fn refused(&mut self, frame: Frame, reason: LostReason) {
-            assert_eq!(reason, LostReason::SpoolFull);
-            self.0.send(Told::Refused(frame)).unwrap();
-        }
-        fn loaded(&mut self, _: &CameraId, frames: Vec<Spooled>, more: bool) {
-            self.0.send(Told::Loaded(frames, more)).unwrap();
-        }
-        fn drop_oldest(&mut self, _: &CameraId, _: u64) -> Vec<Seq> {
-            std::mem::take(&mut self.1.lock().unwrap().1)
-        }
-        fn taken_up_to(&mut self, _: &CameraId) -> Seq {
-            self.1.lock().unwrap().0
-        }
-        fn dropped(&mut self, _: &CameraId, seqs: SeqRange) {
-            self.0.send(Told::Dropped(seqs)).unwrap();
-        }
-        fn committed(&mut self, _: usize, _: u64, _: Duration) {}
-        fn io_error(&mut self, op: &'static str) {
-            self.0.send(Told::IoError(op)).unwrap();
-        }
-    }
-
-    struct Bench {
-        spool: Spool,
-        told: Receiver<Told>,
-        taken: Arc<Mutex<(Seq, Vec<Seq>)>>,
-        thread: Option<JoinHandle<()>>,
-    }
-
-    impl Bench {
-        fn new<D: Disk>(dir: &std::path::Path, store: Store<D>) -> Self {
-            let (spool, inbox) = super::super::channel(dir.to_owned());
-            let (teller, told) = channel();
-            let taken = Arc::default();
-            let ear = Ear(teller, Arc::clone(&taken));
-            let thread = Some(start(store, &BTreeMap::new(), inbox, ear));
-            Self { spool, told, taken, thread }
-        }
-
-        fn real(dir: &std::path::Path, segments: u64, when_full: WhenFull) -> Self {
-            let disk = RealDisk::open(&super::super::handle::stream(dir)).unwrap();
-            let (mut store, _) = Store::open(disk, settings(segments)).unwrap();
-            store.when_full = when_full;
-            Self::new(dir, store)
-        }
-
-        fn next(&self) -> Told {
-            self.told.recv_timeout(Duration::from_secs(20)).unwrap()
-        }
-
-        fn end(mut self) -> Vec<Told> {
-            self.spool.close();
-            self.thread.take().unwrap().join().unwrap();
-            self.told.try_iter().collect()
-        }
-    }
-
-    #[tokio::test]
-    async fn frames_are_told_of_once_they_are_on_disk_in_their_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let bench = Bench::real(dir.path(), 16, WhenFull::DropOldest);
-        for seq in 1..=50 {
-            bench.spool.append(record("a", seq, 1000));
-        }
-        bench.spool.barrier().await;
-        assert_eq!(bench.spool.pending(), 0);
-        let mut seqs = Vec::new();
-        let mut last = None;
-        while seqs.len() < 50 {
-            let Told::Durable(frames) = bench.next() else { panic!("nothing else happens") };
-            for (record, place) in frames {
-                seqs.push(record.frame.seq);
-                last = Some(Spooled { seq: record.frame.seq, place });
-            }
-        }
-        assert_eq!(seqs, (1..=50).collect::<Vec<_>>());
-        let read = bench.spool.read(&camera("a"), last.unwrap()).await.unwrap();
-        assert_eq!((read.frame.jpeg, read.key), (record("a", 50, 1000).frame.jpeg, record("a", 50, 1000).key));
-        bench.spool.load(&camera("a"), 10, 3);
-        assert!(matches!(bench.next(), Told::Loaded(frames, true) if frames.iter().map(|s| s.seq).eq([11, 12, 13])));
-        bench.spool.settled(&camera("a"), range(1, 49));
-        bench.spool.barrier().await;
-        let status = bench.spool.status();
-        assert_eq!((status.frames, status.segments, status.full), (1, 1, false));
-        bench.spool.settled(&camera("a"), range(50, 50));
-        let other = camera("b");
-        let gone = bench.spool.read(&other, Spooled { seq: 1, place: Place { segment: 99, offset: 64, length: 64 } });
-        assert!(matches!(gone.await, Err(super::super::ReadError::Gone { seq: 1, .. })));
-        assert!(bench.end().is_empty());
-        assert_eq!(std::fs::read_dir(dir.path().join("default")).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_frame_that_was_copied_forward_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let stream = super::super::handle::stream(dir.path());
-        let (mut store, _) = open(&stream);
-        fill(&mut store, "a", 1..=45, 1000);
-        (1..=45).filter(|seq| seq % 10 != 5).for_each(|seq| store.settle(&camera("a"), range(seq, seq)));
-        let before = store.entries(&camera("a"), 0, 1).0[0];
-        assert!(store.clean().unwrap());
-        assert_ne!(store.locate(&camera("a"), 5), Some(before.place));
-        // The thread is not told again what the journal knows: the rest of it counts as live, and changes nothing here.
-        let bench = Bench::new(dir.path(), store);
-        let read = bench.spool.read(&camera("a"), before).await.unwrap();
-        assert_eq!(read.frame.jpeg, record("a", 5, 1000).frame.jpeg);
-        bench.end();
-    }
-
-    #[tokio::test]
-    async fn without_room_the_newest_frames_are_refused_where_that_is_asked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let bench = Bench::real(dir.path(), 4, WhenFull::DropNewest);
-        (1..=100).for_each(|seq| bench.spool.append(record("a", seq, 1000)));
-        bench.spool.barrier().await;
-        let status = bench.spool.status();
-        assert!(status.full && status.size <= 4 * SEGMENT, "{status:?}");
-        let kept = status.frames;
-        bench.spool.settled(&camera("a"), range(1, kept));
-        bench.spool.append(record("a", 101, 1000));
-        bench.spool.barrier().await;
-        assert!(!bench.spool.status().full);
-        assert_eq!(bench.spool.pending(), 0);
-        let (mut durable, mut refused) = (Vec::new(), Vec::new());
-        for told in bench.end() {
-            match told {
-                Told::Durable(frames) => durable.extend(frames.iter().map(|(record, _)| record.frame.seq)),
-                Told::Refused(frame) => refused.push(frame.seq),
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(durable, (1..=kept).chain([101]).collect::<Vec<_>>());
-        assert_eq!(refused, (kept + 1..=100).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn without_room_the_oldest_frames_go_and_what_comes_waits_for_the_journal() {
-        let dir = tempfile::tempdir().unwrap();
-        let bench = Bench::real(dir.path(), 5, WhenFull::DropOldest);
-        bench.taken.lock().unwrap().0 = 4;
-        // Of what the window holds, it gives two.
-        bench.taken.lock().unwrap().1 = vec![3, 2];
-        let total = 300;
-        (1..=total).for_each(|seq| bench.spool.append(record("a", seq, 1000)));
-        let (mut durable, mut dropped) = (Vec::new(), BTreeSet::new());
-        while durable.len() < total as usize {
-            match bench.next() {
-                Told::Durable(frames) => durable.extend(frames.iter().map(|(record, _)| record.frame.seq)),
-                Told::Dropped(seqs) => {
-                    assert!(seqs.first > 4);
-                    assert!((seqs.first..=seqs.last).all(|seq| dropped.insert(seq)), "{seqs:?} again");
-                    // Whatever the journal has confirmed, in whatever order.
-                    bench.spool.settled(&camera("a"), seqs);
-                    if seqs.first == 5 {
-                        bench.spool.settled(&camera("a"), range(2, 3));
-                    }
-                }
-                other => panic!("{other:?}"),
-            }
-            assert!(bench.spool.status().size <= 5 * SEGMENT);
-        }
-        assert_eq!(durable, (1..=total).collect::<Vec<_>>());
-        bench.spool.barrier().await;
-        let status = bench.spool.status();
-        assert!(!dropped.is_empty() && !status.full);
-        // The oldest beyond the window, without a hole.
-        assert!(dropped.iter().copied().eq(5..5 + dropped.len() as u64));
-        assert_eq!(status.frames, total - dropped.len() as u64 - 2);
-        assert!(status.size > 3 * SEGMENT, "not more than needed was dropped: {status:?}");
-        bench.end();
-    }
-
-    #[test]
-    fn after_a_start_nothing_goes_that_may_be_on_its_way() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = || RealDisk::open(&super::super::handle::stream(dir.path())).unwrap();
-        let (mut store, _) = Store::open(disk(), settings(8)).unwrap();
-        let mut last = 0;
-        while store.append(&record("a", last + 1, 50)).is_ok() {
-            last += 1;
-        }
-        store.commit().unwrap();
-        drop(store);
-        assert!(last > WINDOW as u64 + 50);
-        let (store, _) = Store::open(disk(), settings(8)).unwrap();
-        let bench = Bench::new(dir.path(), store);
-        bench.spool.append(record("a", last + 1, SEGMENT as usize / 2));
-        assert!(matches!(bench.next(), Told::Dropped(seqs) if seqs.first == WINDOW as u64 + 1));
-        let told = bench.end();
-        assert!(told.iter().any(|told| matches!(told, Told::Refused(_) | Told::Durable(_))), "{told:?}");
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_refuses_is_tried_again_and_nothing_is_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Moody::open(dir.path());
-        let (store, _) = Store::open(disk.clone(), settings(16)).unwrap();
-        let bench = Bench::new(dir.path(), store);
-        bench.spool.append(record("a", 1, 1000));
-        bench.spool.barrier().await;
-        disk.syncs.store(2, Relaxed);
-        (2..=20).for_each(|seq| bench.spool.append(record("a", seq, 1000)));
-        bench.spool.barrier().await;
-        let told = bench.end();
-        let durable = told.iter().flat_map(|told| match told {
-            Told::Durable(frames) => frames.iter().map(|(record, _)| record.frame.seq).collect(),
-            _ => Vec::new(),
-        });
-        assert_eq!(durable.collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
-        assert_eq!(told.iter().filter(|told| matches!(told, Told::IoError("sync"))).count(), 2);
-        let (mut store, _) = open(dir.path());
-        assert_eq!(live(&mut store, "a", 1000), (1..=20).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_refuses_when_nothing_can_go_and_takes_again_by_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Moody::open(dir.path());
-        disk.creations.store(2, Relaxed);
-        let (store, _) = Store::open(disk.clone(), settings(16)).unwrap();
-        let bench = Bench::new(dir.path(), store);
-        bench.spool.append(record("a", 1, 1000));
-        assert!(matches!(bench.next(), Told::Refused(frame) if frame.seq == 1));
-        let deadline = Instant::now() + Duration::from_secs(10);
-        for full in [true, false] {
-            while bench.spool.status().full != full {
-                assert!(Instant::now() < deadline);
-                std::thread::yield_now();
-            }
-        }
-        assert_eq!(disk.creations.load(Relaxed), 0);
-        bench.spool.append(record("a", 2, 1000));
-        assert!(matches!(bench.next(), Told::Durable(frames) if frames[0].0.frame.seq == 2));
-        bench.end();
-    }
-
-    #[test]
-    fn what_cannot_be_read_when_it_is_asked_for_is_told_later() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Moody::open(dir.path());
-        let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
-        fill(&mut store, "a", 1..=20, 1000);
-        let bench = Bench::new(dir.path(), store);
-        disk.reads.store(1, Relaxed);
-        bench.spool.load(&camera("a"), 0, 3);
-        assert!(matches!(bench.next(), Told::IoError("read")));
-        assert!(matches!(bench.next(), Told::Loaded(frames, true) if frames.len() == 3 && frames[0].seq == 1));
-        assert!(bench.end().is_empty());
-    }
-
-    #[test]
-    fn what_cannot_be_written_at_the_end_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Moody::open(dir.path());
-        let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
-        store.append(&record("a", 1, 1000)).unwrap();
-        disk.syncs.store(1000, Relaxed);
-        assert!(matches!(store.commit(), Err(AppendError::Io(_))));
-        let bench = Bench::new(dir.path(), store);
-        bench.spool.append(record("a", 2, 1000));
-        let told = bench.end();
-        let refused = told.iter().filter_map(|told| match told {
-            Told::Refused(frame) => Some(frame.seq),
-            _ => None,
-        });
-        assert_eq!(refused.collect::<Vec<_>>(), [1, 2]);
-    }
-}
+mod tests;
