@@ -338,13 +338,17 @@ impl Hub {
     }
 
     pub(super) fn put_back(&self, job: Job, at: Instant) {
+        let camera = job.camera.clone();
         self.dispatcher().put_back(job, at, self.0.spool.pending());
+        self.load_more(&camera);
         self.wake();
     }
 
     /// Forgets a frame whose outcome is recorded.
     pub(super) fn settled(&self, job: &Job) {
         self.dispatcher().settled(job);
+        // Where its commit was faster, this is what frees its place.
+        self.load_more(&job.camera);
         self.wake();
     }
 

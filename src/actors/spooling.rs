@@ -39,7 +39,7 @@ impl Sink for Spooling {
     }
 
     fn refused(&mut self, frame: Frame, reason: LostReason) {
-        self.0.dispatcher().refused(&frame.camera);
+        self.0.dispatcher().refused(&frame.camera, frame.jpeg.len() as u64);
         self.0.never_durable(&frame, reason);
         self.0.wake();
     }
