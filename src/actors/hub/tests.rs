@@ -311,6 +311,31 @@ async fn a_frame_that_the_disk_has_changed_is_lost_alone_and_says_whether_it_may
 }
 
 #[tokio::test]
+async fn a_place_that_is_free_only_after_its_commit_is_given_to_the_next() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Disk);
+    let (hub, gate) = (&run.hub, "gate".parse().unwrap());
+    for _ in 0..400 {
+        hub.admit(run.frame("gate", 100));
+        hub.0.spool.barrier().await;
+    }
+    let half = (delivery::WINDOW / 2) as Seq;
+    for seq in 1..=half {
+        let Pulled::Job(job) = hub.dispatcher().pull(Instant::now(), 0) else { panic!("seq {seq} does not come") };
+        hub.dispatcher().ends(&job);
+        hub.record(&job, Outcome::Lost { reason: LostReason::Conflict, maybe_stored: false });
+        // The journal is faster than the worker.
+        run.journal.barrier().await;
+        hub.0.spool.barrier().await;
+        assert_eq!((job.seq, hub.dispatcher().taken_up_to(&gate)), (seq, 2 * half));
+        hub.settled(&job);
+    }
+    hub.0.spool.barrier().await;
+    assert_eq!(hub.dispatcher().taken_up_to(&gate), 3 * half);
+    run.end().await;
+}
+
+#[tokio::test]
 async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
     let dir = dir();
     let run = Run::start(dir.path(), Durability::Memory);
@@ -331,7 +356,7 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
     };
     run.hub.next().await.unwrap().stored(stored.clone());
     let mut refused = run.hub.next().await.unwrap();
-    assert_eq!((refused.job().seq, refused.refused()), (2, 0));
+    assert_eq!((refused.job().seq, refused.refused()), (2, (1, 0)));
     refused.retry(Instant::now() + Duration::from_millis(200), false);
     for seq in 3..=4 {
         let lease = run.hub.next().await.unwrap();
@@ -339,7 +364,7 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
         lease.stored(stored.clone());
     }
     let mut again = run.hub.next().await.unwrap();
-    assert_eq!((again.job().seq, again.refused()), (2, 2));
+    assert_eq!((again.job().seq, again.refused()), (2, (2, 2)));
     again.lost(LostReason::Rejected, false);
     run.end().await;
     assert_eq!(ledger.accounts().lost_by[LostReason::Rejected as usize], 1);
