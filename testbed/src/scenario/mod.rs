@@ -44,8 +44,8 @@ pub use service::{Service, service};
 pub use settings::{Settings, settings};
 pub use sources::{Sources, sources};
 pub use spool::{
-    Backlog, Cap, DiskFull, Durability, Fairness, Kills, Outage, Refusal, Signals, backlog, cap, disk_full, durability,
-    fairness, kills, outage, refusal, signals,
+    Backlog, Cap, DiskFull, Durability, Fairness, Kills, NoRoom, Outage, Refusal, Signals, backlog, cap, disk_full,
+    durability, fairness, kills, no_room, outage, refusal, signals,
 };
 pub use stage::Stage;
 pub use stream::{Stream, stream};
