@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use actix_web::dev::ServerHandle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -86,20 +87,35 @@ pub async fn run(ending: Ending, deadline: Duration) {
         warn!("an HTTP worker hangs and is left behind");
     }
     journal.close();
+    service::phase("ending the journal and the spool", JOURNAL_DEADLINE + 2 * SPOOL_DEADLINE);
     if !complete {
         warn!("the journal did not end in time: what it had not committed is settled at the next start");
-    } else if writer.join().is_err() {
-        warn!("the journal's thread panicked at the end");
+    } else {
+        end("the journal's thread", writer, JOURNAL_DEADLINE).await;
     }
     // After the journal, whose last outcomes make room on its disk.
     if timeout(SPOOL_DEADLINE, spool.answers()).await.is_err() {
         warn!("the spool's thread hangs and is left behind");
     } else {
         spool.close();
-        if spooler.join().is_err() {
-            warn!("the spool's thread panicked at the end");
-        }
+        end("the spool's thread", spooler, SPOOL_DEADLINE).await;
     }
+}
+
+/// Waits for the end of a thread and says how it was, if that is not well. A disk that hangs must hold up neither the end nor
+/// the signal that wants it at once: so it is not joined here, nor by the runtime, which would wait for it at its own end.
+async fn end(what: &str, thread: JoinHandle<()>, deadline: Duration) -> bool {
+    let (done, ended) = oneshot::channel();
+    let waiting = std::thread::Builder::new().name("farewell".to_owned());
+    // Where there is no thread to be had, the sender is dropped.
+    let _ = waiting.spawn(move || done.send(thread.join().is_ok()));
+    match timeout(deadline, ended).await {
+        Ok(Ok(true)) => return true,
+        Ok(Ok(false)) => warn!("{what} panicked at the end"),
+        Ok(Err(_)) => warn!("{what} is left behind"),
+        Err(_) => warn!("{what} hangs and is left behind"),
+    }
+    false
 }
 
 /// Writes the last pictures to the disk and lets uploads end. Nothing is lost by what is left.
@@ -142,5 +158,33 @@ async fn break_off(supervisor: &Addr<Supervisor>, hub: &Hub) {
     supervisor.do_send(StopUploads);
     if timeout(RETURN_DEADLINE, hub.returned()).await.is_err() {
         warn!("some uploads did not end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_holds_up_neither_the_loop_nor_the_end() {
+        let (release, held) = channel::<()>();
+        let begun = std::time::Instant::now();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let hangs = std::thread::spawn(move || {
+                let _ = held.recv();
+            });
+            let signal = tokio::spawn(tokio::time::sleep(Duration::from_millis(10)));
+            assert!(!end("a thread", hangs, Duration::from_millis(200)).await);
+            assert!(signal.is_finished(), "the loop went on");
+            assert!(end("a thread", std::thread::spawn(|| ()), Duration::from_secs(60)).await);
+            let panics = std::thread::spawn(|| panic!("injected"));
+            assert!(!end("a thread", panics, Duration::from_secs(60)).await);
+        });
+        drop(runtime);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        drop(release);
     }
 }

@@ -76,7 +76,8 @@ async fn bytes_damaged_on_the_way_to_cloud_storage_are_not_stored() {
     let bucket = gcs(&server, "frames").await;
     let (first, crc32c) = content("the first content");
     let error = bucket.create(KEY, first.clone(), crc32c ^ 1).await.unwrap_err();
-    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Transient, false), "{error}");
+    // What will never be taken is answered like this as well: so nothing is lost by one refusal.
+    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Permanent, false), "{error}");
     assert_eq!(server.stats().checksum_failures, 1);
     assert_eq!(bucket.head(KEY).await.unwrap(), None);
     assert_eq!(bucket.create(KEY, first, crc32c).await.unwrap(), Created::New);
@@ -111,6 +112,18 @@ async fn refusals_of_cloud_storage_have_their_kind_and_store_nothing() {
         assert_eq!(found, (kind, false, retry_after), "{knobs:?}: {error}");
     }
     assert!(server.objects("frames").is_empty());
+    // Each permission is asked for by its name: writing needs one, the proof of what is there another.
+    server.change_knobs(|now| *now = refused(403)).unwrap();
+    let (first, crc32c) = content("the first content");
+    for (error, missing) in [
+        (bucket.create(KEY, first, crc32c).await.unwrap_err(), "storage.objects.create"),
+        (bucket.head(KEY).await.unwrap_err(), "storage.objects.get"),
+    ] {
+        assert_eq!(
+            error.message,
+            format!("gs://frames: the server answered 403: grant the account {missing} on the bucket")
+        );
+    }
     server.change_knobs(|now| *now = Knobs::default()).unwrap();
     conforms(&bucket).await;
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Outcome, Prometheus, Service, Stage};
+use testbed::scenario::{self, NoRoom, Outcome, Prometheus, Service, Stage};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
 
@@ -29,4 +29,10 @@ fn a_part_that_hangs_silences_the_watchdog_until_it_goes_on() {
 fn a_prometheus_takes_the_metrics_and_knows_the_latency_of_uploads() {
     let plan = Prometheus { cameras: 2, fps: 10, latency_ms: 30 };
     assert_passed(scenario::prometheus(&stage(), &plan));
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_answers_everything_else() {
+    let plan = NoRoom { disk_mib: 48, lasts: Duration::from_secs(7), answered: Duration::from_secs(3) };
+    assert_passed(scenario::no_room(&stage(), &plan));
 }

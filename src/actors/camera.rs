@@ -197,7 +197,7 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
         }
     };
     let _ = timeout(LAST_PICTURES, intake.settle()).await;
-    intake.close(why);
+    intake.end(why);
     process.stop().await;
     exit
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Supervisor;
 use super::messages::*;
@@ -16,12 +16,19 @@ use crate::model::{CameraId, CameraSpec, FieldProblem, Login, ManagedBy, RawCame
 /// Ids that are tried for one name before giving up.
 const MOST_OF_A_NAME: usize = 1_000;
 
-/// Atomic: the next message waits, so that two changes cannot overtake each other on the way to the catalog. A commit
-/// takes milliseconds.
-type Atomic<T> = AtomicResponse<Supervisor, Result<T, ControlError>>;
+type Answer<T> = ResponseFuture<Result<T, ControlError>>;
 
-fn answer<T: 'static>(result: Result<T, ControlError>) -> Atomic<T> {
-    AtomicResponse::new(Box::pin(fut::ready(result)))
+fn answer<T: 'static>(result: Result<T, ControlError>) -> Answer<T> {
+    Box::pin(std::future::ready(result))
+}
+
+/// Whether who asks for a change waits while the disk has no room for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WithoutRoom {
+    /// For as long as it takes: there is nobody else who would ask again.
+    Wait,
+    /// Not at all.
+    Refuse,
 }
 
 impl Supervisor {
@@ -72,20 +79,17 @@ impl Supervisor {
     fn commit<T: 'static>(
         &mut self,
         change: CatalogChange,
+        without_room: WithoutRoom,
+        ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, &mut Context<Self>) -> Result<T, ControlError> + 'static,
-    ) -> Atomic<T> {
-        if self.stopping {
-            return answer(Err(ControlError::Stopping));
+    ) -> Answer<T> {
+        if change.puts.is_empty() && change.deletes.is_empty() {
+            let may = self.check_turn();
+            return answer(may.and_then(|()| then(self, ctx)));
         }
         let (journal, committing) = (self.wiring.journal.clone(), change.clone());
-        let committed = async move {
-            if committing.puts.is_empty() && committing.deletes.is_empty() {
-                return Ok(Vec::new());
-            }
-            journal.change_catalog(committing).await
-        };
-        let committed = committed.into_actor(self);
-        AtomicResponse::new(Box::pin(committed.map(move |revisions, actor: &mut Self, ctx| {
+        let committed = async move { journal.change_catalog(committing).await };
+        self.write(committed, without_room, ctx, move |actor, revisions, ctx| {
             let revisions = revisions.map_err(|error| ControlError::Internal(error.to_string()))?;
             for ((id, spec, managed_by), revision) in change.puts.into_iter().zip(revisions) {
                 actor.apply(id, spec, managed_by, revision, ctx);
@@ -95,7 +99,80 @@ impl Supervisor {
             }
             actor.count_states();
             then(actor, ctx)
-        })))
+        })
+    }
+
+    /// Whether a change may begin.
+    fn check_turn(&self) -> Result<(), ControlError> {
+        if self.stopping {
+            return Err(ControlError::Stopping);
+        }
+        if self.writing {
+            let message = "an earlier change waits until there is room on the disk of `state.dir`: make room there, then \
+                           try again";
+            return Err(ControlError::NoRoom(message.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Waits for a change that the journal writes, then lets it take effect.
+    ///
+    /// The next message waits meanwhile, so that two changes cannot overtake each other: a commit takes milliseconds. On a
+    /// full disk it may take days. Then no change begins, and one that is under way is left to itself, since it cannot be
+    /// taken back: it takes effect when the journal has found room, and until then there is no other.
+    fn write<W: 'static, T: 'static>(
+        &mut self,
+        written: impl Future<Output = W> + 'static,
+        without_room: WithoutRoom,
+        ctx: &mut Context<Self>,
+        effect: impl FnOnce(&mut Self, W, &mut Context<Self>) -> Result<T, ControlError> + 'static,
+    ) -> Answer<T> {
+        if let Err(error) = self.check_turn() {
+            return answer(Err(error));
+        }
+        let mut stuck = self.wiring.journal.stuck();
+        if without_room == WithoutRoom::Refuse && *stuck.borrow() {
+            let message = "the disk of `state.dir` is full, and nothing can be changed: make room there";
+            return answer(Err(ControlError::NoRoom(message.to_owned())));
+        }
+        self.writing = true;
+        let (done, result) = oneshot::channel();
+        let mut written = Box::pin(written);
+        let first = async move {
+            tokio::select! {
+                biased;
+                written = &mut written => Ok(written),
+                _ = stuck.wait_for(|stuck| *stuck) => Err(written),
+            }
+        };
+        ctx.wait(first.into_actor(self).map(move |first, actor: &mut Self, ctx: &mut Context<Self>| {
+            let mut done = Some(done);
+            let mut tell = move |result| match (done.take(), result) {
+                // Who asked may have gone.
+                (Some(done), result) => drop(done.send(result)),
+                (None, Err(error)) => error!(%error, "the change that waited for room is not made"),
+                (None, Ok(_)) => info!("the change that waited for room is made"),
+            };
+            match first {
+                Ok(written) => {
+                    actor.writing = false;
+                    tell(effect(actor, written, ctx));
+                }
+                Err(written) => {
+                    warn!("the disk is full: a change of the cameras waits for room on it");
+                    if without_room == WithoutRoom::Refuse {
+                        let message = "the disk of `state.dir` is full: the change is made once there is room, unless the daemon \
+                                       ends before; make room there and see what became of it";
+                        tell(Err(ControlError::NoRoom(message.to_owned())));
+                    }
+                    ctx.spawn(written.into_actor(actor).map(move |written, actor: &mut Self, ctx| {
+                        actor.writing = false;
+                        tell(effect(actor, written, ctx));
+                    }));
+                }
+            }
+        }));
+        Box::pin(async move { result.await.unwrap_or(Err(ControlError::Stopping)) })
     }
 
     /// Brings a camera's record and its capture to what the catalog has.
@@ -200,9 +277,9 @@ impl Supervisor {
 }
 
 impl Handler<PutCamera> for Supervisor {
-    type Result = Atomic<PutAnswer>;
+    type Result = Answer<PutAnswer>;
 
-    fn handle(&mut self, put: PutCamera, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, put: PutCamera, ctx: &mut Self::Context) -> Self::Result {
         let id = put.camera;
         let before = self.spec_of(&id);
         let created = !self.cameras.get(&id).is_some_and(Record::exists);
@@ -213,16 +290,16 @@ impl Handler<PutCamera> for Supervisor {
         };
         let same = before.is_some_and(|before| before.same_as(&spec));
         let puts = if same { Vec::new() } else { vec![(id.clone(), spec, ManagedBy::Api)] };
-        self.commit(CatalogChange { puts, deletes: Vec::new() }, move |actor, _| {
+        self.commit(CatalogChange { puts, deletes: Vec::new() }, WithoutRoom::Refuse, ctx, move |actor, _| {
             actor.view(&id).map(|camera| PutAnswer { created, camera })
         })
     }
 }
 
 impl Handler<CreateCamera> for Supervisor {
-    type Result = Atomic<PutAnswer>;
+    type Result = Answer<PutAnswer>;
 
-    fn handle(&mut self, CreateCamera(raw): CreateCamera, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, CreateCamera(raw): CreateCamera, ctx: &mut Self::Context) -> Self::Result {
         let Some(name) = raw.name().map(str::to_owned) else {
             let detail = "is missing: the camera's id is made from it";
             return answer(Err(ControlError::Invalid(vec![FieldProblem::new("name", None, detail)])));
@@ -238,30 +315,32 @@ impl Handler<CreateCamera> for Supervisor {
             Err(problems) => return answer(Err(ControlError::Invalid(problems))),
         };
         let change = CatalogChange { puts: vec![(id.clone(), spec, ManagedBy::Api)], deletes: Vec::new() };
-        self.commit(change, move |actor, _| actor.view(&id).map(|camera| PutAnswer { created: true, camera }))
+        self.commit(change, WithoutRoom::Refuse, ctx, move |actor, _| {
+            actor.view(&id).map(|camera| PutAnswer { created: true, camera })
+        })
     }
 }
 
 impl Handler<PutCameras> for Supervisor {
-    type Result = Atomic<Vec<CameraView>>;
+    type Result = Answer<Vec<CameraView>>;
 
-    fn handle(&mut self, put: PutCameras, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, put: PutCameras, ctx: &mut Self::Context) -> Self::Result {
         let tag = set_tag(&self.views(false));
         if put.if_match.is_some_and(|wanted| !wanted.contains(&tag)) {
             let message = "the cameras were changed since you read them: read them again".to_owned();
             return answer(Err(ControlError::Stale(message)));
         }
         match self.plan_set(put.cameras, ManagedBy::Api) {
-            Ok(change) => self.commit(change, |actor, _| Ok(actor.views(false))),
+            Ok(change) => self.commit(change, WithoutRoom::Refuse, ctx, |actor, _| Ok(actor.views(false))),
             Err(error) => answer(Err(error)),
         }
     }
 }
 
 impl Handler<SetFileCameras> for Supervisor {
-    type Result = Atomic<Changed>;
+    type Result = Answer<Changed>;
 
-    fn handle(&mut self, SetFileCameras(cameras): SetFileCameras, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, SetFileCameras(cameras): SetFileCameras, ctx: &mut Self::Context) -> Self::Result {
         let change = match self.plan_set(cameras, ManagedBy::File) {
             Ok(change) => change,
             Err(error) => return answer(Err(error)),
@@ -272,7 +351,8 @@ impl Handler<SetFileCameras> for Supervisor {
             }
         }
         let changed = Changed { put: change.puts.len(), deleted: change.deletes.len() };
-        self.commit(change, move |actor, ctx| {
+        // A start waits for it, and so does whoever sent a SIGHUP, which is no question that could be refused.
+        self.commit(change, WithoutRoom::Wait, ctx, move |actor, ctx| {
             // At the start of the daemon none of them runs yet.
             let files = actor.cameras.iter().filter(|(_, record)| record.managed_by == ManagedBy::File);
             let idle = files.filter(|(_, record)| record.generation == 0).map(|(id, _)| id.clone());
@@ -285,19 +365,20 @@ impl Handler<SetFileCameras> for Supervisor {
 }
 
 impl Handler<DeleteCamera> for Supervisor {
-    type Result = Atomic<()>;
+    type Result = Answer<()>;
 
-    fn handle(&mut self, DeleteCamera(id, when): DeleteCamera, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, DeleteCamera(id, when): DeleteCamera, ctx: &mut Self::Context) -> Self::Result {
         let checked = self.view(&id).map(drop).and_then(|()| self.check_manager(&id));
         if let Err(error) = checked.and_then(|()| self.check_precondition(&id, &when)) {
             return answer(Err(error));
         }
-        self.commit(CatalogChange { puts: Vec::new(), deletes: vec![id] }, |_, _| Ok(()))
+        let change = CatalogChange { puts: Vec::new(), deletes: vec![id] };
+        self.commit(change, WithoutRoom::Refuse, ctx, |_, _| Ok(()))
     }
 }
 
 impl Handler<Operate> for Supervisor {
-    type Result = Atomic<CameraView>;
+    type Result = Answer<CameraView>;
 
     fn handle(&mut self, Operate { camera: id, operation }: Operate, ctx: &mut Self::Context) -> Self::Result {
         if self.stopping {
@@ -324,11 +405,12 @@ impl Handler<Operate> for Supervisor {
             }
         };
         if record.paused == paused {
-            return answer(self.view(&id));
+            let may = self.check_turn();
+            return answer(may.and_then(|()| self.view(&id)));
         }
         let (journal, key) = (self.wiring.journal.clone(), id.clone());
-        let committed = async move { journal.pause(key, paused).await }.into_actor(self);
-        AtomicResponse::new(Box::pin(committed.map(move |(), actor: &mut Self, ctx| {
+        let committed = async move { journal.pause(key, paused).await };
+        self.write(committed, WithoutRoom::Refuse, ctx, move |actor, (), ctx| {
             info!(camera = %id, paused, "camera paused or resumed");
             actor.cancel_next_try(&id, ctx);
             if let Some(record) = actor.cameras.get_mut(&id) {
@@ -342,7 +424,7 @@ impl Handler<Operate> for Supervisor {
             actor.start_camera(&id, ctx);
             actor.count_states();
             actor.view(&id)
-        })))
+        })
     }
 }
 

@@ -48,6 +48,8 @@ struct Inner {
     admission: Admission,
     /// Each live camera's newest frame, for those who want to look: one JPEG a camera.
     newest: Mutex<HashMap<CameraId, Option<Frame>>>,
+    /// How many frames of a camera have ended, and why, for which no seq could be had: its next generation tells them.
+    untold: Mutex<HashMap<CameraId, Vec<(LostReason, u64)>>>,
     work: Notify,
     /// Told whenever a frame has left the hub or come back to it.
     moved: Notify,
@@ -67,6 +69,7 @@ impl Hub {
             dispatcher: Mutex::new(Dispatcher::new(admission.budget)),
             admission,
             newest: Mutex::new(HashMap::new()),
+            untold: Mutex::new(HashMap::new()),
             work: Notify::new(),
             moved: Notify::new(),
             closed: AtomicBool::new(false),
@@ -194,6 +197,21 @@ impl Hub {
             outcome: Outcome::Lost { reason, maybe_stored: false },
             counted: false,
         });
+    }
+
+    /// Leaves it to a camera's next generation to tell that frames are lost.
+    pub(super) fn leave_untold(&self, camera: &CameraId, why: LostReason, count: u64) {
+        let mut untold = self.0.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = untold.entry(camera.clone()).or_default();
+        match untold.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, more)) => *more += count,
+            None => untold.push((why, count)),
+        }
+    }
+
+    /// What was left to it.
+    pub(super) fn take_untold(&self, camera: &CameraId) -> Vec<(LostReason, u64)> {
+        self.0.untold.lock().unwrap_or_else(PoisonError::into_inner).remove(camera).unwrap_or_default()
     }
 
     /// Takes note that outcomes are committed. The spool must have been told before: what is loaded from now on must not
@@ -342,13 +360,17 @@ impl Hub {
     }
 
     pub(super) fn put_back(&self, job: Job, at: Instant) {
+        let camera = job.camera.clone();
         self.dispatcher().put_back(job, at, self.0.spool.pending());
+        self.load_more(&camera);
         self.wake();
     }
 
     /// Forgets a frame whose outcome is recorded.
     pub(super) fn settled(&self, job: &Job) {
         self.dispatcher().settled(job);
+        // Where its commit was faster, this is what frees its place.
+        self.load_more(&job.camera);
         self.wake();
     }
 

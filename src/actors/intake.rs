@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Hub;
 use crate::capture::child::monotonic_ns;
@@ -54,7 +54,13 @@ impl Intake {
     /// An intake with no session yet: that opens with the first picture.
     pub fn new(ledger: Arc<Ledger>, hub: Hub, journal: Journal) -> Self {
         hub.show_newest(ledger.camera());
-        Self { ledger, hub, journal, codec: None, session: None, waiting: VecDeque::new(), waiting_bytes: 0 }
+        let waiting = hub.take_untold(ledger.camera()).into_iter().map(|(why, count)| Waiting::Missed(count, why));
+        let waiting = waiting.collect();
+        let mut intake = Self { ledger, hub, journal, codec: None, session: None, waiting, waiting_bytes: 0 };
+        if intake.is_waiting() {
+            intake.flush();
+        }
+        intake
     }
 
     /// Takes note of what the stream is, and asks for seqs before the first picture comes. Not at the start: a camera that
@@ -235,8 +241,44 @@ impl Intake {
         });
     }
 
+    /// Ends the generation: what still waits for the journal is lost, and its session, if one is open, is closed.
+    pub fn end(&mut self, why: &str) {
+        self.give_up();
+        self.close(why);
+    }
+
+    /// Gives what waits its numbers, in ranges, without its pictures: the journal writes these down when it can. What gets no
+    /// numbers now, because none are reserved, is left to the next generation to tell.
+    fn give_up(&mut self) {
+        self.waiting_bytes = 0;
+        let mut left: Vec<(u64, LostReason)> = Vec::new();
+        for waiting in self.waiting.drain(..) {
+            let (count, why) = match waiting {
+                // As any that find no room to wait.
+                Waiting::Picture(_) => (1, LostReason::Overrun),
+                Waiting::Missed(count, why) => (count, why),
+            };
+            match left.last_mut() {
+                Some((more, reason)) if *reason == why => *more += count,
+                _ => left.push((count, why)),
+            }
+        }
+        for (count, why) in left {
+            let some = self.available().min(count);
+            if some > 0
+                && let Some(seqs) = issue(&self.ledger, self.counts_later(), some, None)
+            {
+                warn!(camera = %self.ledger.camera(), count = some, "pictures waited for the journal to the end: they are lost");
+                self.lose(seqs, why);
+            }
+            if some < count {
+                self.hub.leave_untold(self.ledger.camera(), why, count - some);
+            }
+        }
+    }
+
     /// Closes the session, if one is open; the next picture opens another.
-    pub fn close(&mut self, why: &str) {
+    fn close(&mut self, why: &str) {
         let Some(session) = self.session.take() else { return };
         info!(camera = %self.ledger.camera(), session = session.number, why, "session closed");
         self.journal.close_session(SessionEnd {
@@ -255,6 +297,6 @@ fn issue(ledger: &Ledger, counts_later: bool, count: u64, captured_at: Option<Un
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.close("interrupted");
+        self.end("interrupted");
     }
 }

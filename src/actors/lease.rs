@@ -113,12 +113,13 @@ impl Lease {
         self.hub.put_back(job, at);
     }
 
-    /// Takes note that the bucket refuses the frame for good, and answers how many other frames it has taken since it first
-    /// did.
-    pub fn refused(&mut self) -> u64 {
+    /// Takes note that the bucket refuses the frame for good, and answers how often it has, and how many other frames it has
+    /// taken since it first did.
+    pub fn refused(&mut self) -> (u32, u64) {
         let stored = self.hub.stored();
         let job = self.job.as_mut().expect("the lease has not ended");
-        stored - *job.refused_at.get_or_insert(stored)
+        job.refusals += 1;
+        (job.refusals, stored - *job.refused_at.get_or_insert(stored))
     }
 
     fn end(&mut self, outcome: Outcome) {

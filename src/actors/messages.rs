@@ -196,6 +196,9 @@ pub enum ControlError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// It cannot be written at the moment.
+    #[error("{0}")]
+    NoRoom(String),
     /// The daemon is on its way out.
     #[error("the daemon is stopping: try again when it is back")]
     Stopping,

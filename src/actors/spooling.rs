@@ -64,7 +64,7 @@ impl Sink for Spooling {
     }
 
     fn refused(&mut self, frame: Frame, reason: LostReason) {
-        self.hub.dispatcher().refused(&frame.camera);
+        self.hub.dispatcher().refused(&frame.camera, frame.jpeg.len() as u64);
         self.hub.never_durable(&frame, reason);
         self.hub.wake();
     }

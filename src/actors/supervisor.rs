@@ -52,6 +52,8 @@ pub struct Supervisor {
     pub(super) probes: Probes,
     pub(super) rng: fastrand::Rng,
     pub(super) stopping: bool,
+    /// Whether a change is given to the journal and not in effect yet: there is one at a time.
+    pub(super) writing: bool,
     /// Who waits for the last capture process to end.
     pub(super) stopped: Vec<oneshot::Sender<()>>,
     _death: oneshot::Sender<()>,
@@ -84,6 +86,7 @@ impl Supervisor {
             probes: Probes::default(),
             rng: fastrand::Rng::new(),
             stopping: false,
+            writing: false,
             stopped: Vec::new(),
             _death: death,
         }

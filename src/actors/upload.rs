@@ -2,6 +2,7 @@
 //!
 //! It holds nothing of its own: when it dies, the lease it held puts the frame back and the Supervisor starts another.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -93,6 +94,8 @@ impl Handler<Panic> for UploadActor {
 
 /// So many other frames a destination must have taken since it first refused one for good, before that is believed.
 const REFUSED_AMONG: u64 = 20;
+/// And so often it must have refused this one: bytes that are damaged on the way are refused as well.
+const REFUSED_TIMES: u32 = 4;
 
 /// What became of one attempt.
 enum Attempt {
@@ -124,24 +127,34 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
                 lease.stored(stored);
             }
             Attempt::Conflict => {
-                error!(camera = %frame.camera, seq = frame.seq, key, "an object with other content stands under our key");
-                recipe.metrics.upload_conflict(destination);
                 ledger.note_upload(true);
                 let message = format!("{}: an object with other content stands there", recipe.bucket.url(key));
-                keep_aside(&recipe, &record, &message).await;
+                let kept = keep_aside(&recipe, &record, &message).await;
                 let error = Some(("conflict", message));
                 supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
+                let Some(file) = kept else {
+                    recipe.metrics.upload_failed(destination, BucketErrorKind::Permanent);
+                    lease.retry(Instant::now() + backoff.max, false);
+                    continue;
+                };
+                error!(camera = %frame.camera, seq = frame.seq, key, file = %file.display(),
+                    "an object with other content stands under our key; the frame is kept in that file");
+                recipe.metrics.upload_conflict(destination);
                 lease.lost(LostReason::Conflict, false);
             }
-            Attempt::Failed(failure)
-                if failure.kind == BucketErrorKind::Permanent && lease.refused() >= REFUSED_AMONG =>
-            {
-                error!(camera = %frame.camera, seq = frame.seq, key, error = %failure, "refused while others are taken");
-                recipe.metrics.upload_rejected(destination);
+            Attempt::Failed(failure) if failure.kind == BucketErrorKind::Permanent && is_final(lease.refused()) => {
                 ledger.note_upload(true);
-                keep_aside(&recipe, &record, &failure.message).await;
-                let error = Some((failure.kind.as_str(), failure.message));
+                let kept = keep_aside(&recipe, &record, &failure.message).await;
+                let error = Some((failure.kind.as_str(), failure.message.clone()));
                 supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
+                let Some(file) = kept else {
+                    recipe.metrics.upload_failed(destination, BucketErrorKind::Permanent);
+                    lease.retry(Instant::now() + backoff.max, failure.maybe_stored);
+                    continue;
+                };
+                error!(camera = %frame.camera, seq = frame.seq, key, error = %failure, file = %file.display(),
+                    "refused while others are taken; the frame is kept in that file");
+                recipe.metrics.upload_rejected(destination);
                 let maybe_stored = lease.job().carried || failure.maybe_stored;
                 lease.lost(LostReason::Rejected, maybe_stored);
             }
@@ -165,6 +178,11 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
             }
         }
     }
+}
+
+/// Whether a refusal is believed, after so many of this frame while so many others were taken.
+fn is_final((refusals, others): (u32, u64)) -> bool {
+    refusals >= REFUSED_TIMES && others >= REFUSED_AMONG
 }
 
 /// One attempt under its deadline, on the bucket's runtime.
@@ -208,15 +226,22 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     }
 }
 
-/// Keeps a frame for a person to look at that will never be in the bucket.
-async fn keep_aside(recipe: &UploadRecipe, record: &Record, why: &str) {
+/// Keeps a frame for a person to look at that will never be in the bucket, and answers in which file. Where that cannot be
+/// done the frame is not lost: it has to be tried again.
+async fn keep_aside(recipe: &UploadRecipe, record: &Record, why: &str) -> Option<PathBuf> {
     let (quarantine, kept, reason) = (recipe.quarantine.clone(), record.clone(), why.to_owned());
     let Frame { camera, seq, .. } = &record.frame;
-    match recipe.runtime.spawn_blocking(move || quarantine.keep(&kept, &reason)).await {
-        Ok(Ok(file)) => warn!(%camera, seq, file = %file.display(), "the frame is kept there"),
-        Ok(Err(error)) => error!(%camera, seq, %error, "the frame cannot be kept aside: its picture is gone"),
-        Err(error) => error!(%camera, seq, %error, "keeping the frame aside broke off: its picture is gone"),
+    let failure = match recipe.runtime.spawn_blocking(move || quarantine.keep(&kept, &reason)).await {
+        Ok(Ok(file)) => return Some(file),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    if recipe.quarantine.may_complain(Instant::now()) {
+        let dir = recipe.quarantine.dir().display();
+        error!(%camera, seq, why, "the bucket will not have a frame, which cannot be kept in {dir} either: {failure}; it stays \
+            where it is and is tried again: make room there");
     }
+    None
 }
 
 fn stored(record: &Record) -> Stored {
@@ -245,5 +270,16 @@ impl<T> Future for AbortOnDrop<T> {
 
     fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
         std::pin::Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_believed_when_it_is_repeated_while_others_are_taken() {
+        let told = [(1, 1_000), (3, 1_000), (4, 19), (1_000, 0), (4, 20)].map(is_final);
+        assert_eq!(told, [false, false, false, false, true]);
     }
 }

@@ -48,6 +48,8 @@ pub struct Job<B, P> {
     pub unreadable: u32,
     /// Whether an attempt may have carried it to the bucket without our knowing.
     pub carried: bool,
+    /// How often its destination has refused it for good.
+    pub refusals: u32,
     /// How many frames of its destination had been stored when it was first refused for good.
     pub refused_at: Option<u64>,
 }
@@ -55,7 +57,18 @@ pub struct Job<B, P> {
 impl<B, P> Job<B, P> {
     /// A frame that no attempt was made for.
     pub fn new(camera: CameraId, seq: Seq, bytes: u64, body: Option<B>, place: Option<P>) -> Self {
-        Self { camera, seq, bytes, body, place, failures: 0, unreadable: 0, carried: false, refused_at: None }
+        Self {
+            camera,
+            seq,
+            bytes,
+            body,
+            place,
+            failures: 0,
+            unreadable: 0,
+            carried: false,
+            refusals: 0,
+            refused_at: None,
+        }
     }
 
     /// Whether its body can be let go and read again.
@@ -84,6 +97,9 @@ pub enum Pulled<B, P> {
 /// memory is short. A place in the window is kept [until the outcome is committed](Dispatcher::committed): what is not
 /// committed at a crash is unresolved after it, and nothing beyond the oldest [`WINDOW`] of those may have been carried.
 ///
+/// Of one camera's frames those that live in memory alone go first, save every fourth time: what is on disk can wait, and
+/// yet the camera's list must go on.
+///
 /// A frame that is on its way counts against the budget until it has ended or is back. `pending` is what the spool holds
 /// in memory beside: bytes on their way to the disk.
 #[derive(Debug)]
@@ -96,6 +112,8 @@ pub struct Dispatcher<B, P> {
     bytes: u64,
     frames: usize,
     on_their_way: usize,
+    /// Cameras with pictures on their way to the disk.
+    expecting: usize,
     /// Frames that live in memory alone.
     only_in_memory: usize,
     /// Frames whose body could be let go, and their bytes.
@@ -107,7 +125,7 @@ impl<B, P> Dispatcher<B, P> {
     pub fn new(budget: Budget) -> Self {
         let (cameras, turns) = (HashMap::new(), VecDeque::new());
         let cached = (0, 0);
-        Self { budget, cameras, turns, bytes: 0, frames: 0, on_their_way: 0, only_in_memory: 0, cached }
+        Self { budget, cameras, turns, bytes: 0, frames: 0, on_their_way: 0, expecting: 0, only_in_memory: 0, cached }
     }
 
     /// Takes in a frame that lives in memory alone, and returns those that have to go for it: usually none, and possibly
@@ -118,7 +136,7 @@ impl<B, P> Dispatcher<B, P> {
         self.hold(&camera, job.bytes);
         self.only_in_memory += 1;
         let queue = self.queue(&camera);
-        queue.fresh.insert(job.seq, job);
+        queue.memory.fresh.insert(job.seq, job);
         self.give_turn(&camera);
 
         let mut dropped = Vec::new();
@@ -134,28 +152,36 @@ impl<B, P> Dispatcher<B, P> {
 
     /// Whether a picture of so many bytes may be given to the spool now. One that may is expected: [`durable`] or
     /// [`refused`] must follow. A quarter of the budget is kept for what is read back, so that a disk that is slow to write
-    /// does not stop the uploads that make room on it.
+    /// does not stop the uploads that make room on it. The last sixteenth is for cameras below their share, so that a
+    /// flood takes no other camera's room; a share is reckoned as though one more camera were about to come.
     ///
     /// [`durable`]: Dispatcher::durable
     /// [`refused`]: Dispatcher::refused
     pub fn expect(&mut self, camera: &CameraId, bytes: u64, pending: u64) -> bool {
         let most = self.budget.bytes - self.budget.bytes / 4;
-        let fits = pending + bytes <= most && {
-            while self.bytes + pending + bytes > self.budget.bytes && self.let_a_body_go() {}
-            self.bytes + pending + bytes <= self.budget.bytes
+        let (expected, is_new) =
+            self.cameras.get(camera).map_or((0, true), |queue| (queue.expected_bytes, queue.expected == 0));
+        let cameras = self.expecting + usize::from(is_new);
+        let over_its_share = expected + bytes > most / (cameras as u64 + 1);
+        let needed = pending + bytes + if over_its_share { self.budget.bytes / 16 } else { 0 };
+        let fits = needed <= most && {
+            while self.bytes + needed > self.budget.bytes && self.let_a_body_go() {}
+            self.bytes + needed <= self.budget.bytes
         };
         // One may always, or a picture larger than the budget would never.
         let accepted = fits || (pending == 0 && self.bytes == 0);
         if accepted {
-            self.queue(camera).expected += 1;
+            self.expecting = cameras;
+            let queue = self.queue(camera);
+            queue.expected += 1;
+            queue.expected_bytes += bytes;
         }
         accepted
     }
 
-    /// Takes note that an expected picture will not come.
-    pub fn refused(&mut self, camera: &CameraId) {
-        let queue = self.queue(camera);
-        queue.expected = queue.expected.saturating_sub(1);
+    /// Takes note that an expected picture of so many bytes will not come.
+    pub fn refused(&mut self, camera: &CameraId, bytes: u64) {
+        self.come(camera, bytes);
         self.forget_if_done(camera);
     }
 
@@ -165,8 +191,8 @@ impl<B, P> Dispatcher<B, P> {
         debug_assert!(job.place.is_some(), "it is on disk");
         let camera = job.camera.clone();
         let fits = self.fits(job.bytes, pending);
+        self.come(&camera, job.bytes);
         let queue = self.queue(&camera);
-        queue.expected = queue.expected.saturating_sub(1);
         if job.seq <= queue.taken_up_to {
             // A load was faster.
             return;
@@ -190,14 +216,18 @@ impl<B, P> Dispatcher<B, P> {
 
     /// Whether a camera's next frames should be loaded: those after which seq, and how many at most. Each answer but `None`
     /// must be followed by [`Dispatcher::loaded`].
+    ///
+    /// Not one by one: only where half of the window is free. Frames that wait to be tried again are left out of that
+    /// reckoning, because they may do so for long, and what lies beyond them must not: the window that they leave is the
+    /// window.
     pub fn load(&mut self, camera: &CameraId) -> Option<(Seq, usize)> {
         let queue = self.cameras.get_mut(camera)?;
-        // Not one by one.
-        if !queue.beyond || queue.loading || queue.in_window() > WINDOW / 2 {
+        let (taken, parked) = (queue.in_window(), queue.disk.retries.len());
+        if !queue.beyond || queue.loading || taken >= WINDOW || 2 * (taken - parked) > WINDOW - parked {
             return None;
         }
         queue.loading = true;
-        Some((queue.taken_up_to, WINDOW - queue.in_window()))
+        Some((queue.taken_up_to, WINDOW - taken))
     }
 
     /// Takes in the frames that a load has found; `more` says whether there are any after them.
@@ -238,13 +268,13 @@ impl<B, P> Dispatcher<B, P> {
                 None => true,
             };
             let queue = self.cameras.get_mut(&camera).expect("a camera with a turn has a queue");
-            if !room {
+            if !room && !queue.has_in_memory(now) {
                 // What is on its way comes back, or ends, and is followed by another look.
                 self.turns.rotate_left(1);
                 passed_over += 1;
                 continue;
             }
-            match queue.take_next(now) {
+            match queue.take_next(now, room) {
                 Taken::Job(job) => {
                     if !queue.is_waiting() {
                         queue.in_turns = false;
@@ -320,7 +350,8 @@ impl<B, P> Dispatcher<B, P> {
             self.cache(&camera, job.bytes);
         }
         let queue = self.queue(&camera);
-        queue.retries.insert((not_before, job.seq), job);
+        let lane = if job.place.is_some() { &mut queue.disk } else { &mut queue.memory };
+        lane.retries.insert((not_before, job.seq), job);
         self.give_turn(&camera);
     }
 
@@ -332,7 +363,7 @@ impl<B, P> Dispatcher<B, P> {
         let mut sum = 0;
         while sum < bytes {
             let Some(queue) = self.cameras.get_mut(camera) else { break };
-            let Some(job) = queue.take_oldest(|job| job.place.is_some()) else { break };
+            let Some(job) = queue.disk.take_oldest() else { break };
             queue.spooled -= 1;
             queue.ending.insert(job.seq);
             sum += job.bytes;
@@ -413,8 +444,22 @@ impl<B, P> Dispatcher<B, P> {
         let queue = self.queue(&camera);
         queue.spooled += 1;
         queue.taken_up_to = job.seq;
-        queue.fresh.insert(job.seq, job);
+        queue.disk.fresh.insert(job.seq, job);
         self.give_turn(&camera);
+    }
+
+    /// Books a picture that is no longer on its way to the disk.
+    fn come(&mut self, camera: &CameraId, bytes: u64) {
+        let queue = self.queue(camera);
+        if queue.expected == 0 {
+            return;
+        }
+        queue.expected -= 1;
+        queue.expected_bytes = queue.expected_bytes.saturating_sub(bytes);
+        if queue.expected == 0 {
+            queue.expected_bytes = 0;
+            self.expecting -= 1;
+        }
     }
 
     /// Books a frame that goes on its way: from now on it is in memory, even if it has yet to be read.
@@ -457,7 +502,7 @@ impl<B, P> Dispatcher<B, P> {
         let queues = self.cameras.iter().filter(|(_, queue)| queue.is_droppable());
         let (camera, _) = queues.max_by(|a, b| (a.1.bytes, b.0).cmp(&(b.1.bytes, a.0)))?;
         let camera = camera.clone();
-        let job = self.cameras.get_mut(&camera)?.take_oldest(|job| job.place.is_none())?;
+        let job = self.cameras.get_mut(&camera)?.memory.take_oldest()?;
         self.only_in_memory -= 1;
         self.release(&camera, job.bytes);
         self.end_turn_if_idle(&camera);

@@ -11,7 +11,8 @@ use crate::model::{Seq, SeqRange};
 #[derive(Clone, Debug, Default)]
 pub struct Reorder {
     watermark: Seq,
-    /// Resolved ranges above the watermark, first to last; they may touch but never overlap.
+    /// Resolved ranges above the watermark, first to last. They neither overlap nor touch: while one seq stays unresolved,
+    /// all that follows it is one entry.
     ahead: BTreeMap<Seq, Seq>,
 }
 
@@ -23,12 +24,22 @@ impl Reorder {
 
     /// Marks seqs as resolved and returns the watermark: every seq up to and including it is resolved.
     pub fn resolve(&mut self, seqs: SeqRange) -> Seq {
-        if seqs.last > self.watermark {
-            let last = self.ahead.entry(seqs.first.max(self.watermark + 1)).or_insert(seqs.last);
-            *last = seqs.last.max(*last);
+        if seqs.last <= self.watermark {
+            return self.watermark;
         }
-        while let Some(entry) = self.ahead.first_entry().filter(|entry| *entry.key() <= self.watermark + 1) {
-            self.watermark = self.watermark.max(entry.remove());
+        let SeqRange { mut first, mut last } = seqs;
+        // From the last that begins no later than one after it, backwards, over all that it touches.
+        while let Some((other, end)) = self.ahead.range(..=last + 1).next_back().map(|(first, last)| (*first, *last)) {
+            if end + 1 < first {
+                break;
+            }
+            self.ahead.remove(&other);
+            (first, last) = (first.min(other), last.max(end));
+        }
+        if first <= self.watermark + 1 {
+            self.watermark = last;
+        } else {
+            self.ahead.insert(first, last);
         }
         self.watermark
     }
@@ -72,6 +83,17 @@ mod tests {
             }
             assert_eq!(reorder.waiting(), 0);
         }
+    }
+
+    #[test]
+    fn what_follows_a_seq_that_stays_unresolved_costs_nothing_more() {
+        let mut reorder = Reorder::new(4);
+        for seq in (6..=1_000).rev().step_by(2).chain((7..=1_000).step_by(2)) {
+            assert_eq!(reorder.resolve(SeqRange::one(seq)), 4);
+        }
+        assert_eq!(reorder.waiting(), 1);
+        assert_eq!(reorder.resolve(SeqRange { first: 5, last: 1_002 }), 1_002);
+        assert_eq!(reorder.waiting(), 0);
     }
 
     #[test]

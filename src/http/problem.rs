@@ -94,7 +94,7 @@ impl From<ControlError> for Problem {
                 let seconds = retry_after.as_secs_f64().ceil() as u64;
                 Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
             }
-            ControlError::Stopping => Self::unavailable(detail),
+            ControlError::NoRoom(_) | ControlError::Stopping => Self::unavailable(detail),
             ControlError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
         }
     }

@@ -166,7 +166,7 @@ impl RealDisk {
 
 /// Bytes that are left free on the disk, for what the journal writes: no outcome could be recorded where the spool took the room
 /// that the journal gives up, and without outcomes no segment is ever free again.
-const LEFT_FREE: u64 = 16 << 20;
+pub(super) const LEFT_FREE: u64 = 16 << 20;
 
 impl Disk for RealDisk {
     type File = File;

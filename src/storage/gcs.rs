@@ -94,8 +94,8 @@ impl GcsBucket {
         Ok(result)
     }
 
-    fn error(&self, error: &GaxError) -> BucketError {
-        map_error(&self.label, self.credentials.remedy(), error)
+    fn error(&self, error: &GaxError, permission: &str) -> BucketError {
+        map_error(&self.label, self.credentials.remedy(), permission, error)
     }
 }
 
@@ -113,7 +113,7 @@ impl Bucket for GcsBucket {
         match self.attempt(put).await? {
             Ok(_) => Ok(Created::New),
             Err(error) if error.http_status_code() == Some(412) => Ok(Created::Exists),
-            Err(error) => Err(self.error(&error)),
+            Err(error) => Err(self.error(&error, "storage.objects.create")),
         }
     }
 
@@ -136,7 +136,7 @@ impl Bucket for GcsBucket {
                 }
             }
             Err(error) if error.http_status_code() == Some(404) => Ok(None),
-            Err(error) => Err(self.error(&error)),
+            Err(error) => Err(self.error(&error, "storage.objects.get")),
         }
     }
 
@@ -164,19 +164,20 @@ fn unauthorized(label: &str, what: &str) -> BucketError {
 }
 
 /// Maps the crate's errors to ours. The retryable statuses are those of Cloud Storage's retry strategy.
-fn map_error(label: &str, remedy: &str, error: &GaxError) -> BucketError {
+fn map_error(label: &str, remedy: &str, permission: &str, error: &GaxError) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
     let status = error.http_status_code();
     let (kind, way_out) = match status {
-        Some(401) => (Auth, remedy),
-        Some(403) => (Auth, "grant the account storage.objects.create on the bucket"),
-        Some(404) => (NotFound, "there is no such bucket: check `storage.url`"),
-        Some(429) => (Throttled, ""),
-        // 400 is what a wrong checksum is answered with: the bytes were damaged on the way and can be sent again.
-        Some(400 | 408 | 500..=599) => (Transient, ""),
-        Some(_) => (Permanent, ""),
-        None if error.is_authentication() => (Auth, remedy),
-        None => (Transient, ""),
+        Some(401) => (Auth, remedy.to_owned()),
+        Some(403) => (Auth, format!("grant the account {permission} on the bucket")),
+        Some(404) => (NotFound, "there is no such bucket: check `storage.url`".to_owned()),
+        Some(429) => (Throttled, String::new()),
+        Some(408 | 500..=599) => (Transient, String::new()),
+        // 400 as well: it is said of a key or a frame that will never be taken. Bytes that were damaged on the way are answered
+        // with it too; so whoever uploads does not believe the first refusal.
+        Some(_) => (Permanent, String::new()),
+        None if error.is_authentication() => (Auth, remedy.to_owned()),
+        None => (Transient, String::new()),
     };
     // A status is the server's word that it stored nothing, save 5xx, after which Cloud Storage promises nothing.
     let refused = status.is_some_and(|s| s < 500) || error.is_connect() || error.is_authentication();

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::super::intake::Intake;
 use super::*;
+use crate::capture::wire::CapturedFrame;
 use crate::config::{SpoolSettings, WhenFull};
 use crate::journal::StateDir;
 use crate::model::{Seq, Stored, UnixMicros};
@@ -311,6 +313,31 @@ async fn a_frame_that_the_disk_has_changed_is_lost_alone_and_says_whether_it_may
 }
 
 #[tokio::test]
+async fn a_place_that_is_free_only_after_its_commit_is_given_to_the_next() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Disk);
+    let (hub, gate) = (&run.hub, "gate".parse().unwrap());
+    for _ in 0..400 {
+        hub.admit(run.frame("gate", 100));
+        hub.0.spool.barrier().await;
+    }
+    let half = (delivery::WINDOW / 2) as Seq;
+    for seq in 1..=half {
+        let Pulled::Job(job) = hub.dispatcher().pull(Instant::now(), 0) else { panic!("seq {seq} does not come") };
+        hub.dispatcher().ends(&job);
+        hub.record(&job, Outcome::Lost { reason: LostReason::Conflict, maybe_stored: false });
+        // The journal is faster than the worker.
+        run.journal.barrier().await;
+        hub.0.spool.barrier().await;
+        assert_eq!((job.seq, hub.dispatcher().taken_up_to(&gate)), (seq, 2 * half));
+        hub.settled(&job);
+    }
+    hub.0.spool.barrier().await;
+    assert_eq!(hub.dispatcher().taken_up_to(&gate), 3 * half);
+    run.end().await;
+}
+
+#[tokio::test]
 async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
     let dir = dir();
     let run = Run::start(dir.path(), Durability::Memory);
@@ -331,7 +358,7 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
     };
     run.hub.next().await.unwrap().stored(stored.clone());
     let mut refused = run.hub.next().await.unwrap();
-    assert_eq!((refused.job().seq, refused.refused()), (2, 0));
+    assert_eq!((refused.job().seq, refused.refused()), (2, (1, 0)));
     refused.retry(Instant::now() + Duration::from_millis(200), false);
     for seq in 3..=4 {
         let lease = run.hub.next().await.unwrap();
@@ -339,8 +366,63 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
         lease.stored(stored.clone());
     }
     let mut again = run.hub.next().await.unwrap();
-    assert_eq!((again.job().seq, again.refused()), (2, 2));
+    assert_eq!((again.job().seq, again.refused()), (2, (2, 2)));
     again.lost(LostReason::Rejected, false);
     run.end().await;
     assert_eq!(ledger.accounts().lost_by[LostReason::Rejected as usize], 1);
+}
+
+fn picture(size: u32) -> CapturedFrame {
+    let jpeg = vec![7; 100].into();
+    CapturedFrame { monotonic_ns: 1, pts_micros: 1, width: size, height: size, jpeg }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_that_wait_for_the_journal_to_the_end_of_their_generation_are_told() {
+    let gate: CameraId = "gate".parse().unwrap();
+    for durability in [Durability::Disk, Durability::Memory] {
+        let dir = dir();
+        let run = Run::start(dir.path(), durability);
+        let ledger = run.hub.ledger(&gate);
+        // As on a full disk: it takes orders and does not answer.
+        run.journal.hang(Duration::from_secs(1));
+        let mut intake = Intake::new(ledger.clone(), run.hub.clone(), run.journal.clone());
+        for _ in 0..5 {
+            intake.picture(picture(4));
+        }
+        intake.missed(3, LostReason::Corrupt);
+        intake.picture(picture(8));
+        assert!(intake.is_waiting());
+        if durability == Durability::Disk {
+            intake.end("stall");
+        }
+        drop(intake);
+        let told = ledger.totals();
+        assert_eq!(told, crate::journal::Totals::default(), "nothing counts before the journal has it");
+
+        let mut next = Intake::new(ledger.clone(), run.hub.clone(), run.journal.clone());
+        next.picture(picture(4));
+        next.settle().await;
+        next.end("stopped");
+        run.hub.0.spool.barrier().await;
+        run.journal.barrier().await;
+        let accounts = ledger.accounts();
+        let of = |reason: LostReason| accounts.lost_by[reason as usize];
+        assert_eq!((of(LostReason::Overrun), of(LostReason::Corrupt)), (6, 3), "{accounts:?}");
+        assert_eq!((accounts.totals.captured, accounts.totals.in_flight), (10, 1), "{accounts:?}");
+        let lease = run.hub.next().await.unwrap();
+        assert_eq!(lease.job().seq, 10, "it comes after what was lost before it");
+        drop(lease);
+        run.hub.close();
+        run.hub.give_up();
+        run.end().await;
+        let database = rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap();
+        let mut sessions = database.prepare("SELECT first_seq, why FROM session ORDER BY session").unwrap();
+        let sessions: Vec<(i64, String)> =
+            sessions.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap();
+        match durability {
+            Durability::Disk => assert_eq!(sessions, [(1, "stall".to_owned()), (10, "stopped".to_owned())]),
+            Durability::Memory => assert_eq!(sessions, [(10, "stopped".to_owned())]),
+        }
+    }
 }

@@ -6,11 +6,25 @@ use std::time::Instant;
 use super::{Job, WINDOW};
 use crate::model::Seq;
 
+/// So many frames that live in memory alone go before one that is on disk.
+const IN_MEMORY_FIRST: u8 = 3;
+
+/// Frames that wait.
 #[derive(Debug)]
-pub(super) struct Queue<B, P> {
+pub(super) struct Lane<B, P> {
     pub(super) fresh: BTreeMap<Seq, Job<B, P>>,
     /// By the instant before which they must not go.
     pub(super) retries: BTreeMap<(Instant, Seq), Job<B, P>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue<B, P> {
+    /// Those with a place on disk.
+    pub(super) disk: Lane<B, P>,
+    /// Those that live in memory alone.
+    pub(super) memory: Lane<B, P>,
+    /// How many of those in memory have gone while others waited on disk, since the last one of these.
+    passed: u8,
     pub(super) deficit: u64,
     /// Whether it has had its quantum in this turn.
     pub(super) granted: bool,
@@ -22,6 +36,8 @@ pub(super) struct Queue<B, P> {
     pub(super) on_their_way: usize,
     /// Pictures that are on their way to the disk.
     pub(super) expected: usize,
+    /// Their bytes.
+    pub(super) expected_bytes: u64,
     /// Frames on disk, waiting or on their way: their places in the window.
     pub(super) spooled: usize,
     /// Frames on disk whose outcome is on its way to the journal; they keep their places until it is committed.
@@ -40,8 +56,9 @@ pub(super) struct Queue<B, P> {
 impl<B, P> Default for Queue<B, P> {
     fn default() -> Self {
         Self {
-            fresh: BTreeMap::new(),
-            retries: BTreeMap::new(),
+            disk: Lane::default(),
+            memory: Lane::default(),
+            passed: 0,
             deficit: 0,
             granted: false,
             in_turns: false,
@@ -49,6 +66,7 @@ impl<B, P> Default for Queue<B, P> {
             cached: 0,
             on_their_way: 0,
             expected: 0,
+            expected_bytes: 0,
             spooled: 0,
             ending: BTreeSet::new(),
             taken_up_to: 0,
@@ -65,24 +83,16 @@ pub(super) enum Taken<B, P> {
     NotYet,
 }
 
-impl<B, P> Queue<B, P> {
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.fresh.is_empty() || !self.retries.is_empty()
+/// Not derived either.
+impl<B, P> Default for Lane<B, P> {
+    fn default() -> Self {
+        Self { fresh: BTreeMap::new(), retries: BTreeMap::new() }
     }
+}
 
-    /// Places of the window that are taken.
-    pub(super) fn in_window(&self) -> usize {
-        self.spooled + self.ending.len()
-    }
-
-    pub(super) fn held(&self) -> usize {
-        let known = self.fresh.len() + self.retries.len() + self.on_their_way + self.expected + self.ending.len();
-        known + if self.beyond { WINDOW } else { 0 }
-    }
-
-    /// Whether it can be forgotten. Not the highest seq it has taken from disk: the spool would give the same again.
-    pub(super) fn is_done(&self) -> bool {
-        self.held() == 0 && !self.loading && self.taken_up_to == 0
+impl<B, P> Lane<B, P> {
+    fn len(&self) -> usize {
+        self.fresh.len() + self.retries.len()
     }
 
     /// The frame that would go now: a retry whose time has come before anything new, as it is older.
@@ -91,57 +101,97 @@ impl<B, P> Queue<B, P> {
         retry.map(|(_, job)| job).or_else(|| self.fresh.first_key_value().map(|(_, job)| job))
     }
 
-    /// The size of the frame that would go now, if it has to be read first.
-    pub(super) fn next_unread(&self, now: Instant) -> Option<u64> {
-        self.next(now).filter(|job| job.body.is_none()).map(|job| job.bytes)
-    }
-
-    /// When the first retry may go.
-    pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retries.first_key_value().map(|(key, _)| key.0)
-    }
-
-    /// Takes the frame that would go now, if it is no larger than `deficit`.
-    pub(super) fn take_next(&mut self, now: Instant) -> Taken<B, P> {
-        let Some(needed) = self.next(now).map(|job| job.bytes) else { return Taken::NotYet };
-        let Some(left) = self.deficit.checked_sub(needed) else { return Taken::TooLarge };
-        self.deficit = left;
+    fn take_next(&mut self, now: Instant) -> Option<Job<B, P>> {
         let retry = self.retries.first_entry().filter(|entry| entry.key().0 <= now).map(|entry| entry.remove());
-        let job = retry.or_else(|| self.fresh.pop_first().map(|(_, job)| job));
-        job.map_or(Taken::NotYet, Taken::Job)
+        retry.or_else(|| self.fresh.pop_first().map(|(_, job)| job))
     }
 
-    /// Takes the oldest frame of a kind that waits and that no attempt has carried.
-    pub(super) fn take_oldest(&mut self, wanted: impl Fn(&Job<B, P>) -> bool) -> Option<Job<B, P>> {
-        let droppable = |job: &Job<B, P>| !job.carried && wanted(job);
-        let retries = self.retries.iter().filter(|(_, job)| droppable(job));
+    /// Takes the oldest frame that no attempt has carried.
+    pub(super) fn take_oldest(&mut self) -> Option<Job<B, P>> {
+        let retries = self.retries.iter().filter(|(_, job)| !job.carried);
         let retry = retries.map(|(key, _)| *key).min_by_key(|(_, seq)| *seq);
-        let fresh = self.fresh.iter().find(|(_, job)| droppable(job)).map(|(seq, _)| *seq);
+        let fresh = self.fresh.iter().find(|(_, job)| !job.carried).map(|(seq, _)| *seq);
         match (retry, fresh) {
             (Some(key), fresh) if fresh.is_none_or(|seq| key.1 < seq) => self.retries.remove(&key),
             (_, fresh) => self.fresh.remove(&fresh?),
         }
     }
+}
+
+impl<B, P> Queue<B, P> {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.disk.len() + self.memory.len() > 0
+    }
+
+    /// Places of the window that are taken.
+    pub(super) fn in_window(&self) -> usize {
+        self.spooled + self.ending.len()
+    }
+
+    pub(super) fn held(&self) -> usize {
+        let known = self.disk.len() + self.memory.len() + self.on_their_way + self.expected + self.ending.len();
+        known + if self.beyond { WINDOW } else { 0 }
+    }
+
+    /// Whether it can be forgotten. Not the highest seq it has taken from disk: the spool would give the same again.
+    pub(super) fn is_done(&self) -> bool {
+        self.held() == 0 && !self.loading && self.taken_up_to == 0
+    }
+
+    /// Whether a frame could go now that lives in memory alone.
+    pub(super) fn has_in_memory(&self, now: Instant) -> bool {
+        self.memory.next(now).is_some()
+    }
+
+    /// Whether it is the turn of those on disk.
+    fn is_turn_of_disk(&self, now: Instant) -> bool {
+        !self.has_in_memory(now) || (self.passed >= IN_MEMORY_FIRST && self.disk.next(now).is_some())
+    }
+
+    /// The size of the frame that would go now, if it has to be read first.
+    pub(super) fn next_unread(&self, now: Instant) -> Option<u64> {
+        if !self.is_turn_of_disk(now) {
+            return None;
+        }
+        self.disk.next(now).filter(|job| job.body.is_none()).map(|job| job.bytes)
+    }
+
+    /// When the first retry may go.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        let firsts = [&self.disk, &self.memory].into_iter().filter_map(|lane| lane.retries.first_key_value());
+        firsts.map(|(key, _)| key.0).min()
+    }
+
+    /// Takes the frame that would go now, if it is no larger than `deficit`; without room in memory, one that is there.
+    pub(super) fn take_next(&mut self, now: Instant, room: bool) -> Taken<B, P> {
+        let of_disk = room && self.is_turn_of_disk(now);
+        let passes = !of_disk && self.disk.next(now).is_some();
+        let lane = if of_disk { &mut self.disk } else { &mut self.memory };
+        let Some(needed) = lane.next(now).map(|job| job.bytes) else { return Taken::NotYet };
+        let Some(left) = self.deficit.checked_sub(needed) else { return Taken::TooLarge };
+        self.deficit = left;
+        self.passed = if passes { self.passed.saturating_add(1) } else { 0 };
+        lane.take_next(now).map_or(Taken::NotYet, Taken::Job)
+    }
 
     /// Whether a frame could be dropped that lives in memory alone.
     pub(super) fn is_droppable(&self) -> bool {
-        self.fresh.values().chain(self.retries.values()).any(|job| !job.carried && job.place.is_none())
+        self.memory.fresh.values().chain(self.memory.retries.values()).any(|job| !job.carried)
     }
 
     /// Lets go of the body that will be needed last and can be read again; returns its size, which the caller
     /// books.
     pub(super) fn let_newest_body_go(&mut self) -> Option<u64> {
-        let fresh = self.fresh.values_mut().rev().find(|job| job.is_cached());
-        let job = fresh.or_else(|| self.retries.values_mut().rev().find(|job| job.is_cached()))?;
+        let Lane { fresh, retries } = &mut self.disk;
+        let fresh = fresh.values_mut().rev().find(|job| job.is_cached());
+        let job = fresh.or_else(|| retries.values_mut().rev().find(|job| job.is_cached()))?;
         job.body = None;
         Some(job.bytes)
     }
 
     /// Takes out what waits and lives in memory alone.
     pub(super) fn drain_memory(&mut self) -> Vec<Job<B, P>> {
-        let fresh = self.fresh.extract_if(.., |_, job| job.place.is_none()).map(|(_, job)| job);
-        let mut jobs: Vec<_> = fresh.collect();
-        jobs.extend(self.retries.extract_if(.., |_, job| job.place.is_none()).map(|(_, job)| job));
-        jobs
+        let Lane { fresh, retries } = std::mem::take(&mut self.memory);
+        fresh.into_values().chain(retries.into_values()).collect()
     }
 }

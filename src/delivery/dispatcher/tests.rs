@@ -160,7 +160,10 @@ fn what_lives_in_memory_goes_with_it_and_what_an_earlier_run_left_on_disk_stays(
     assert_eq!(d.load(&a), Some((0, WINDOW)));
     assert!(d.admit(frame("a", 3, 60)).is_empty());
     d.loaded(&a, [found("a", 1, 30), found("a", 2, 30)], false);
-    // The oldest goes first, wherever it lies, and has its room in memory.
+    // What memory alone holds goes first; then the oldest, which has its room in memory.
+    let third = job(d.pull(now, 0));
+    assert_eq!(third.seq, 3);
+    d.put_back(third, now + Duration::from_secs(1), 0);
     let first = job(d.pull(now, 0));
     assert_eq!((first.seq, d.bytes(), d.only_in_memory()), (1, 90, 1));
     assert!(matches!(d.pull(now, 0), Pulled::Empty), "there is no room for the second");
@@ -325,7 +328,7 @@ fn bodies_are_a_cache_that_gives_way() {
     // A picture that comes needs room, and the newest body will be needed last.
     assert!(d.expect(&a, 20, 0));
     assert_eq!((d.bytes(), d.frames()), (80, 4));
-    d.refused(&a);
+    d.refused(&a, 20);
     // Memory is full of what is on its way to the disk: what goes to the bucket has to be read again all the same.
     let sent: Vec<TestJob> = (0..4).map(|_| job(d.pull(now, 20))).collect();
     assert!(sent.iter().all(|job| job.body.is_some()));
@@ -349,13 +352,120 @@ fn bodies_are_a_cache_that_gives_way() {
 fn pictures_on_their_way_to_the_disk_leave_room_for_those_that_are_read_back() {
     let mut d = dispatcher(100, 100);
     let a = id("a");
-    assert!(d.expect(&a, 50, 25));
-    assert!(!d.expect(&a, 51, 25));
+    assert!(d.expect(&a, 40, 29));
+    assert!(!d.expect(&a, 41, 29));
     assert!(d.expect(&a, 1_000, 0), "one may always");
     assert_eq!(d.held_by(&a), 2);
-    d.refused(&a);
-    d.refused(&a);
+    d.refused(&a, 40);
+    d.refused(&a, 1_000);
     assert!(d.cameras.is_empty());
+    assert_eq!(d.expecting, 0);
+}
+
+#[test]
+fn a_flood_on_its_way_to_the_disk_takes_no_room_of_cameras_below_their_share() {
+    let mut d = dispatcher(16_000, 1_000);
+    let (flood, mut pending) = (id("flood"), 0);
+    while d.expect(&flood, 100, pending) {
+        pending += 100;
+    }
+    // Alone it has three quarters of the budget, but for the part that is kept.
+    assert_eq!(pending, 11_000);
+    // Whatever comes and goes, ten cameras with a frame now and then find room, and the flood has the rest.
+    let mut quiet_lost = 0;
+    let mut waiting = VecDeque::from(vec![flood.clone(); 110]);
+    for round in 0..1_000 {
+        let quiet = id(&format!("quiet{}", round % 10));
+        if d.expect(&quiet, 100, pending) {
+            pending += 100;
+            waiting.push_back(quiet);
+        } else {
+            quiet_lost += 1;
+        }
+        // The disk takes two for each that comes of them.
+        for _ in 0..2 {
+            let camera = waiting.pop_front().unwrap();
+            d.refused(&camera, 100);
+            pending -= 100;
+        }
+        for _ in 0..10 {
+            if d.expect(&flood, 100, pending) {
+                pending += 100;
+                waiting.push_back(flood.clone());
+            }
+        }
+    }
+    assert_eq!((quiet_lost, waiting.len()), (0, 110));
+    // Two that flood alike share.
+    for camera in waiting.drain(..) {
+        d.refused(&camera, 100);
+    }
+    assert_eq!((d.expecting, d.cameras.len()), (0, 0));
+    let (mut pending, mut taken) = (0, [0, 0]);
+    for _ in 0..200 {
+        for (place, name) in ["a", "b"].into_iter().enumerate() {
+            if d.expect(&id(name), 100, pending) {
+                pending += 100;
+                taken[place] += 1;
+            }
+        }
+    }
+    assert_eq!(taken, [55, 55]);
+}
+
+#[test]
+fn frames_that_wait_for_a_retry_do_not_stop_what_lies_beyond_them() {
+    let mut d = dispatcher(u64::MAX, usize::MAX);
+    let (now, a) = (Instant::now(), id("a"));
+    let later = now + Duration::from_secs(60);
+    let most = WINDOW as Seq;
+    for seq in 1..=most + 100 {
+        assert!(d.expect(&a, 1, 0));
+        d.durable(spooled("a", seq, 1), 0);
+    }
+    for seq in 1..most {
+        let refused = job(d.pull(now, 0));
+        assert_eq!((refused.seq, d.load(&a)), (seq, None));
+        d.put_back(refused, later, 0);
+    }
+    // One place is left, through which all that follows can go.
+    for seq in most..=most + 100 {
+        let sent = job(d.pull(now, 0));
+        assert_eq!(sent.seq, seq);
+        end(&mut d, &sent);
+        assert_eq!(d.load(&a), None, "its place is taken until its outcome is committed");
+        d.committed(&a, SeqRange::one(seq));
+        if seq < most + 100 {
+            assert_eq!(d.load(&a), Some((seq, 1)));
+            d.loaded(&a, [found("a", seq + 1, 1)], seq + 1 < most + 100);
+        }
+    }
+    assert_eq!((d.load(&a), d.held_by(&a)), (None, WINDOW - 1));
+}
+
+#[test]
+fn a_backlog_on_disk_does_not_hold_up_what_lives_in_memory_alone() {
+    let mut d = dispatcher(10_000, 1_000);
+    let (now, a) = (Instant::now(), id("a"));
+    d.recovered(&a);
+    assert_eq!(d.load(&a), Some((0, WINDOW)));
+    d.loaded(&a, (1..=200).map(|seq| found("a", seq, 10)), false);
+    for seq in 201..=206 {
+        assert!(d.admit(frame("a", seq, 10)).is_empty());
+    }
+    let sent: Vec<Seq> = (0..10).map(|_| job(d.pull(now, 0)).seq).collect();
+    assert_eq!(sent, [201, 202, 203, 1, 204, 205, 206, 2, 3, 4]);
+    // Where memory has no room for what lies on disk, what is there goes all the same.
+    let mut d = dispatcher(100, 1_000);
+    d.recovered(&a);
+    assert_eq!(d.load(&a), Some((0, WINDOW)));
+    d.loaded(&a, (1..=10).map(|seq| found("a", seq, 10)), false);
+    for seq in 11..=20 {
+        assert!(d.admit(frame("a", seq, 10)).is_empty());
+    }
+    let sent: Vec<Seq> = (0..10).map(|_| job(d.pull(now, 0)).seq).collect();
+    assert_eq!(sent, (11..=20).collect::<Vec<_>>());
+    assert!(matches!(d.pull(now, 0), Pulled::Empty));
 }
 
 /// A camera's frames on a disk that is told of outcomes late, and asked late.

@@ -44,8 +44,8 @@ pub use service::{Service, service};
 pub use settings::{Settings, settings};
 pub use sources::{Sources, sources};
 pub use spool::{
-    Backlog, Cap, Damaged, DiskFull, Durability, Fairness, Kills, Outage, Refusal, Signals, SyncErrors, backlog, cap,
-    damaged, disk_full, durability, fairness, kills, outage, refusal, signals, sync_errors,
+    Backlog, Cap, Damaged, DiskFull, Durability, Fairness, Kills, NoRoom, Outage, Refusal, Signals, SyncErrors,
+    backlog, cap, damaged, disk_full, durability, fairness, kills, no_room, outage, refusal, signals, sync_errors,
 };
 pub use stage::Stage;
 pub use stream::{Stream, stream};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::stage::{BUCKET, add_synthetic, bucket, counter, examine};
 use super::super::{Outcome, Problems, Stage};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, wait};
 use crate::gcs::Knobs;
 use crate::oracle::Entry;
 use crate::spooled::{Spooled, records};
@@ -54,19 +54,35 @@ pub fn refusal(stage: &Stage, plan: &Refusal) -> anyhow::Result<Outcome> {
     let key = &spooled.get(&conflicting).context("a frame of the spool")?.key;
     let url =
         format!("{}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={}", gcs.endpoint(), key.replace('/', "%2F"));
-    gcs.change_knobs(|knobs| *knobs = Knobs { refuse_name: Some("refused/".to_owned()), ..Knobs::default() })?;
+    gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
     let foreign = json!("somebody else's").to_string();
     let (status, _) = daemon.http().send(Method::POST, &url, None, Some(foreign.clone()))?;
     ensure!(status.is_success(), "the foreign object: {status}");
+    gcs.change_knobs(|knobs| knobs.refuse_status = Some(503))?;
     daemon.run()?;
+    // First there is nowhere to keep them.
+    let dir = daemon.dir().join("state/spool/quarantine");
+    fs::remove_dir(&dir).and_then(|()| fs::write(&dir, "")).with_context(|| dir.display().to_string())?;
+    gcs.change_knobs(|knobs| *knobs = Knobs { refuse_name: Some("refused/".to_owned()), ..Knobs::default() })?;
     // So that there is always something that the bucket does take.
     turn(&daemon, "taken", "resume")?;
     let mut problems = Problems::default();
+    let in_spool = spooled.keys().filter(|(id, _)| id == "refused").count() as u64;
+    // Each is refused oftener than has to be, while the bucket takes more than it has to.
+    daemon.wait_for("taken", Duration::from_secs(60), |status| status.totals.stored > plan.frames + 60)?;
+    wait(Duration::from_secs(60), || Ok((gcs.stats().injected.names_refused > 8 * in_spool).then_some(())))?;
+    for (id, in_flight) in [("refused", in_spool), ("taken", 1)] {
+        let totals = daemon.status(id)?.totals;
+        problems.check(totals.lost == 0 && totals.in_flight >= in_flight, || {
+            format!("camera {id}: lost with nowhere to keep it: {totals:?}")
+        });
+    }
+    fs::remove_file(&dir).and_then(|()| fs::create_dir(&dir)).with_context(|| dir.display().to_string())?;
     daemon.wait_for("refused", Duration::from_secs(60), |status| status.totals.in_flight == 0)?;
-    for (metric, expected) in [("conflicts", 1), ("rejected", spooled.keys().filter(|(id, _)| id == "refused").count())]
-    {
-        let counted = counter(&daemon, &format!("framehaul_upload_{metric}_total"), &[])?;
-        problems.check(counted == expected as u64, || format!("{counted} {metric} in the metrics, not {expected}"));
+    daemon.wait_for("taken", Duration::from_secs(60), |status| status.totals.lost == 1)?;
+    for (result, expected) in [("conflict", 1), ("rejected", in_spool)] {
+        let counted = counter(&daemon, "framehaul_uploads_total", &[&format!("result=\"{result}\"")])?;
+        problems.check(counted == expected, || format!("{counted} {result} in the metrics, not {expected}"));
     }
     daemon.quiesce(Duration::from_secs(60)).map_err(|error| daemon.explain(error))?;
 
@@ -89,7 +105,6 @@ pub fn refusal(stage: &Stage, plan: &Refusal) -> anyhow::Result<Outcome> {
     problems.check(told == expected, || format!("tombstones {told:?}, not {expected:?}"));
     problems
         .check(gcs.read(BUCKET, key)?.as_ref() == foreign.as_bytes(), || "the foreign object was changed".to_owned());
-    let dir = daemon.dir().join("state/spool/quarantine");
     for frame in expected.keys() {
         let kept = kept(&dir, frame, &spooled[frame]);
         problems.check(kept.is_ok(), || format!("{frame:?}: {:#}", kept.as_ref().expect_err("it was asked")));
@@ -98,8 +113,8 @@ pub fn refusal(stage: &Stage, plan: &Refusal) -> anyhow::Result<Outcome> {
     problems.check(files == 2 * expected.len(), || format!("{files} files in {}", dir.display()));
     let refused = gcs.stats().injected.names_refused;
     let bound =
-        "frames that the bucket refuses for good, and one whose key is taken, get a tombstone with the reason, are \
-                 kept as files for their owner alone, and hold up nothing"
+        "frames that the bucket refuses for good, and one whose key is taken, get a tombstone with the reason, are kept as \
+         files for their owner alone, wait where they cannot be, and hold up nothing"
             .to_owned();
     let figure = json!({ "stored": stored, "kept": expected.len(), "uploads_refused": refused });
     Ok(problems.outcome(bound, figure, refused + 1))
