@@ -38,7 +38,11 @@ impl<D: Disk> Store<D> {
 
     /// Sees what a segment really holds. False where the disk refuses to tell: that is left to [`Store::retry`].
     pub(super) fn mend(&mut self, unread: Unread) -> bool {
-        !self.doubted.contains_key(&unread.segment) && self.look_into(unread)
+        if self.doubted.contains_key(&unread.segment) {
+            self.io_errors.push("read");
+            return false;
+        }
+        self.look_into(unread)
     }
 
     fn look_into(&mut self, unread: Unread) -> bool {
