@@ -18,8 +18,8 @@ use super::scan::{read_footer, scan};
 use super::segment::Files;
 use super::store::Store;
 
-/// How often some of a segment may be unreadable before that is believed: a disk may come back.
-const UNREADABLE: u32 = 4;
+/// How often, a second apart, some of a segment may be unreadable before that is believed: a disk may come back.
+const UNREADABLE: u32 = 8;
 
 impl<D: Disk> Store<D> {
     /// Asks the index. Where a footer keeps it from answering, that is mended first; `None` where the disk refuses.
@@ -36,8 +36,16 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Sees what a segment really holds. False where the disk refuses to tell: it has to be tried again.
+    /// Sees what a segment really holds. False where the disk refuses to tell: that is left to [`Store::retry`].
     pub(super) fn mend(&mut self, unread: Unread) -> bool {
+        if self.doubted.contains_key(&unread.segment) {
+            self.io_errors.push("read");
+            return false;
+        }
+        self.look_into(unread)
+    }
+
+    fn look_into(&mut self, unread: Unread) -> bool {
         let mut next = Some(unread);
         let mut read: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
         while let Some(Unread { segment, error }) = next {
@@ -68,7 +76,7 @@ impl<D: Disk> Store<D> {
     /// Tries again what the disk has refused.
     pub(super) fn retry(&mut self) {
         for segment in self.doubted.keys().copied().collect::<Vec<_>>() {
-            self.mend(Unread { segment, error: Errno::AGAIN.into() });
+            self.look_into(Unread { segment, error: Errno::AGAIN.into() });
         }
         self.rescue();
         self.reap();
@@ -176,7 +184,9 @@ mod tests {
         // The disk may come to itself.
         for _ in 1..UNREADABLE {
             assert_eq!(seqs(&mut store, "a"), [0; 0]);
+            assert_eq!(seqs(&mut store, "a"), [0; 0]);
             assert!(store.wants_retry());
+            store.retry();
         }
         assert_eq!(seqs(&mut store, "a"), (1..=40).collect::<Vec<_>>());
         assert_eq!(seqs(&mut store, "b"), (1..=40).collect::<Vec<_>>());

@@ -26,10 +26,13 @@ impl Index {
                 }
                 let span = extent.spans();
                 let mut gaps = Ranges::default();
-                of.settled.missing(span).into_iter().for_each(|part| gaps.insert(part));
                 let mut entries: Vec<Entry> = entries_of(&read[segment], camera).to_vec();
                 entries.retain(|entry| (span.first..=span.last).contains(&entry.seq));
-                entries.iter().for_each(|entry| gaps.remove(SeqRange::one(entry.seq)));
+                // Where all are there, a seq that is not among them is none of this segment's.
+                if entries.len() < extent.summary.count as usize {
+                    of.settled.missing(span).into_iter().for_each(|part| gaps.insert(part));
+                    entries.iter().for_each(|entry| gaps.remove(SeqRange::one(entry.seq)));
+                }
                 // Between its seqs there may be some that lie elsewhere.
                 if extent.has_holes() {
                     for (number, other) in of.extents.iter().filter(|(number, _)| *number != segment) {

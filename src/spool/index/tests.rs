@@ -135,3 +135,18 @@ fn it_knows_of_every_frame_what_a_list_of_all_would() {
         }
     }
 }
+
+#[test]
+fn where_nothing_is_missing_nobody_is_told_of_what_is_on_its_way_to_the_journal() {
+    let camera: CameraId = "a".parse().unwrap();
+    let (mut index, shelf) = (Index::default(), Shelf::default());
+    let entry = |seq| Entry { seq, offset: 64 + seq as u32 * 8, length: 8 };
+    index.open(1);
+    // Frame 2 was refused, and the journal has not said so yet.
+    [1, 3].into_iter().for_each(|seq| index.add(&camera, 1, entry(seq), UnixMicros(0), 1));
+    index.sealed(1, &[100_000]);
+    let part = Part { camera: camera.clone(), summary: Summary::default(), entries: vec![entry(1), entry(3)] };
+    index.mended(&[(1, vec![part])].into(), &shelf).unwrap();
+    let (found, _) = index.entries(&camera, 0, 10, &shelf).unwrap();
+    assert_eq!(found.iter().map(|spooled| spooled.seq).collect::<Vec<_>>(), [1, 3]);
+}
