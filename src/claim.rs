@@ -4,12 +4,14 @@
 //! `spool.dir` was changed, would tell them as lost although they are not. So a spool has an identity, in a file, which the
 //! journal knows, and where it is another one and frames are open, there is no start before somebody has said so.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
 use crate::journal::{self, JournalError, StateDir};
+use crate::model::{CameraId, SpooledCamera};
 
 /// The file with a spool's identity.
 const FILE: &str = "id";
@@ -30,42 +32,46 @@ pub enum ClaimError {
         /// Frames without an outcome, as far as the journal knows of them.
         frames: u64,
     },
-    /// The journal, or the file.
+    /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
 
-/// Makes sure that the spool in `dir` is the one that belongs to a state directory. `holds_frames` says whether frames of
-/// this state directory are in it: then it is not a new one, whatever has become of its identity.
+/// Makes sure that the spool in `dir`, in which these frames were found, is the one that belongs to a state directory.
+///
+/// One that has lost its identity, but holds most of the frames that are open, is it; and one that cannot be given an
+/// identity, since its disk is full, gets it another time.
 ///
 /// # Errors
 ///
-/// When it is not, or the journal or the file cannot be written.
-pub fn claim(state: &StateDir, dir: &Path, holds_frames: bool) -> Result<(), ClaimError> {
-    let there = read(dir);
-    let id = match (state.spool()?, there) {
+/// When it is not, or the journal cannot be read and written.
+pub fn claim(state: &StateDir, dir: &Path, found: &BTreeMap<CameraId, SpooledCamera>) -> Result<(), ClaimError> {
+    let given = match (state.spool()?, read(dir)) {
         (Some((known, before)), Some(there)) if known == there => {
             if before == dir {
                 return Ok(());
             }
-            there
+            Ok(there)
         }
-        (Some((known, _)), None) if holds_frames => {
-            warn!(dir = %dir.display(), "the spool has lost its identity: it gets it back");
-            write(dir, &known)?;
-            known
-        }
-        (Some((_, before)), there) => {
+        (Some((known, before)), there) => {
             let frames = state.open_frames()?;
-            if frames > 0 {
+            if there.is_none() && frames > 0 && 2 * state.waiting(found)? >= frames {
+                warn!(dir = %dir.display(), "the spool has lost its identity: it gets it back");
+                write(dir, &known).map(|()| known)
+            } else if frames > 0 {
                 return Err(ClaimError::Other { dir: dir.to_owned(), before, frames });
+            } else {
+                warn!(dir = %dir.display(), before = %before.display(), "another spool; nothing was open in the one before");
+                made(dir, there)
             }
-            warn!(dir = %dir.display(), before = %before.display(), "another spool; nothing was open in the one before");
-            made(dir, there)?
         }
-        (None, there) => made(dir, there)?,
+        (None, there) => made(dir, there),
     };
-    Ok(state.set_spool(&id, dir)?)
+    match given {
+        Ok(id) => state.set_spool(&id, dir)?,
+        Err(error) => warn!(%error, "the spool stays without an identity for now"),
+    }
+    Ok(())
 }
 
 /// Takes the spool in `dir` for the one that belongs to a state directory, whatever was in the one before. Returns how many
@@ -107,67 +113,94 @@ fn write(dir: &Path, id: &str) -> Result<(), JournalError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::model::{CameraId, SeqRange, SpooledCamera, UnixMicros};
+    use crate::model::{SeqRange, UnixMicros};
+
+    type Found = BTreeMap<CameraId, SpooledCamera>;
+
+    fn frames(first: u64, last: u64) -> Found {
+        let seqs = vec![SeqRange { first, last }];
+        BTreeMap::from([("gate".parse().unwrap(), SpooledCamera { seqs, session: 1, newest: UnixMicros(1) })])
+    }
 
     /// A state directory that knows of so many frames of a camera, all of them in the spool.
-    async fn with_frames(dir: &Path, frames: u64) -> StateDir {
-        let camera: CameraId = "gate".parse().unwrap();
-        let seqs = vec![SeqRange { first: 1, last: frames }];
-        let spooled = BTreeMap::from([(camera, SpooledCamera { seqs, session: 1, newest: UnixMicros(1) })]);
-        let opened = StateDir::open(dir).unwrap().recover(&spooled, |_| (), |_| ()).unwrap();
+    fn with_frames(dir: &Path, last: u64) -> StateDir {
+        let opened = StateDir::open(dir).unwrap().recover(&frames(1, last), |_| (), |_| ()).unwrap();
         opened.journal.close();
         opened.writer.join().unwrap();
         drop(opened.lock);
         StateDir::open(dir).unwrap()
     }
 
-    #[tokio::test]
-    async fn another_spool_is_no_spool_while_frames_are_open() {
+    #[test]
+    fn another_spool_is_no_spool_while_frames_are_open() {
         let dir = tempfile::tempdir().unwrap();
         let [state, one, other] = ["state", "one", "other"].map(|name| dir.path().join(name));
         [&one, &other].into_iter().for_each(|dir| fs::create_dir(dir).unwrap());
-        claim(&StateDir::open(&state).unwrap(), &one, false).unwrap();
+        claim(&StateDir::open(&state).unwrap(), &one, &Found::new()).unwrap();
         let id = fs::read(one.join(FILE)).unwrap();
-        let known = with_frames(&state, 7).await;
-        claim(&known, &one, true).unwrap();
+        let known = with_frames(&state, 7);
+        claim(&known, &one, &frames(1, 7)).unwrap();
         assert_eq!(fs::read(one.join(FILE)).unwrap(), id);
 
-        let error = claim(&known, &other, false).unwrap_err();
+        let error = claim(&known, &other, &Found::new()).unwrap_err();
         assert!(matches!(&error, ClaimError::Other { frames: 7, before, .. } if *before == one), "{error}");
         assert!(!other.join(FILE).exists());
         // Its directory may have another name now.
         let moved = dir.path().join("moved");
         fs::rename(&one, &moved).unwrap();
-        claim(&known, &moved, true).unwrap();
+        claim(&known, &moved, &frames(1, 7)).unwrap();
         fs::create_dir(&one).unwrap();
-        assert!(matches!(claim(&known, &one, false), Err(ClaimError::Other { before, .. }) if before == moved));
+        assert!(matches!(claim(&known, &one, &Found::new()), Err(ClaimError::Other { before, .. }) if before == moved));
 
         assert_eq!(adopt(&known, &other).unwrap(), 7);
-        claim(&known, &other, false).unwrap();
+        claim(&known, &other, &Found::new()).unwrap();
         assert_eq!(adopt(&known, &other).unwrap(), 0);
-        assert!(claim(&known, &moved, true).is_err());
+        assert!(claim(&known, &moved, &frames(1, 7)).is_err());
     }
 
-    #[tokio::test]
-    async fn a_lost_identity_stops_nothing_where_the_frames_are() {
+    #[test]
+    fn a_lost_identity_stops_nothing_where_the_frames_are() {
         let dir = tempfile::tempdir().unwrap();
         let [state, spool] = ["state", "spool"].map(|name| dir.path().join(name));
         fs::create_dir(&spool).unwrap();
-        claim(&StateDir::open(&state).unwrap(), &spool, false).unwrap();
+        claim(&StateDir::open(&state).unwrap(), &spool, &Found::new()).unwrap();
         let id = fs::read(spool.join(FILE)).unwrap();
-        let known = with_frames(&state, 3).await;
+        let known = with_frames(&state, 30);
         for text in [None, Some(""), Some("no id")] {
             match text {
                 None => fs::remove_file(spool.join(FILE)).unwrap(),
                 Some(text) => fs::write(spool.join(FILE), text).unwrap(),
             }
-            assert!(matches!(claim(&known, &spool, false), Err(ClaimError::Other { frames: 3, .. })));
-            claim(&known, &spool, true).unwrap();
+            // What some earlier run has left there is not what is missed.
+            for others in [Found::new(), frames(1, 3), frames(31, 90)] {
+                let error = claim(&known, &spool, &others).unwrap_err();
+                assert!(matches!(error, ClaimError::Other { frames: 30, .. }), "{error}");
+            }
+            // Some may be damaged.
+            claim(&known, &spool, &frames(4, 30)).unwrap();
             assert_eq!(fs::read(spool.join(FILE)).unwrap(), id);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_given_an_identity_is_used_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let [state, spool] = ["state", "spool"].map(|name| dir.path().join(name));
+        fs::create_dir(&spool).unwrap();
+        // In its place stands something that cannot be replaced by a file.
+        fs::create_dir_all(spool.join(FILE).join("x")).unwrap();
+        let known = StateDir::open(&state).unwrap();
+        claim(&known, &spool, &Found::new()).unwrap();
+        assert_eq!(known.spool().unwrap(), None);
+        drop(known);
+        let known = with_frames(&state, 7);
+        claim(&known, &spool, &frames(1, 7)).unwrap();
+        fs::remove_dir_all(spool.join(FILE)).unwrap();
+        claim(&known, &spool, &frames(1, 7)).unwrap();
+        fs::remove_file(spool.join(FILE)).unwrap();
+        fs::create_dir_all(spool.join(FILE).join("x")).unwrap();
+        claim(&known, &spool, &frames(1, 7)).unwrap();
     }
 
     #[test]
@@ -177,7 +210,7 @@ mod tests {
         [&one, &other].into_iter().for_each(|dir| fs::create_dir(dir).unwrap());
         let state = StateDir::open(&state).unwrap();
         for dir in [&one, &other, &one] {
-            claim(&state, dir, false).unwrap();
+            claim(&state, dir, &Found::new()).unwrap();
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
@@ -10,13 +11,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::actors::{Admission, Changed, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring};
+use crate::actors::{
+    Admission, Changed, ControlError, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring,
+};
 use crate::capture::{Deadlines, Launcher};
 use crate::claim;
 use crate::config::{Durability, Settings};
 use crate::delivery::Budget;
 use crate::http::{self, Api, Door, Streams, Token};
-use crate::journal::{self, Ledgers, StateDir};
+use crate::journal::{self, Journal, Ledgers, StateDir};
 use crate::metrics::Metrics;
 use crate::pulse::{Pulse, Watchdog};
 use crate::service;
@@ -26,6 +29,9 @@ use crate::storage;
 
 /// Threads of the runtime that talks to buckets: TLS and checksums are all it computes.
 const UPLOAD_THREADS: usize = 2;
+
+/// How soon a change is tried again for which there was no room, once there is.
+const ROOM_AGAIN: Duration = Duration::from_millis(200);
 
 /// Exit codes, after `sysexits.h`.
 const EXIT_SOFTWARE: u8 = 70;
@@ -86,7 +92,10 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     service::status("looking through the spool");
     let (store, found) = spool::open(&settings.spool, state.origin())?;
     metrics.spool_corrupt(found.damaged);
-    claim::claim(&state, &settings.spool.dir, !found.cameras.is_empty())?;
+    // With `durability = "memory"` there need not have been one, and seqs that are reserved look like frames that are open.
+    if settings.spool.durability == Durability::Disk || !found.cameras.is_empty() || state.spool()?.is_some() {
+        claim::claim(&state, &settings.spool.dir, &found.cameras)?;
+    }
     service::status("recovering the journal");
     let (spool, inbox) = spool::channel(settings.spool.dir.clone());
     let sequencers = Sequencers::default();
@@ -208,12 +217,13 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 let (settings, supervisor, metrics) = (settings.clone(), supervisor.clone(), metrics.clone());
+                let journal = opened.journal.clone();
                 let turn = turn.clone();
                 // Not here: a disk that hangs must not keep a signal to end from being heard.
                 actix_rt::spawn(async move {
                     let _turn = turn.lock().await;
                     service::reloading();
-                    metrics.config_read(reload(settings, &supervisor).await);
+                    metrics.config_read(reload(settings, &supervisor, &journal).await);
                     service::reloaded(address);
                 });
             }
@@ -249,7 +259,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
 }
 
 /// Reads the file of cameras again and says whether it could be used. One that cannot changes nothing.
-async fn reload(settings: Settings, supervisor: &Addr<Supervisor>) -> bool {
+async fn reload(settings: Settings, supervisor: &Addr<Supervisor>, journal: &Journal) -> bool {
     let cameras = match tokio::task::spawn_blocking(move || settings.file_cameras()).await {
         Ok(Ok(cameras)) => cameras,
         Err(error) => {
@@ -264,13 +274,25 @@ async fn reload(settings: Settings, supervisor: &Addr<Supervisor>) -> bool {
         }
     };
     let count = cameras.len();
-    match supervisor.send(SetFileCameras(cameras)).await {
-        Ok(Ok(Changed { put, deleted })) => {
-            info!(count, put, deleted, "the file of cameras was read again");
-            return true;
+    loop {
+        match supervisor.send(SetFileCameras(cameras.clone())).await {
+            Ok(Ok(Changed { put, deleted })) => {
+                info!(count, put, deleted, "the file of cameras was read again");
+                return true;
+            }
+            // Another change waits for room on the disk. Here is nobody who would ask again.
+            Ok(Err(ControlError::NoRoom(_))) => {
+                let _ = journal.stuck().wait_for(|stuck| !*stuck).await;
+                tokio::time::sleep(ROOM_AGAIN).await;
+            }
+            Ok(Err(error)) => {
+                error!(%error, "the file of cameras cannot be used; nothing is changed");
+                return false;
+            }
+            Err(_) => {
+                error!("the supervisor does not answer; nothing is changed");
+                return false;
+            }
         }
-        Ok(Err(error)) => error!(%error, "the file of cameras cannot be used; nothing is changed"),
-        Err(_) => error!("the supervisor does not answer; nothing is changed"),
     }
-    false
 }

@@ -20,6 +20,8 @@ pub(super) struct Batch {
     commands: Vec<Command>,
     urgent: bool,
     last: bool,
+    /// Where it says how far the spool is.
+    spooled: Option<usize>,
     /// Since it is tried again: where the newest range of its kind stands in `commands`.
     merging: Option<HashMap<Kind, usize>>,
 }
@@ -62,7 +64,7 @@ impl Batch {
     /// Takes what arrives within so much time, for a batch that could not be committed.
     pub fn gather_more(&mut self, commands: &Receiver<Command>, time: Duration) {
         if self.merging.is_none() {
-            self.merging = Some(HashMap::new());
+            (self.merging, self.spooled) = (Some(HashMap::new()), None);
             for command in std::mem::take(&mut self.commands) {
                 self.push(command);
             }
@@ -86,15 +88,16 @@ impl Batch {
             let _ = done.send(());
             return;
         }
-        // Only the newest word counts, and there may be many while the disk is full.
-        if let Command::Spooled(highest) = &command
-            && let Some(Command::Spooled(before)) = self.commands.last_mut()
-        {
-            for (camera, seq) in highest {
-                let known = before.entry(camera.clone()).or_insert(*seq);
-                *known = (*known).max(*seq);
+        // Only the highest counts, whenever it is written; and there may be many while the disk is full.
+        if let Command::Spooled(highest) = &command {
+            let place = *self.spooled.get_or_insert(self.commands.len());
+            if let Some(Command::Spooled(before)) = self.commands.get_mut(place) {
+                for (camera, seq) in highest {
+                    let known = before.entry(camera.clone()).or_insert(*seq);
+                    *known = (*known).max(*seq);
+                }
+                return;
             }
-            return;
         }
         if let (Some(merging), Command::Settle { settled, .. }) = (&mut self.merging, &command) {
             match Kind::of(settled) {
@@ -122,7 +125,7 @@ impl Batch {
 
     /// The same, to answer it.
     pub fn take(&mut self) -> Vec<Command> {
-        self.merging = None;
+        (self.merging, self.spooled) = (None, None);
         std::mem::take(&mut self.commands)
     }
 
@@ -222,6 +225,16 @@ mod tests {
         batch.gather_more(&commands, Duration::ZERO);
         assert_eq!(told(&batch), expected);
         assert!(!batch.is_last());
+
+        // How far the spool is stands in one place, whatever comes in between.
+        let place = batch.commands().len();
+        for seq in [7, 9, 8] {
+            sender.send(Command::Spooled([("a".parse().unwrap(), seq)].into())).unwrap();
+            sender.send(Command::Watermark { camera: "a".parse().unwrap(), seq: 1 }).unwrap();
+        }
+        batch.gather_more(&commands, Duration::ZERO);
+        assert_eq!(batch.commands().len(), place + 4);
+        assert!(matches!(&batch.commands()[place], Command::Spooled(highest) if highest.values().eq([&9])));
         drop(sender);
         batch.gather_more(&commands, Duration::ZERO);
         assert!(batch.is_last());

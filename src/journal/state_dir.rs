@@ -1,5 +1,6 @@
 //! A state directory that is taken: its lock, its database, its origin.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 use rustix::fs::{FlockOperation, flock};
 
 use super::reserve::Reserve;
-use super::{JournalError, schema};
-use crate::model::Origin;
+use super::{JournalError, Reader, schema};
+use crate::model::{CameraId, Origin, Seq, SeqRange, SpooledCamera};
 
 /// The database's file.
 pub(super) const DATABASE: &str = "journal.sqlite";
@@ -92,6 +93,25 @@ impl StateDir {
             transaction.execute(upsert, [key, value])?;
         }
         Ok(transaction.commit()?)
+    }
+
+    /// How many of these frames have no outcome, of those whose seqs the journal knows of.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn waiting(&self, spooled: &BTreeMap<CameraId, SpooledCamera>) -> Result<u64, JournalError> {
+        let reader = Reader::open(&self.paths.database)?;
+        let mut waiting = 0;
+        for (camera, found) in spooled {
+            let query = "SELECT reserved_until FROM camera WHERE id = ?1";
+            let known = self.connection.query_row(query, [camera.as_str()], |row| row.get::<_, i64>(0)).optional()?;
+            let last = known.map_or(0, |until| until as Seq - 1);
+            let known = found.seqs.iter().filter(|seqs| seqs.first <= last);
+            let known: Vec<_> = known.map(|seqs| SeqRange { last: seqs.last.min(last), ..*seqs }).collect();
+            waiting += reader.unresolved(camera, &known)?.iter().map(SeqRange::len).sum::<u64>();
+        }
+        Ok(waiting)
     }
 
     /// Frames whose seqs were given and that have no outcome, as far as the journal knows of them without the spool.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use tracing::warn;
 
 use super::disk::LEFT_FREE;
 use super::{Disk as _, RealDisk, Record};
@@ -56,7 +57,10 @@ impl Quarantine {
     pub fn open(dir: &Path) -> io::Result<Self> {
         let disk = RealDisk::open(dir)?;
         match disk.remove(UNFINISHED) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Where it is in the way, whoever wants to keep something will say so.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(dir = %dir.display(), %error, "`{UNFINISHED}` in the quarantine cannot be removed");
+            }
             _ => {}
         }
         let (one_at_a_time, complained) = (Mutex::new(()), Mutex::new(None));

@@ -102,7 +102,10 @@ pub fn no_room(stage: &Stage, plan: &NoRoom) -> anyhow::Result<Outcome> {
         .map_err(|error| daemon.explain(error))
         .with_context(|| format!("camera {under_way}, which was under way, was never added"))?;
     let made_after = freed.elapsed();
-    daemon.reload(patience)?;
+    // What SIGHUP asked for meanwhile is done as well, without being asked for again.
+    wait(patience, || Ok(ids(&daemon)?.contains(&"of-file".to_owned()).then_some(())))
+        .map_err(|error| daemon.explain(error))
+        .context("the file of cameras was never read")?;
     let (status, answer) = asked.of(&daemon, Method::PUT, &format!("{CAMERAS}/late"), Some(&camera("late")))?;
     asked.problems.check(status == StatusCode::CREATED, || format!("with room again: {status}: {answer}"));
     let (status, answer) = asked.of(&daemon, Method::DELETE, &format!("{CAMERAS}/gate"), None)?;
