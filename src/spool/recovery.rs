@@ -184,7 +184,10 @@ impl<D: Disk> Store<D> {
             Ok(header) if header.number != number => {
                 return Ok(Seen::Foreign(format!("it was segment {}", header.number)));
             }
-            Err(NoHeader::Version(version)) => {
+            Err(NoHeader::Version(_, Some(other))) if *other != origin => {
+                return Ok(Seen::Foreign(format!("its origin is {}", other.as_str())));
+            }
+            Err(NoHeader::Version(version, _)) => {
                 let why =
                     format!("its format is version {version}: start the framehaul that wrote it, or move it away");
                 return Err(io::Error::new(ErrorKind::Unsupported, why));

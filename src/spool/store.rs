@@ -5,7 +5,9 @@
 //! written no more, and what was not committed, which is still in memory, is written again elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use tracing::error;
 
@@ -299,6 +301,11 @@ impl<D: Disk> Store<D> {
     /// Whose frames these are.
     pub fn origin(&self) -> &Origin {
         &self.settings.origin
+    }
+
+    /// The directory of its segments, as [`Disk::directory`].
+    pub(super) fn directory(&self) -> Option<Arc<File>> {
+        self.files.disk.directory()
     }
 
     /// Passes a result on as what there is of it, and counts and logs an error.

@@ -162,6 +162,10 @@ impl Disk for Moody {
     fn sync_dir(&self) -> io::Result<()> {
         self.disk.sync_dir()
     }
+
+    fn directory(&self) -> Option<Arc<File>> {
+        self.disk.directory()
+    }
 }
 
 impl DiskFile for MoodyFile {

@@ -63,6 +63,7 @@ pub fn start<D: Disk>(
     store.resolve(resolved);
     let Inbox { commands, shared } = inbox;
     let _ = shared.origin.set(store.origin().clone());
+    let _ = store.directory().map(|directory| shared.directory.set(directory));
     let mut writer = Writer {
         store,
         sink,

@@ -145,10 +145,29 @@ fn what_nobody_can_tell_stops_the_start() {
     let error = start(Moody::open(dir.path()));
     assert!(error.contains("000000000001.segment") && error.contains("its format is version 2"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), later);
-    fs::rename(&path, dir.path().join("elsewhere")).unwrap();
-    std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-    let error = start(Moody::open(dir.path()));
-    assert!(error.contains("000000000001.segment"), "{error}");
+}
+
+#[test]
+fn a_link_is_none_of_ours_and_neither_is_a_later_versions_segment_of_somebody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = StoreSettings { origin: Origin::from_random([8; 5]), ..settings(16) };
+    let (mut theirs, _) = Store::open(RealDisk::open(dir.path()).unwrap(), other).unwrap();
+    fill(&mut theirs, "a", 1..=3, 1000);
+    drop(theirs);
+    let path = dir.path().join("000000000001.segment");
+    let mut later = fs::read(&path).unwrap();
+    later[8] = 2;
+    let crc = crc32c::crc32c(&later[..60]);
+    later[60..64].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, &later).unwrap();
+    std::os::unix::fs::symlink("000000000001.segment", dir.path().join("000000000002.segment")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("000000000003.segment")).unwrap();
+    let (mut store, found) = open(dir.path());
+    assert_eq!((found.foreign, found.damaged, found.cameras.len()), (3, 0, 0));
+    fill(&mut store, "a", 1..=100, 1000);
+    assert_eq!(store.locate(&camera("a"), 1).unwrap().segment, 4);
+    assert_eq!(fs::read(&path).unwrap(), later);
+    assert!((2..=3).all(|number| dir.path().join(segment_name(number)).is_symlink()));
 }
 
 #[test]

@@ -286,6 +286,66 @@ async fn a_segment_that_is_gone_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_moved_away_costs_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, aside) = (parent.path().join("spool"), parent.path().join("aside"));
+    let disk = RealDisk::open(&crate::spool::handle::stream(&dir)).unwrap();
+    let (mut store, _) = Store::open(disk, settings(16)).unwrap();
+    fill(&mut store, "a", 1..=40, 1000);
+    let bench = Bench::new(&dir, store);
+    std::fs::rename(&dir, &aside).unwrap();
+    // As a disk that is mounted no more leaves its place.
+    std::fs::create_dir_all(crate::spool::handle::stream(&dir)).unwrap();
+    (41..=80).for_each(|seq| bench.spool.append(record("a", seq, 1000)));
+    bench.spool.barrier().await;
+    bench.spool.load(&camera("a"), 0, 100);
+    let frames = loop {
+        match bench.next() {
+            Told::Loaded(frames, false) => break frames,
+            Told::Durable(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(frames.iter().map(|spooled| spooled.seq).eq(1..=80));
+    for spooled in frames {
+        let read = bench.spool.read(&camera("a"), spooled).await.unwrap();
+        assert_eq!(read.frame.jpeg, record("a", spooled.seq, 1000).frame.jpeg);
+    }
+    bench.spool.settled(&camera("a"), range(1, 40));
+    bench.end();
+    let (mut store, _) = open(&crate::spool::handle::stream(&aside));
+    store.settle(&camera("a"), range(1, 40));
+    assert_eq!(live(&mut store, "a", 1000), (41..=80).collect::<Vec<_>>());
+    assert_eq!(std::fs::read_dir(crate::spool::handle::stream(&dir)).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_segment_that_somebody_has_put_something_else_in_the_place_of_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = crate::spool::handle::stream(dir.path());
+    let (mut store, _) = open(&stream);
+    fill(&mut store, "a", 1..=1, 1000);
+    let spooled = store.entries(&camera("a"), 0, 1).0[0];
+    let bench = Bench::new(dir.path(), store);
+    let path = stream.join("000000000001.segment");
+    for link in [false, true] {
+        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        if link {
+            std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
+        } else {
+            std::fs::create_dir(&path).unwrap();
+        }
+        let read = bench.spool.read(&camera("a"), spooled).await;
+        assert!(matches!(&read, Err(crate::spool::ReadError::Damaged { seq: 1, .. })), "{read:?}");
+        if !link {
+            std::fs::remove_dir(&path).unwrap();
+            std::fs::rename(dir.path().join("elsewhere"), &path).unwrap();
+        }
+    }
+    bench.end();
+}
+
+#[tokio::test]
 async fn a_disk_that_refuses_is_tried_again_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Moody::open(dir.path());
