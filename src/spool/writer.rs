@@ -312,7 +312,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             Offered::Taken => {
                 self.group += record.frame.jpeg.len() as u64;
                 self.refusing = false;
-                self.dropping = self.dropping && self.store.left() > 0;
+                self.dropping = self.dropping && self.store.waits_for_outcomes();
             }
             Offered::Waits => self.waiting.push_front((place, record)),
             Offered::Refused => self.refuse(record),

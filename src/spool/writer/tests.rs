@@ -257,6 +257,70 @@ async fn no_frame_goes_whose_room_would_not_be_free() {
     assert!(!dropped.is_empty() && dropped.iter().all(|seqs| seqs.first > kept), "{kept} {dropped:?}");
 }
 
+#[test]
+fn what_goes_while_a_segment_cannot_be_read_goes_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let (mut store, _) = Store::open(disk.clone(), settings(4)).unwrap();
+    let mut last = 0;
+    while store.append(&record("a", last + 1, 1000)).is_ok() {
+        last += 1;
+        store.commit().unwrap();
+    }
+    let second = (1..=last).find(|seq| store.locate(&camera("a"), *seq).unwrap().segment == 2).unwrap();
+    store.files.forget(1);
+    disk.shut.lock().unwrap().insert("000000000001.segment".to_owned(), 24);
+    let bench = Bench::new(dir.path(), store);
+    *bench.taken.lock().unwrap() = (2, vec![1, 2]);
+    bench.spool.append(record("a", last + 1, 1000));
+    assert!(matches!(bench.next(), Told::IoError("read")), "the frame waits");
+    assert!(std::mem::replace(&mut bench.taken.lock().unwrap().1, vec![3, 4]).is_empty());
+    bench.spool.append(record("a", last + 2, 1000));
+    for _ in 0..2 {
+        assert!(matches!(bench.next(), Told::IoError("read")), "a second later");
+    }
+    bench.spool.settled(&camera("a"), range(1, second - 1));
+    let mut durable = Vec::new();
+    while durable.len() < 2 {
+        match bench.next() {
+            Told::Durable(frames) => durable.extend(frames.iter().map(|(record, _)| record.frame.seq)),
+            Told::IoError("read") => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((durable, &bench.taken.lock().unwrap().1[..]), (vec![last + 1, last + 2], &[3, 4][..]));
+    bench.end();
+}
+
+#[test]
+fn a_refused_frame_costs_no_look_at_what_has_to_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let (mut store, _) = Store::open(disk.clone(), settings(5)).unwrap();
+    let mut last = 0;
+    while store.status().segments < 4 {
+        last += 1;
+        fill(&mut store, "a", last..=last, 1000);
+    }
+    fill(&mut store, "b", 1..=1, 10);
+    drop(store);
+    disk.syncs.store(1, Relaxed);
+    disk.creations.store(u32::MAX, Relaxed);
+    let (mut store, _) = Store::open(disk.clone(), settings(5)).unwrap();
+    store.settle(&camera("a"), range(last, last));
+    assert_eq!(store.keeps_below(), 4);
+    let bench = Bench::new(dir.path(), store);
+    bench.taken.lock().unwrap().0 = 1;
+    let refused = |seq| {
+        bench.spool.append(record("a", seq, 1000));
+        assert!(matches!(bench.next(), Told::Refused(frame) if frame.seq == seq));
+        disk.reads_done.load(Relaxed)
+    };
+    let reads = refused(last + 1);
+    (last + 2..last + 30).for_each(|seq| assert_eq!(refused(seq), reads));
+    drop(bench.end());
+}
+
 #[tokio::test]
 async fn a_segment_that_is_gone_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
