@@ -10,6 +10,7 @@ use super::disk::Disk;
 use super::footer::{EMPTY, ENTRY, Entry, camera_length};
 use super::format::{RecordHeader, SEGMENT_HEADER, Salt, lengths};
 use super::index::Holds;
+use super::segment::Active;
 use super::store::{AppendError, Store};
 
 impl<D: Disk> Store<D> {
@@ -52,10 +53,13 @@ impl<D: Disk> Store<D> {
             match self.flush_written().and_then(|()| self.evacuate(number)) {
                 Ok(true) => {
                     self.unsound.remove(&number);
+                    self.unrescued.remove(&number);
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    warn!(segment = number, %error, "spool: a segment that the disk did not confirm stays where it is")
+                    if self.unrescued.insert(number) {
+                        warn!(segment = number, %error, "spool: a segment that the disk did not confirm stays where it is");
+                    }
                 }
             }
         }
@@ -76,7 +80,11 @@ impl<D: Disk> Store<D> {
     fn plan(&self, most: u64, needed: u64) -> Vec<u64> {
         let active = self.active.as_ref().map(|active| active.number);
         let movable = |(number, holds): &(u64, Holds)| {
-            Some(*number) != active && holds.left == 0 && holds.live > 0 && !self.unmovable.contains(number)
+            Some(*number) != active
+                && holds.left == 0
+                && holds.live > 0
+                && !self.unmovable.contains(number)
+                && !self.doubted.contains_key(number)
         };
         let mut candidates: Vec<_> = self.index.segments().filter(movable).collect();
         candidates.sort_by_key(|(number, holds)| (holds.live_bytes, *number));
@@ -155,10 +163,20 @@ impl<D: Disk> Store<D> {
         if self.active.as_ref().is_some_and(|active| active.has_room(bytes)) {
             return Ok(());
         }
-        self.seal();
         let allocate = self.settings.segment_bytes.max((SEGMENT_HEADER + bytes + EMPTY).next_multiple_of(8));
+        // The one that is being written is sealed only once there is another: frames may have room in it.
+        let before = self.active.take();
+        let rest = before.as_ref().map_or(0, Active::rest);
         // What is freed by this is what is kept free for this.
-        self.begin(allocate, self.settings.max_bytes, UnixMicros::default())
+        let begun = self.begin(allocate, self.settings.max_bytes + rest, UnixMicros::default());
+        let next = std::mem::replace(&mut self.active, before);
+        begun?;
+        self.seal();
+        if let Some(next) = next {
+            self.index.open(next.number);
+            self.active = Some(next);
+        }
+        Ok(())
     }
 
     /// A record's header and all its bytes; `None` where they are not what was written.

@@ -1,13 +1,16 @@
 //! The disk as the store uses it: one directory of files. A seam, so that a model of a disk can lose, tear and refuse.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{fallocate, fstatvfs, openat, statat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::path::Arg;
 
 /// A directory of segments.
 ///
@@ -51,6 +54,11 @@ pub trait Disk: Send + 'static {
     ///
     /// When the disk refuses.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// The directory itself, for who reads files of it beside us; `None` where it is none of the file system's.
+    fn directory(&self) -> Option<Arc<File>> {
+        None
+    }
 }
 
 /// An open file.
@@ -104,25 +112,32 @@ pub(super) fn is_unreadable(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Opens a file that may be anything. A pipe or a device of a segment's name must not stop us, nor hear from us, and a link
-/// must not lead elsewhere.
+/// Opens a file of a directory that may be anything. A pipe or a device of a segment's name must not stop us, nor hear from
+/// us, and a link must not lead elsewhere.
 ///
 /// # Errors
 ///
-/// `IsADirectory` where it is neither a regular file nor a link, or what the disk says.
-pub(super) fn open_regular(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
-    let kind = fs::symlink_metadata(path)?.file_type();
-    if !kind.is_file() && !kind.is_symlink() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is no regular file"));
+/// `IsADirectory` where it is no regular file, or what the disk says.
+pub(super) fn open_regular(dir: impl AsFd, name: impl Arg + Copy, access: OFlags) -> io::Result<File> {
+    let stat = retry_on_intr(|| statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
+    let opened = if FileType::from_raw_mode(stat.st_mode).is_file() {
+        let flags = access | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        retry_on_intr(|| openat(&dir, name, flags, Mode::empty()))
+    } else {
+        Err(Errno::LOOP)
+    };
+    match opened {
+        // A link may have come just now.
+        Err(Errno::LOOP) => Err(io::Error::new(io::ErrorKind::IsADirectory, "it is no regular file")),
+        opened => Ok(opened?.into()),
     }
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-    how.custom_flags(flags.bits() as i32).open(path)
 }
 
-/// A directory of the file system.
+/// A directory of the file system, which is held open: what becomes of its name, or of those above it, is nothing to us.
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     dir: PathBuf,
+    open: Arc<File>,
     /// What keeps others off, for as long as this lives.
     _lock: Option<Arc<File>>,
 }
@@ -150,7 +165,7 @@ impl RealDisk {
                 above.sync_all()?;
             }
         }
-        Ok(Self { dir: dir.to_owned(), _lock: None })
+        Ok(Self { dir: dir.to_owned(), open: Arc::new(File::open(dir)?), _lock: None })
     }
 
     /// The same, keeping a file locked.
@@ -158,7 +173,7 @@ impl RealDisk {
         Self { _lock: Some(Arc::new(lock)), ..self }
     }
 
-    /// The directory.
+    /// Where the directory was when it was opened.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -172,18 +187,20 @@ impl Disk for RealDisk {
     type File = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        let names = Dir::read_from(&self.open)?
+            .map(|entry| Ok(entry.map_err(io::Error::from)?.file_name().to_string_lossy().into_owned()));
+        names.filter(|name| !matches!(name.as_deref(), Ok("." | ".."))).collect()
     }
 
     fn create(&self, name: &str, allocate: u64) -> io::Result<File> {
-        let path = self.dir.join(name);
         // A disk that cannot tell is asked by the allocation itself.
-        let free = rustix::fs::statvfs(&self.dir).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        let free = fstatvfs(&self.open).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
         if free < allocate + LEFT_FREE {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let allocated = match rustix::io::retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, allocate)) {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file: File = retry_on_intr(|| openat(&self.open, name, flags, Mode::from_raw_mode(0o600)))?.into();
+        let allocated = match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, allocate)) {
             // A file system without reservations: the room is found, or not, when it is written.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(allocate),
             done => done.map_err(io::Error::from),
@@ -191,22 +208,26 @@ impl Disk for RealDisk {
         if let Err(error) = allocated {
             // Where it stays all the same it takes no room, and the next start removes it.
             let _ = file.set_len(0);
-            let _ = fs::remove_file(&path);
+            let _ = self.remove(name);
             return Err(error);
         }
         Ok(file)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        open_regular(&self.dir.join(name), OpenOptions::new().read(true).write(true))
+        open_regular(&self.open, name, OFlags::RDWR)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.dir.join(name))
+        Ok(retry_on_intr(|| unlinkat(&self.open, name, AtFlags::empty()))?)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+        self.open.sync_all()
+    }
+
+    fn directory(&self) -> Option<Arc<File>> {
+        Some(Arc::clone(&self.open))
     }
 }
 

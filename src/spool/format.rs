@@ -77,12 +77,12 @@ pub(super) struct SegmentHeader {
 }
 
 /// Why bytes are no header of ours.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum NoHeader {
     /// Zeros: the segment was made and never used.
     Blank,
-    /// A later version of this program wrote it.
-    Version(u32),
+    /// A later version of this program wrote it, for a daemon of this origin if that still stands where it did.
+    Version(u32, Option<Origin>),
     /// Something else.
     Damaged,
 }
@@ -112,10 +112,10 @@ impl SegmentHeader {
         let crc = u32::from_le_bytes(bytes[60..].try_into().expect("four bytes"));
         match fields {
             _ if bytes.iter().all(|b| *b == 0) => Err(NoHeader::Blank),
-            Some((magic, version, ..))
+            Some((magic, version, origin, ..))
                 if magic == SEGMENT_MAGIC && version != VERSION && crc == crc32c::crc32c(&bytes[..60]) =>
             {
-                Err(NoHeader::Version(version))
+                Err(NoHeader::Version(version, origin))
             }
             Some((magic, VERSION, Some(origin), number, created, allocated))
                 if magic == SEGMENT_MAGIC && crc == crc32c::crc32c(&bytes[..60]) =>
@@ -327,7 +327,7 @@ mod tests {
         later[8] = 2;
         let crc = crc32c::crc32c(&later[..60]);
         later[60..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::parse(&later), Err(NoHeader::Version(2)));
+        assert_eq!(SegmentHeader::parse(&later), Err(NoHeader::Version(2, Some(origin(3)))));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tokio::sync::oneshot;
 
 use super::disk::open_regular;
@@ -85,6 +86,8 @@ pub(super) struct Shared {
     pub(super) status: Mutex<SpoolStatus>,
     /// Whose frames these are, once the thread has been started.
     pub(super) origin: OnceLock<Origin>,
+    /// Where they lie, whatever has become of the directory's name since.
+    pub(super) directory: OnceLock<Arc<File>>,
 }
 
 /// A handle on the spool. Cloning is cheap; all clones are one.
@@ -107,15 +110,20 @@ pub(super) fn stream(dir: &Path) -> PathBuf {
     dir.join("default")
 }
 
-async fn read(dir: PathBuf, origin: Origin, camera: CameraId, spooled: Spooled) -> Result<Record, ReadError> {
+async fn read(
+    (dir, directory): (PathBuf, Arc<File>),
+    origin: Origin,
+    camera: CameraId,
+    spooled: Spooled,
+) -> Result<Record, ReadError> {
     let read = move || {
-        let path = dir.join(segment_name(spooled.place.segment));
+        let name = segment_name(spooled.place.segment);
         let mut bytes = vec![0; spooled.place.length as usize];
-        match open_regular(&path, File::options().read(true))
+        match open_regular(&*directory, name.as_str(), OFlags::RDONLY)
             .and_then(|file| file.read_exact_at(&mut bytes, spooled.place.offset.into()))
         {
             Ok(()) => decode(bytes, &origin, &camera, spooled),
-            Err(error) => Err(failed(error, path, &camera, spooled.seq)),
+            Err(error) => Err(failed(error, dir.join(name), &camera, spooled.seq)),
         }
     };
     match tokio::task::spawn_blocking(read).await {
@@ -165,10 +173,16 @@ impl Spool {
     /// By [`ReadError`].
     pub async fn read(&self, camera: &CameraId, spooled: Spooled) -> Result<Record, ReadError> {
         let Spooled { seq, mut place } = spooled;
-        let origin = self.shared.origin.get().ok_or_else(|| ReadError::Gone { camera: camera.clone(), seq })?;
+        let (Some(origin), Some(directory)) = (self.shared.origin.get(), self.shared.directory.get()) else {
+            return Err(ReadError::Gone { camera: camera.clone(), seq });
+        };
         loop {
-            let error = match read(stream(&self.dir), origin.clone(), camera.clone(), Spooled { seq, place }).await {
-                Err(ReadError::Io { path, error }) if error.kind() == ErrorKind::NotFound => {
+            let lies = (stream(&self.dir), Arc::clone(directory));
+            let error = match read(lies, origin.clone(), camera.clone(), Spooled { seq, place }).await {
+                // What stands in its place may be no segment.
+                Err(ReadError::Io { path, error })
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) =>
+                {
                     ReadError::Io { path, error }
                 }
                 read => return read,

@@ -407,6 +407,27 @@ impl Index {
     pub(super) fn left(&self) -> u64 {
         self.segments.values().map(|holds| holds.left).sum()
     }
+
+    /// Whether there are any, counted or not.
+    pub(super) fn any_left(&self) -> bool {
+        self.cameras.values().any(|of| of.left.iter().next().is_some())
+    }
+
+    /// The first seq after `after` that may be live in one of the segments from `number` on.
+    pub(super) fn first_from_segment(&self, camera: &CameraId, number: u64, after: Seq) -> Option<Seq> {
+        let extents = self.cameras.get(camera)?.extents.range(number..);
+        let beyond = extents.filter(|(_, extent)| extent.live > 0 && extent.summary.last > after);
+        beyond.map(|(_, extent)| extent.summary.first.max(after + 1)).min()
+    }
+
+    /// Whether a frame that should lie in a segment is not there any more.
+    pub(super) fn lacks_some(&self, segment: u64) -> bool {
+        let extents = self.cameras.values().filter_map(|of| of.extents.get(&segment));
+        extents.into_iter().any(|extent| match &extent.entries {
+            Entries::Here(entries) => entries.iter().any(|entry| entry.length == 0),
+            Entries::OnDisk(_) => false,
+        })
+    }
 }
 
 fn place(segment: u64, entry: Entry) -> Place {

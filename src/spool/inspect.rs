@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, OFlags};
+
 pub use self::view::{Damage, InspectError, RecordView, SegmentState, SegmentView, Verdict};
 use super::Place;
 use super::disk::{DiskFile, open_regular};
@@ -183,7 +185,7 @@ impl Inspector {
     /// Opens a segment; a text says why it is none of ours.
     fn open_segment(&self, number: u64) -> Result<Result<Opened, String>, InspectError> {
         let path = self.dir.join(segment_name(number));
-        let file = match open_regular(&path, File::options().read(true)) {
+        let file = match open_regular(CWD, &path, OFlags::RDONLY) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::IsADirectory => {
                 return Ok(Err("it is no regular file".to_owned()));
@@ -211,7 +213,7 @@ impl Inspector {
                 allocated = header.allocated;
                 header.origin
             }
-            (Err(NoHeader::Version(version)), _) => return Ok(Err(format!("its format is version {version}"))),
+            (Err(NoHeader::Version(version, _)), _) => return Ok(Err(format!("its format is version {version}"))),
             (Err(NoHeader::Blank), Some(origin)) => {
                 allocated = size;
                 origin.clone()

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use super::disk::{Disk, DiskFile, is_unreadable};
 use super::extent::Unread;
 use super::footer::Part;
-use super::format::{Salt, segment_name};
+use super::format::{SEGMENT_HEADER, Salt, segment_name};
 use super::index::Index;
 use super::scan::{read_footer, scan};
 use super::segment::Files;
@@ -20,6 +20,19 @@ use super::store::Store;
 
 /// How often, a second apart, some of a segment may be unreadable before that is believed: a disk may come back.
 const UNREADABLE: u32 = 8;
+
+/// Segments that are asked whether the disk can be read at all.
+const WITNESSES: usize = 4;
+
+/// What a segment turns out to be in mid-run.
+enum Left {
+    /// It is not there any more.
+    Nothing,
+    /// All of it could be read.
+    All(Vec<Part>),
+    /// Some of it could not.
+    Some(Vec<Part>),
+}
 
 impl<D: Disk> Store<D> {
     /// Asks the index. Where a footer keeps it from answering, that is mended first; `None` where the disk refuses.
@@ -54,8 +67,8 @@ impl<D: Disk> Store<D> {
             if !known {
                 error!(segment, %error, "spool: a segment does not say what it holds; it is looked through");
             }
-            let tries = self.doubted.entry(segment).or_default();
-            match look_through(&self.files, Salt::new(&self.settings.origin, segment), segment, tries) {
+            self.doubted.entry(segment).or_default();
+            match self.what_is_left(segment) {
                 Ok(parts) => read.insert(segment, parts),
                 Err(error) => {
                     if !known {
@@ -69,8 +82,52 @@ impl<D: Disk> Store<D> {
         }
         for segment in read.into_keys() {
             self.doubted.remove(&segment);
+            // Copying the others elsewhere would not make it free. What the disk did not confirm is copied all the same.
+            if !self.unsound.contains(&segment) && self.index.lacks_some(segment) {
+                self.unmovable.insert(segment);
+            }
         }
         true
+    }
+
+    /// What a segment still holds, as far as that is certain.
+    fn what_is_left(&mut self, segment: u64) -> io::Result<Vec<Part>> {
+        let left = look_through(&self.files, Salt::new(&self.settings.origin, segment), segment);
+        let parts = match left {
+            Ok(Left::All(parts)) => return Ok(parts),
+            Ok(Left::Nothing) => {
+                error!(segment, "spool: somebody has removed a segment: its frames are lost");
+                self.sizes.insert(segment, 0);
+                return Ok(Vec::new());
+            }
+            Ok(Left::Some(parts)) => parts,
+            Err(error) if is_unreadable(&error) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        // Where nothing else can be read either it is not the segment, and to wait is all that can be done.
+        if parts.is_empty() && !self.another_can_be_read(segment) {
+            return Err(Errno::IO.into());
+        }
+        let tries = self.doubted.entry(segment).or_default();
+        *tries += 1;
+        if *tries < UNREADABLE {
+            return Err(Errno::IO.into());
+        }
+        error!(segment, "spool: a segment cannot be read: what is missing of it is lost");
+        Ok(parts)
+    }
+
+    /// Whether the disk gives another segment's first bytes.
+    fn another_can_be_read(&self, segment: u64) -> bool {
+        let active = self.active.as_ref().map(|active| active.number);
+        let sealed = self.sizes.keys().rev().copied().filter(|number| Some(*number) != active);
+        let others = active.into_iter().chain(sealed).filter(|number| *number != segment);
+        let reads = |number: u64| {
+            let file = self.files.disk.open(&segment_name(number))?;
+            file.forget();
+            file.read_at(&mut [0; SEGMENT_HEADER as usize], 0)
+        };
+        others.filter(|number| !self.doubted.contains_key(number)).take(WITNESSES).any(|number| reads(number).is_ok())
     }
 
     /// Tries again what the disk has refused.
@@ -88,29 +145,24 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// What is left of a segment.
-fn look_through<D: Disk>(files: &Files<D>, salt: Salt, segment: u64, tries: &mut u32) -> io::Result<Vec<Part>> {
+/// Reads what is there of a segment; an error that [`is_unreadable`] where it cannot even be opened.
+fn look_through<D: Disk>(files: &Files<D>, salt: Salt, segment: u64) -> io::Result<Left> {
     files.forget(segment);
     let file = match files.disk.open(&segment_name(segment)) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
-            error!(segment, %error, "spool: somebody has removed a segment: its frames are lost");
-            return Ok(Vec::new());
+            return Ok(Left::Nothing);
         }
         file => file?,
     };
     file.forget();
     match read_footer(&file, salt) {
-        Ok(Some((parts, _))) => return Ok(parts),
+        Ok(Some((parts, _))) => return Ok(Left::All(parts)),
         Ok(None) => {}
         Err(error) if is_unreadable(&error) || error.kind() == ErrorKind::UnexpectedEof => {}
         Err(error) => return Err(error),
     }
     let scanned = scan(&file, salt)?;
-    *tries += 1;
-    if scanned.unreadable && *tries < UNREADABLE {
-        return Err(Errno::IO.into());
-    }
-    Ok(scanned.parts)
+    Ok(if scanned.unreadable { Left::Some(scanned.parts) } else { Left::All(scanned.parts) })
 }
 
 #[cfg(test)]
@@ -209,6 +261,76 @@ mod tests {
         store.take_io_errors();
         assert!(store.oldest().is_some() && store.take_io_errors().is_empty(), "it is not looked up again");
         ends(store);
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_takes_no_room_and_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, mut store) = spool(dir.path());
+        let (size, first) = (store.status().size, store.sizes[&1]);
+        fs::remove_file(dir.path().join(FIRST)).unwrap();
+        assert_eq!(seqs(&mut store, "a").len(), 40);
+        assert_eq!(store.status().size, size - first);
+        // Of the second segment little lives.
+        let in_second: Vec<Seq> = ["a", "b"]
+            .iter()
+            .flat_map(|name| (1..=40).map(move |seq| (name, seq)))
+            .filter(|(name, seq)| store.locate(&camera(name), *seq).is_some_and(|place| place.segment == 2))
+            .filter_map(|(name, seq)| (*name == "a").then_some(seq))
+            .collect();
+        in_second[1..].iter().for_each(|seq| store.settle(&camera("a"), range(*seq, *seq)));
+        assert!(store.clean().unwrap());
+        assert!(!dir.path().join("000000000002.segment").exists(), "the one that can be freed is");
+        assert!(store.locate(&camera("a"), in_second[0]).unwrap().segment > 2);
+        assert_eq!(damaged(&mut store, "a"), (1..in_second[0]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_opened_is_given_up_while_another_can() {
+        for errno in [Errno::IO, Errno::UCLEAN, Errno::BADMSG] {
+            let dir = tempfile::tempdir().unwrap();
+            let (disk, mut store) = spool(dir.path());
+            // All of the disk: that may come to itself, however long it takes.
+            disk.opens.store(errno.raw_os_error() as u32, Relaxed);
+            for _ in 0..3 * UNREADABLE {
+                assert_eq!(seqs(&mut store, "a"), [0; 0]);
+                store.retry();
+            }
+            disk.opens.store(0, Relaxed);
+            store.retry();
+            assert_eq!((seqs(&mut store, "a").len(), damaged(&mut store, "a").len()), (40, 0));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, mut store) = spool(dir.path());
+        let second = (1..=40).find(|seq| store.locate(&camera("a"), *seq).unwrap().segment == 2).unwrap();
+        store.files.forget(1);
+        disk.shut.lock().unwrap().insert(FIRST.to_owned(), Errno::UCLEAN.raw_os_error());
+        for _ in 1..UNREADABLE {
+            assert_eq!(seqs(&mut store, "a"), [0; 0]);
+            store.retry();
+        }
+        assert_eq!(seqs(&mut store, "a"), (1..=40).collect::<Vec<_>>());
+        let entries = store.entries(&camera("a"), 0, 100).0;
+        let lost = entries.iter().filter(|spooled| spooled.place.length == 0).map(|spooled| spooled.seq);
+        assert_eq!(lost.collect::<Vec<_>>(), (1..second).collect::<Vec<_>>());
+        ends(store);
+    }
+
+    #[test]
+    fn a_doubted_segment_does_not_keep_others_from_being_copied_forward() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, mut store) = spool(dir.path());
+        // Of the first less lives than of the second, and of the second little.
+        let places: Vec<_> = (1..=40).map(|seq| (seq, store.locate(&camera("a"), seq).unwrap().segment)).collect();
+        let of = |segment: u64| places.iter().filter(move |(_, number)| *number == segment).map(|(seq, _)| *seq);
+        for seq in of(1).skip(1).chain(of(2).skip(2)) {
+            store.settle(&camera("a"), range(seq, seq));
+        }
+        store.files.forget(1);
+        disk.shut.lock().unwrap().insert(FIRST.to_owned(), Errno::IO.raw_os_error());
+        assert_eq!(seqs(&mut store, "a"), [0; 0]);
+        assert!(store.wants_retry() && store.clean().unwrap());
+        assert!(!dir.path().join("000000000002.segment").exists() && dir.path().join(FIRST).exists());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A frame as the spool keeps it.
 
+use super::disk::is_unreadable;
 use crate::model::{Frame, Seq};
 
 /// A frame with the key it will have in its bucket: settled when it is captured, so that a changed template or origin
@@ -61,4 +62,29 @@ pub enum ReadError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+impl ReadError {
+    /// Whether the disk says that this very place cannot be read, and not that nothing can be just now.
+    pub fn is_bad_place(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if is_unreadable(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_media_and_file_systems_say_of_a_bad_place_is_known() {
+        use rustix::io::Errno;
+        let io = |errno: Errno| ReadError::Io { path: "x".into(), error: errno.into() };
+        let bad = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::REMOTEIO, Errno::BADMSG, Errno::UCLEAN];
+        assert!(bad.into_iter().all(|errno| io(errno).is_bad_place()));
+        assert!(
+            ![Errno::MFILE, Errno::NOMEM, Errno::STALE, Errno::ACCESS]
+                .map(|errno| io(errno).is_bad_place())
+                .contains(&true)
+        );
+    }
 }

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tracing::{error, info, warn};
@@ -15,12 +16,21 @@ use super::disk::{Disk, DiskFile, is_unreadable};
 use super::footer::{self, Entry, Part, Summary};
 use super::format::{NoHeader, Salt, SegmentHeader, segment_name, segment_number};
 use super::ranges::Ranges;
-use super::scan::{read_footer, read_header, scan};
+use super::scan::{Scanned, read_footer, read_header, scan};
 use super::store::{Found, Store, StoreSettings};
 use crate::model::{CameraId, SeqRange, SpooledCamera, UnixMicros};
 
 /// No run of the spool comes to this number. What cannot be read and has a higher one is hardly ours.
 const FAR: u64 = 1_000_000_000_000_000;
+
+/// How often a segment is read before the start believes that some of it cannot be.
+const LOOKS: u32 = 5;
+
+/// How long it waits between two looks.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
+
+/// What all looks but the first may take together, for all segments: a dying disk must not keep cameras waiting.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What a file that is called a segment turns out to be.
 enum Seen {
@@ -39,6 +49,16 @@ struct Segment {
     size: u64,
     /// Whether all of it is known to be on disk.
     sound: bool,
+}
+
+/// What one look at a segment says.
+struct Look {
+    header: Result<SegmentHeader, NoHeader>,
+    footer: Option<(Vec<Part>, Vec<u64>)>,
+    /// All of it, where it has no footer.
+    scanned: Option<Scanned>,
+    /// Whether the disk refused some of what was asked.
+    unreadable: bool,
 }
 
 /// A camera's frames so far: their seqs, and what is known of the newest.
@@ -69,8 +89,9 @@ impl<D: Disk> Store<D> {
         // Of a frame that lies in two segments the one in the newer counts: it was copied forward, or written again.
         numbers.sort_unstable_by_key(|number| Reverse(*number));
         let mut cameras = Cameras::new();
+        let mut patience = PATIENCE;
         for number in numbers {
-            store.take_in(number, &mut cameras, &mut found)?;
+            store.take_in(number, &mut cameras, &mut found, &mut patience)?;
         }
         found.cameras = cameras
             .into_iter()
@@ -86,12 +107,18 @@ impl<D: Disk> Store<D> {
         Ok((store, found))
     }
 
-    fn take_in(&mut self, number: u64, cameras: &mut Cameras, found: &mut Found) -> io::Result<()> {
+    fn take_in(
+        &mut self,
+        number: u64,
+        cameras: &mut Cameras,
+        found: &mut Found,
+        patience: &mut Duration,
+    ) -> io::Result<()> {
         let name = segment_name(number);
         let opened = self.files.disk.open(&name);
         let size = opened.as_ref().ok().and_then(|file| file.len().ok()).unwrap_or(0);
         let seen = match opened {
-            Ok(file) => self.examine(&file, number, found),
+            Ok(file) => self.examine(&file, number, found, patience),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == ErrorKind::IsADirectory => {
                 Ok(Seen::Foreign("it is no regular file".to_owned()))
@@ -173,10 +200,64 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn examine(&mut self, file: &D::File, number: u64, found: &mut Found) -> io::Result<Seen> {
+    /// Looks at a segment, again and again where the disk refuses some of it.
+    fn look(&mut self, file: &D::File, number: u64, patience: &mut Duration) -> io::Result<(Look, bool)> {
+        let mut sound = None;
+        let mut looks = 1;
+        loop {
+            let begun = Instant::now();
+            let look = self.look_once(file, number, &mut sound)?;
+            if looks > 1 {
+                *patience = patience.saturating_sub(begun.elapsed() + PAUSE);
+            }
+            if !look.unreadable || looks == LOOKS || patience.is_zero() {
+                return Ok((look, sound.unwrap_or(true)));
+            }
+            if looks == 1 {
+                warn!(segment = number, "spool: some of a segment cannot be read; it is tried again");
+            }
+            looks += 1;
+            std::thread::sleep(PAUSE);
+            file.forget();
+        }
+    }
+
+    fn look_once(&mut self, file: &D::File, number: u64, sound: &mut Option<bool>) -> io::Result<Look> {
+        let salt = Salt::new(&self.settings.origin, number);
+        let header = self.readable(read_header(file))?;
+        let mut unreadable = header.is_none();
+        let header = header.unwrap_or(Err(NoHeader::Damaged));
+        // Of what is none of ours no more is read.
+        if header.as_ref().is_ok_and(|header| header.origin != self.settings.origin || header.number != number)
+            || matches!(header, Err(NoHeader::Version(..)))
+        {
+            return Ok(Look { header, footer: None, scanned: None, unreadable: false });
+        }
+        let footer = self.readable(read_footer(file, salt))?;
+        unreadable |= footer.is_none();
+        let footer = footer.flatten();
+        if footer.is_some() {
+            return Ok(Look { header, footer, scanned: None, unreadable });
+        }
+        // What was written last may be in the kernel's memory alone, and there look as if it were on disk although a
+        // sync of the last run has failed: that it is, and that it is what we read, must be the disk's word. A second sync
+        // would not be.
+        let _ = sound.get_or_insert_with(|| {
+            file.sync().inspect_err(|error| error!(segment = number, %error, "spool: cannot sync")).is_ok()
+        });
+        file.forget();
+        let scanned = scan(file, salt)?;
+        if scanned.unreadable {
+            self.io_errors.push("read");
+        }
+        unreadable |= scanned.unreadable;
+        Ok(Look { header, footer, scanned: Some(scanned), unreadable })
+    }
+
+    fn examine(&mut self, file: &D::File, number: u64, found: &mut Found, patience: &mut Duration) -> io::Result<Seen> {
         let origin = self.settings.origin.clone();
         let salt = Salt::new(&origin, number);
-        let header = self.readable(read_header(file))?.unwrap_or(Err(NoHeader::Damaged));
+        let (Look { header, footer, scanned, unreadable }, sound) = self.look(file, number, patience)?;
         match &header {
             Ok(header) if header.origin != origin => {
                 return Ok(Seen::Foreign(format!("its origin is {}", header.origin.as_str())));
@@ -184,38 +265,28 @@ impl<D: Disk> Store<D> {
             Ok(header) if header.number != number => {
                 return Ok(Seen::Foreign(format!("it was segment {}", header.number)));
             }
-            Err(NoHeader::Version(version)) => {
+            Err(NoHeader::Version(_, Some(other))) if *other != origin => {
+                return Ok(Seen::Foreign(format!("its origin is {}", other.as_str())));
+            }
+            Err(NoHeader::Version(version, _)) => {
                 let why =
                     format!("its format is version {version}: start the framehaul that wrote it, or move it away");
                 return Err(io::Error::new(ErrorKind::Unsupported, why));
             }
             _ => {}
         }
-        let footer = self.readable(read_footer(file, salt))?.flatten();
-        let mut sound = true;
-        let scanned = if footer.is_some() {
-            None
-        } else {
-            // What was written last may be in the kernel's memory alone, and there look as if it were on disk although a
-            // sync of the last run has failed: that it is, and that it is what we read, must be the disk's word.
-            sound = file.sync().inspect_err(|error| error!(segment = number, %error, "spool: cannot sync")).is_ok();
-            file.forget();
-            let scanned = scan(file, salt)?;
-            if scanned.unreadable {
-                error!(segment = number, "spool: some of a segment cannot be read");
-                self.io_errors.push("read");
-            }
-            Some(scanned)
-        };
         let nothing = scanned.as_ref().is_some_and(|scanned| scanned.parts.is_empty());
         match &header {
             Err(NoHeader::Blank) if nothing && scanned.as_ref().is_some_and(|scanned| !scanned.torn) => {
                 return Ok(Seen::Blank);
             }
-            Err(_) if nothing && scanned.as_ref().is_some_and(|scanned| scanned.unreadable) => {
-                return Err(Errno::IO.into());
-            }
+            _ if nothing && unreadable => return Err(Errno::IO.into()),
             Err(_) if nothing => return Ok(Seen::Foreign("it is no segment".to_owned())),
+            // What the disk may give back some day is not written to.
+            Err(_) if unreadable => {
+                error!(segment = number, "spool: a segment's header cannot be read");
+                found.damaged += 1;
+            }
             Err(_) => {
                 warn!(segment = number, "spool: a segment's header is damaged");
                 found.damaged += 1;
@@ -238,8 +309,14 @@ impl<D: Disk> Store<D> {
             );
         }
         let size = file.len()?;
+        if unreadable {
+            // Its frames that can be read count; what cannot is told as lost. The file stays as it is.
+            error!(segment = number, "spool: some of a segment cannot be read");
+            found.damaged += u64::from(scanned.torn);
+            return Ok(Seen::Segment(Segment { parts: scanned.parts, positions: None, size, sound }));
+        }
         let whole = header.is_ok_and(|header| header.allocated == size);
-        if scanned.torn && whole && !scanned.unreadable {
+        if scanned.torn && whole {
             info!(segment = number, end = scanned.end, "spool: an unfinished end is cut off");
             found.torn += 1;
         } else if scanned.torn || !whole && scanned.end == size {

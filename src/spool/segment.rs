@@ -87,6 +87,11 @@ impl<F: DiskFile> Active<F> {
         self.end + bytes + self.footer <= self.allocated
     }
 
+    /// Bytes that sealing it gives back.
+    pub(super) fn rest(&self) -> u64 {
+        self.allocated.saturating_sub(self.end + self.footer)
+    }
+
     fn entry(&self, camera: &CameraId) -> u64 {
         ENTRY + if self.cameras.contains(camera) { 0 } else { footer::camera_length(camera) }
     }
@@ -271,6 +276,7 @@ impl<D: Disk> Store<D> {
                     self.sizes.remove(&number);
                     self.unsound.remove(&number);
                     self.unmovable.remove(&number);
+                    self.unrescued.remove(&number);
                     self.doubted.remove(&number);
                     self.index.removed(number);
                 }

@@ -5,7 +5,9 @@
 //! written no more, and what was not committed, which is still in memory, is written again elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use tracing::error;
 
@@ -78,8 +80,10 @@ pub struct Store<D: Disk> {
     pub(super) next: u64,
     /// Segments whose content the disk did not confirm: nothing that lies before them goes until it lies elsewhere.
     pub(super) unsound: BTreeSet<u64>,
-    /// Segments that copying forward has found damage in.
+    /// Segments that copying forward has found damage in, or of which something is missing.
     pub(super) unmovable: BTreeSet<u64>,
+    /// Segments of which it was told that the disk did not confirm them, and that they could not be copied.
+    pub(super) unrescued: BTreeSet<u64>,
     /// Segments whose footer could not be read when it was needed, and how often they were looked through in vain: what they
     /// hold is not known.
     pub(super) doubted: BTreeMap<u64, u32>,
@@ -111,6 +115,7 @@ impl<D: Disk> Store<D> {
             next: 1,
             unsound: BTreeSet::new(),
             unmovable: BTreeSet::new(),
+            unrescued: BTreeSet::new(),
             doubted: BTreeMap::new(),
             unremovable: BTreeSet::new(),
             pending: VecDeque::new(),
@@ -219,6 +224,16 @@ impl<D: Disk> Store<D> {
         self.index.left()
     }
 
+    /// Whether there are any, also such as could not be counted because the disk refused.
+    pub(super) fn waits_for_outcomes(&self) -> bool {
+        self.index.any_left()
+    }
+
+    /// The first seq of the camera after `after` that may be live in a segment of this number or a higher one.
+    pub(super) fn first_from_segment(&self, camera: &CameraId, number: u64, after: Seq) -> Option<Seq> {
+        self.index.first_from_segment(camera, number, after)
+    }
+
     /// What each camera has that is live: frames, and bytes of their records.
     pub fn live(&self) -> impl Iterator<Item = (&CameraId, u64, u64)> {
         self.index.live()
@@ -299,6 +314,11 @@ impl<D: Disk> Store<D> {
     /// Whose frames these are.
     pub fn origin(&self) -> &Origin {
         &self.settings.origin
+    }
+
+    /// The directory of its segments, as [`Disk::directory`].
+    pub(super) fn directory(&self) -> Option<Arc<File>> {
+        self.files.disk.directory()
     }
 
     /// Passes a result on as what there is of it, and counts and logs an error.

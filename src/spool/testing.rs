@@ -98,6 +98,8 @@ pub(super) struct Moody {
     pub(super) removals: Arc<AtomicU32>,
     /// With this error files cannot be opened; 0 for none.
     pub(super) opens: Arc<AtomicU32>,
+    /// Files that cannot be opened, and why.
+    pub(super) shut: Arc<Mutex<BTreeMap<String, i32>>>,
     /// Bytes of files that cannot be read.
     pub(super) bad: Arc<Mutex<BTreeMap<String, Range<u64>>>>,
     pub(super) reads_done: Arc<AtomicU32>,
@@ -128,6 +130,7 @@ impl Moody {
             truncations: Arc::default(),
             removals: Arc::default(),
             opens: Arc::default(),
+            shut: Arc::default(),
             bad: Arc::default(),
             reads_done: Arc::default(),
             forgets: Arc::default(),
@@ -148,7 +151,8 @@ impl Disk for Moody {
     }
 
     fn open(&self, name: &str) -> io::Result<MoodyFile> {
-        match self.opens.load(Relaxed) {
+        let shut = self.shut.lock().unwrap().get(name).map(|errno| *errno as u32);
+        match shut.unwrap_or_else(|| self.opens.load(Relaxed)) {
             0 => Ok(MoodyFile(Disk::open(&self.disk, name)?, self.clone(), name.to_owned())),
             errno => Err(io::Error::from_raw_os_error(errno as i32)),
         }
@@ -161,6 +165,10 @@ impl Disk for Moody {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.disk.sync_dir()
+    }
+
+    fn directory(&self) -> Option<Arc<File>> {
+        self.disk.directory()
     }
 }
 

@@ -63,6 +63,7 @@ pub fn start<D: Disk>(
     store.resolve(resolved);
     let Inbox { commands, shared } = inbox;
     let _ = shared.origin.set(store.origin().clone());
+    let _ = store.directory().map(|directory| shared.directory.set(directory));
     let mut writer = Writer {
         store,
         sink,
@@ -311,7 +312,7 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             Offered::Taken => {
                 self.group += record.frame.jpeg.len() as u64;
                 self.refusing = false;
-                self.dropping = self.dropping && self.store.left() > 0;
+                self.dropping = self.dropping && self.store.waits_for_outcomes();
             }
             Offered::Waits => self.waiting.push_front((place, record)),
             Offered::Refused => self.refuse(record),

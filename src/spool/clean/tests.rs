@@ -157,6 +157,35 @@ fn what_could_not_be_rescued_keeps_what_lies_before_it() {
 }
 
 #[test]
+fn a_rescue_that_has_no_room_costs_frames_none() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store, "a", 1..=13, 1000);
+    drop(store);
+    let disk = Moody::open(dir.path());
+    disk.syncs.store(1, Relaxed);
+    let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
+    fill(&mut store, "b", 1..=1, 4000);
+    disk.creations.store(u32::MAX, Relaxed);
+    for seq in 2..=3 {
+        store.retry();
+        assert!(store.wants_retry() && store.unrescued.contains(&1));
+        fill(&mut store, "b", seq..=seq, 4000);
+        assert_eq!(store.locate(&camera("b"), seq).unwrap().segment, 2);
+    }
+    disk.creations.store(0, Relaxed);
+    store.retry();
+    assert!(!store.wants_retry() && store.unrescued.is_empty());
+    assert_eq!((store.locate(&camera("a"), 1).unwrap().segment, store.keeps_below()), (3, 0));
+    fill(&mut store, "b", 4..=4, 4000);
+    drop(store);
+    let (mut store, _) = open(dir.path());
+    assert_eq!(live(&mut store, "a", 1000), (1..=13).collect::<Vec<_>>());
+    assert_eq!(live(&mut store, "b", 4000), [1, 2, 3, 4]);
+}
+
+#[test]
 fn what_waits_for_room_does_not_keep_it_from_being_made() {
     let fill_up = |dir: &std::path::Path, most: u64| {
         let disk = Moody::open(dir);

@@ -84,10 +84,39 @@ fn a_bad_place_costs_the_frames_it_touches() {
             let refused = store.take_io_errors().contains(&"read");
             assert!(in_footer || refused && found.damaged > 0, "{sealed} {bad:?} {found:?}");
             assert_eq!(found.torn, 0, "{sealed} {bad:?}");
+            // What cannot be read is not cut off: it comes back with the disk, whose frames were told as lost.
+            assert!(fs::read(&path).unwrap() == content, "{sealed} {bad:?}");
             disk.bad.lock().unwrap().clear();
+            let (mut store, _) = Store::open(disk, settings(16)).unwrap();
+            assert_eq!(live(&mut store, "a", 1000), (1..=14).collect::<Vec<_>>(), "{sealed} {bad:?}");
             fs::write(&path, &content).unwrap();
         }
     }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_looked_at_again_and_not_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store, "a", 1..=3, 1000);
+    drop(store);
+    let path = dir.path().join("000000000001.segment");
+    let content = fs::read(&path).unwrap();
+    // All reads of some looks; each asks for the header, the footer, a chunk, and its steps.
+    let of_a_look = {
+        let disk = Moody::open(dir.path());
+        disk.bad.lock().unwrap().insert("000000000001.segment".to_owned(), 0..u64::MAX);
+        let (_, found) = Store::open(disk.clone(), settings(16)).unwrap();
+        assert_eq!(found.damaged, 1);
+        assert_eq!(disk.reads_done.load(Relaxed) % LOOKS, 0);
+        disk.reads_done.load(Relaxed) / LOOKS
+    };
+    assert_eq!(fs::read(&path).unwrap(), content);
+    let disk = Moody::open(dir.path());
+    disk.reads.store(of_a_look * (LOOKS - 1), Relaxed);
+    let (mut store, found) = Store::open(disk, settings(16)).unwrap();
+    assert_eq!((found.damaged, found.torn), (0, 0));
+    assert_eq!(live(&mut store, "a", 1000), [1, 2, 3]);
 }
 
 #[test]
@@ -145,10 +174,29 @@ fn what_nobody_can_tell_stops_the_start() {
     let error = start(Moody::open(dir.path()));
     assert!(error.contains("000000000001.segment") && error.contains("its format is version 2"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), later);
-    fs::rename(&path, dir.path().join("elsewhere")).unwrap();
-    std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-    let error = start(Moody::open(dir.path()));
-    assert!(error.contains("000000000001.segment"), "{error}");
+}
+
+#[test]
+fn a_link_is_none_of_ours_and_neither_is_a_later_versions_segment_of_somebody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = StoreSettings { origin: Origin::from_random([8; 5]), ..settings(16) };
+    let (mut theirs, _) = Store::open(RealDisk::open(dir.path()).unwrap(), other).unwrap();
+    fill(&mut theirs, "a", 1..=3, 1000);
+    drop(theirs);
+    let path = dir.path().join("000000000001.segment");
+    let mut later = fs::read(&path).unwrap();
+    later[8] = 2;
+    let crc = crc32c::crc32c(&later[..60]);
+    later[60..64].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, &later).unwrap();
+    std::os::unix::fs::symlink("000000000001.segment", dir.path().join("000000000002.segment")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("000000000003.segment")).unwrap();
+    let (mut store, found) = open(dir.path());
+    assert_eq!((found.foreign, found.damaged, found.cameras.len()), (3, 0, 0));
+    fill(&mut store, "a", 1..=100, 1000);
+    assert_eq!(store.locate(&camera("a"), 1).unwrap().segment, 4);
+    assert_eq!(fs::read(&path).unwrap(), later);
+    assert!((2..=3).all(|number| dir.path().join(segment_name(number)).is_symlink()));
 }
 
 #[test]

@@ -14,7 +14,8 @@ const CHUNK: usize = 1024;
 impl<D: Disk, S: Sink> Writer<D, S> {
     pub(super) fn without_room(&mut self) -> Offered {
         // The segments of what was dropped go when the journal says that it knows.
-        let oldest_go = self.store.when_full == WhenFull::DropOldest && (self.store.left() > 0 || self.drop_some());
+        let oldest_go =
+            self.store.when_full == WhenFull::DropOldest && (self.store.waits_for_outcomes() || self.drop_some());
         if oldest_go { Offered::Waits } else { Offered::Refused }
     }
 
@@ -33,7 +34,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             if freed < wanted {
                 freed += self.drop_beyond(&camera, wanted - freed);
             }
-            if freed > 0 {
+            // What a segment that cannot be read just now holds of them is not counted; they have gone all the same.
+            if freed > 0 || !seqs.is_empty() {
                 if !std::mem::replace(&mut self.dropping, true) {
                     warn!(%camera, disk_full = self.store.disk_is_full(), "spool: no room, the oldest frames are dropped");
                 }
@@ -52,6 +54,9 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             let Some(last) = oldest.last() else { return 0 };
             after = last.seq;
         }
+        // What lies in segments that have to be kept is not even looked at.
+        let Some(first) = self.store.first_from_segment(camera, self.store.keeps_below(), after) else { return 0 };
+        after = first - 1;
         let (mut seqs, mut freed) = (Vec::new(), 0);
         loop {
             let (entries, more) = self.store.entries(camera, after, CHUNK);

@@ -257,6 +257,70 @@ async fn no_frame_goes_whose_room_would_not_be_free() {
     assert!(!dropped.is_empty() && dropped.iter().all(|seqs| seqs.first > kept), "{kept} {dropped:?}");
 }
 
+#[test]
+fn what_goes_while_a_segment_cannot_be_read_goes_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let (mut store, _) = Store::open(disk.clone(), settings(4)).unwrap();
+    let mut last = 0;
+    while store.append(&record("a", last + 1, 1000)).is_ok() {
+        last += 1;
+        store.commit().unwrap();
+    }
+    let second = (1..=last).find(|seq| store.locate(&camera("a"), *seq).unwrap().segment == 2).unwrap();
+    store.files.forget(1);
+    disk.shut.lock().unwrap().insert("000000000001.segment".to_owned(), 24);
+    let bench = Bench::new(dir.path(), store);
+    *bench.taken.lock().unwrap() = (2, vec![1, 2]);
+    bench.spool.append(record("a", last + 1, 1000));
+    assert!(matches!(bench.next(), Told::IoError("read")), "the frame waits");
+    assert!(std::mem::replace(&mut bench.taken.lock().unwrap().1, vec![3, 4]).is_empty());
+    bench.spool.append(record("a", last + 2, 1000));
+    for _ in 0..2 {
+        assert!(matches!(bench.next(), Told::IoError("read")), "a second later");
+    }
+    bench.spool.settled(&camera("a"), range(1, second - 1));
+    let mut durable = Vec::new();
+    while durable.len() < 2 {
+        match bench.next() {
+            Told::Durable(frames) => durable.extend(frames.iter().map(|(record, _)| record.frame.seq)),
+            Told::IoError("read") => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((durable, &bench.taken.lock().unwrap().1[..]), (vec![last + 1, last + 2], &[3, 4][..]));
+    bench.end();
+}
+
+#[test]
+fn a_refused_frame_costs_no_look_at_what_has_to_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let (mut store, _) = Store::open(disk.clone(), settings(5)).unwrap();
+    let mut last = 0;
+    while store.status().segments < 4 {
+        last += 1;
+        fill(&mut store, "a", last..=last, 1000);
+    }
+    fill(&mut store, "b", 1..=1, 10);
+    drop(store);
+    disk.syncs.store(1, Relaxed);
+    disk.creations.store(u32::MAX, Relaxed);
+    let (mut store, _) = Store::open(disk.clone(), settings(5)).unwrap();
+    store.settle(&camera("a"), range(last, last));
+    assert_eq!(store.keeps_below(), 4);
+    let bench = Bench::new(dir.path(), store);
+    bench.taken.lock().unwrap().0 = 1;
+    let refused = |seq| {
+        bench.spool.append(record("a", seq, 1000));
+        assert!(matches!(bench.next(), Told::Refused(frame) if frame.seq == seq));
+        disk.reads_done.load(Relaxed)
+    };
+    let reads = refused(last + 1);
+    (last + 2..last + 30).for_each(|seq| assert_eq!(refused(seq), reads));
+    drop(bench.end());
+}
+
 #[tokio::test]
 async fn a_segment_that_is_gone_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -282,6 +346,66 @@ async fn a_segment_that_is_gone_holds_nobody_up() {
     bench.spool.settled(&camera("a"), range(1, 40));
     bench.spool.barrier().await;
     assert_eq!((bench.spool.status().frames, bench.spool.status().segments), (0, 1));
+    bench.end();
+}
+
+#[tokio::test]
+async fn a_directory_that_is_moved_away_costs_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, aside) = (parent.path().join("spool"), parent.path().join("aside"));
+    let disk = RealDisk::open(&crate::spool::handle::stream(&dir)).unwrap();
+    let (mut store, _) = Store::open(disk, settings(16)).unwrap();
+    fill(&mut store, "a", 1..=40, 1000);
+    let bench = Bench::new(&dir, store);
+    std::fs::rename(&dir, &aside).unwrap();
+    // As a disk that is mounted no more leaves its place.
+    std::fs::create_dir_all(crate::spool::handle::stream(&dir)).unwrap();
+    (41..=80).for_each(|seq| bench.spool.append(record("a", seq, 1000)));
+    bench.spool.barrier().await;
+    bench.spool.load(&camera("a"), 0, 100);
+    let frames = loop {
+        match bench.next() {
+            Told::Loaded(frames, false) => break frames,
+            Told::Durable(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(frames.iter().map(|spooled| spooled.seq).eq(1..=80));
+    for spooled in frames {
+        let read = bench.spool.read(&camera("a"), spooled).await.unwrap();
+        assert_eq!(read.frame.jpeg, record("a", spooled.seq, 1000).frame.jpeg);
+    }
+    bench.spool.settled(&camera("a"), range(1, 40));
+    bench.end();
+    let (mut store, _) = open(&crate::spool::handle::stream(&aside));
+    store.settle(&camera("a"), range(1, 40));
+    assert_eq!(live(&mut store, "a", 1000), (41..=80).collect::<Vec<_>>());
+    assert_eq!(std::fs::read_dir(crate::spool::handle::stream(&dir)).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_segment_that_somebody_has_put_something_else_in_the_place_of_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = crate::spool::handle::stream(dir.path());
+    let (mut store, _) = open(&stream);
+    fill(&mut store, "a", 1..=1, 1000);
+    let spooled = store.entries(&camera("a"), 0, 1).0[0];
+    let bench = Bench::new(dir.path(), store);
+    let path = stream.join("000000000001.segment");
+    for link in [false, true] {
+        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        if link {
+            std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
+        } else {
+            std::fs::create_dir(&path).unwrap();
+        }
+        let read = bench.spool.read(&camera("a"), spooled).await;
+        assert!(matches!(&read, Err(crate::spool::ReadError::Damaged { seq: 1, .. })), "{read:?}");
+        if !link {
+            std::fs::remove_dir(&path).unwrap();
+            std::fs::rename(dir.path().join("elsewhere"), &path).unwrap();
+        }
+    }
     bench.end();
 }
 
