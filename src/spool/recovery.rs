@@ -224,6 +224,8 @@ impl<D: Disk> Store<D> {
 
     fn look_once(&mut self, file: &D::File, number: u64, sound: &mut Option<bool>) -> io::Result<Look> {
         let salt = Salt::new(&self.settings.origin, number);
+        // What the last run wrote may look as if it were on disk although a sync has failed.
+        file.forget();
         let header = self.readable(read_header(file))?;
         let mut unreadable = header.is_none();
         let header = header.unwrap_or(Err(NoHeader::Damaged));

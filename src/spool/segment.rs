@@ -10,7 +10,7 @@ use super::Place;
 use super::disk::{Disk, DiskFile};
 use super::extent::Footers;
 use super::footer::{self, ENTRY, Entry};
-use super::format::{ALIGN, RecordHeader, SEGMENT_HEADER, Salt, SegmentHeader, aligned, segment_name};
+use super::format::{RecordHeader, SEGMENT_HEADER, Salt, SegmentHeader, aligned, segment_name};
 use super::store::{AppendError, Store};
 use crate::model::{CameraId, UnixMicros};
 
@@ -69,8 +69,6 @@ pub(super) struct Active<F> {
     allocated: u64,
     /// Where the next record begins.
     end: u64,
-    /// Up to where a sync has succeeded.
-    synced: u64,
     /// Bytes that a footer of all that was written takes.
     footer: u64,
     cameras: BTreeSet<CameraId>,
@@ -112,21 +110,8 @@ impl<F: DiskFile> Active<F> {
         Ok(place)
     }
 
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        self.file.sync()?;
-        self.synced = self.end;
-        Ok(())
-    }
-
-    /// Cuts off what is behind the last record that is known to be on disk. After a failed sync the system may take it for
-    /// written, and show it to the next run as if it were. Returns what the file takes from now on, as far as that is known.
-    fn cut(&self) -> Option<u64> {
-        // A few zeros say that it was cut by us: a file that ends with a record has lost something.
-        let size = self.synced + ALIGN;
-        let cut = self.file.truncate(self.synced).and_then(|()| self.file.truncate(size));
-        cut.inspect_err(|error| warn!(%error, segment = self.number, "spool: an end is not cut off"))
-            .ok()
-            .map(|()| size)
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
     }
 }
 
@@ -206,7 +191,7 @@ impl<D: Disk> Store<D> {
         self.index.open(number);
         let salt = Salt::new(&self.settings.origin, number);
         let (end, footer, cameras) = (SEGMENT_HEADER, footer::EMPTY, BTreeSet::new());
-        self.active = Some(Active { number, file, salt, allocated: allocate, end, synced: end, footer, cameras });
+        self.active = Some(Active { number, file, salt, allocated: allocate, end, footer, cameras });
         Ok(())
     }
 
@@ -245,20 +230,17 @@ impl<D: Disk> Store<D> {
                 self.io_errors.push("write");
                 warn!(%error, segment = active.number, "spool: a segment stays without a footer");
                 self.index.closed(active.number);
-                let size = active.cut();
-                self.sizes.extend(size.map(|size| (active.number, size)));
             }
         }
     }
 
-    /// Writes no more to the active segment: what of it was not committed is written again elsewhere.
+    /// Writes no more to the active segment: what of it was not committed is written again elsewhere. Its end is not cut off:
+    /// where that does not last, what no start has found comes back in a later one.
     pub(super) fn abandon(&mut self, op: &'static str, error: &io::Error) {
         let Some(active) = self.active.take() else { return };
         error!(op, %error, segment = active.number, "spool: the disk refuses; what was not committed goes elsewhere");
         self.written.clear();
         self.index.closed(active.number);
-        let size = active.cut();
-        self.sizes.extend(size.map(|size| (active.number, size)));
     }
 
     /// Removes segments that hold nothing.

@@ -589,7 +589,32 @@ fn cases_that_failed_hold() {
             Action::Clean,
         ],
     };
-    for case in [returned, uncounted] {
+    let cut = Case {
+        seed: 2_669_122_158_205_274_786,
+        segment: 2048,
+        segments: 6,
+        actions: vec![
+            append(0, 255),
+            append(1, 1202),
+            append(0, 79),
+            append(0, 79),
+            append(2, 0),
+            append(0, 0),
+            append(0, 1383),
+            append(1, 250),
+            append(0, 159),
+            append(2, 352),
+            append(0, 359),
+            append(0, 111),
+            Action::Clean,
+            append(0, 183),
+            Action::Room(Some(0)),
+            Action::Fail(Op::Sync, Errno::IO),
+            Action::Commit,
+            Action::Crash { crash: Crash::Killed, trouble: Trouble::Refused(Op::Sync) },
+        ],
+    };
+    for case in [returned, uncounted, cut] {
         run(&case);
     }
 }
