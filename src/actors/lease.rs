@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use tracing::{error, warn};
 
 use super::Hub;
@@ -14,7 +13,7 @@ use crate::spool::{ReadError, Record, Spooled};
 const AFTER_PANIC: Duration = Duration::from_millis(250);
 /// How long a frame waits that could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(2);
-/// How often the disk may say that it cannot read a record (EIO) before that is believed.
+/// How often the disk may say that it cannot read a record before that is believed.
 const UNREADABLE: u32 = 8;
 
 /// A frame that somebody is uploading. It ends with its outcome or goes back; dropped without a word, by a panic or at
@@ -63,21 +62,17 @@ impl Lease {
             ReadError::Damaged { .. } => {
                 error!(%camera, seq, error = %failure, "a frame is damaged on disk: it is lost");
                 self.hub.metrics().spool_corrupt(1);
-                self.damaged();
+                // It was missed where its segment was looked through, and never lay there, perhaps.
+                if job.place.is_some_and(|place| place.length == 0) { self.gone() } else { self.damaged() }
             }
             ReadError::Gone { .. } => {
                 error!(%camera, seq, error = %failure, "a frame is gone from the disk: it is lost");
-                let (camera, seq) = (camera.clone(), seq);
-                let hub = self.hub.clone();
-                self.damaged();
-                // With no record there is nothing for which a place would have to be kept; the journal may know its outcome
-                // already and say nothing more.
-                hub.dispatcher().committed(&camera, SeqRange::one(seq));
+                self.gone();
             }
-            ReadError::Io { error, .. } => {
+            ReadError::Io { .. } => {
                 self.hub.metrics().spool_io_error("read");
                 job.unreadable += 1;
-                if job.unreadable >= UNREADABLE && error.raw_os_error() == Some(Errno::IO.raw_os_error()) {
+                if job.unreadable >= UNREADABLE && failure.is_bad_place() {
                     error!(%camera, seq, error = %failure, "a frame cannot be read from the disk: it is lost");
                     self.damaged();
                 } else {
@@ -87,6 +82,15 @@ impl Lease {
                 }
             }
         }
+    }
+
+    /// With no record there is nothing for which a place would have to be kept; the journal may know its outcome already
+    /// and say nothing more.
+    fn gone(self) {
+        let (camera, seq) = (self.job().camera.clone(), self.job().seq);
+        let hub = self.hub.clone();
+        self.damaged();
+        hub.dispatcher().committed(&camera, SeqRange::one(seq));
     }
 
     fn damaged(self) {

@@ -83,6 +83,10 @@ impl Sink for Spooling {
         let dropped = self.hub.dispatcher().drop_oldest(camera, bytes);
         for job in &dropped {
             self.hub.record(job, Outcome::Lost { reason: LostReason::SpoolFull, maybe_stored: false });
+            // What was missed in the spool, and never lay there, perhaps: the journal may say nothing more of it.
+            if job.place.is_some_and(|place| place.length == 0) {
+                self.hub.dispatcher().committed(camera, SeqRange::one(job.seq));
+            }
         }
         dropped.iter().map(|job| job.seq).collect()
     }

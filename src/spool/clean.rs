@@ -10,8 +10,16 @@ use super::disk::Disk;
 use super::footer::{EMPTY, ENTRY, Entry, camera_length};
 use super::format::{RecordHeader, SEGMENT_HEADER, Salt, lengths};
 use super::index::Holds;
-use super::segment::Active;
 use super::store::{AppendError, Store};
+
+/// When the segment that is being written is sealed, where copies do not fit into it.
+#[derive(Clone, Copy)]
+enum Seal {
+    /// Before the next is begun: that may need the room which this gives back.
+    First,
+    /// Once there is another: until then frames have room in it.
+    Last,
+}
 
 impl<D: Disk> Store<D> {
     /// Copies the live frames of the segments that hold least of them forward, and removes these segments once the copies
@@ -32,7 +40,7 @@ impl<D: Disk> Store<D> {
         }
         let mut cleaned = false;
         for number in plan {
-            cleaned |= self.evacuate(number)?;
+            cleaned |= self.evacuate(number, Seal::First)?;
         }
         self.reap();
         Ok(cleaned)
@@ -50,7 +58,7 @@ impl<D: Disk> Store<D> {
     /// segment as it should be: so these are kept until it has its outcome.
     pub(super) fn rescue(&mut self) {
         for number in self.to_rescue().collect::<Vec<_>>() {
-            match self.flush_written().and_then(|()| self.evacuate(number)) {
+            match self.flush_written().and_then(|()| self.evacuate(number, Seal::Last)) {
                 Ok(true) => {
                     self.unsound.remove(&number);
                     self.unrescued.remove(&number);
@@ -101,13 +109,13 @@ impl<D: Disk> Store<D> {
     }
 
     /// Copies a segment's live frames into the newest one, and commits them there. False where something of it had to stay.
-    fn evacuate(&mut self, number: u64) -> Result<bool, AppendError> {
+    fn evacuate(&mut self, number: u64, seal: Seal) -> Result<bool, AppendError> {
         let Some(live) = self.ask(|index, files| index.live_in(number, files)).flatten() else { return Ok(false) };
         let needed = live.iter().filter(|(_, entries)| !entries.is_empty()).map(|(camera, entries)| {
             let records: u64 = entries.iter().map(|entry| u64::from(entry.length)).sum();
             records + camera_length(camera) + entries.len() as u64 * ENTRY
         });
-        self.make_room(needed.sum())?;
+        self.make_room(needed.sum(), seal)?;
         let mut moved = Vec::new();
         for (camera, entries) in live {
             let mut copies = Vec::new();
@@ -159,16 +167,17 @@ impl<D: Disk> Store<D> {
     }
 
     /// Sees to it that records and entries of so many bytes fit into the active segment.
-    fn make_room(&mut self, bytes: u64) -> Result<(), AppendError> {
+    fn make_room(&mut self, bytes: u64, seal: Seal) -> Result<(), AppendError> {
         if self.active.as_ref().is_some_and(|active| active.has_room(bytes)) {
             return Ok(());
         }
         let allocate = self.settings.segment_bytes.max((SEGMENT_HEADER + bytes + EMPTY).next_multiple_of(8));
-        // The one that is being written is sealed only once there is another: frames may have room in it.
+        if let Seal::First = seal {
+            self.seal();
+        }
         let before = self.active.take();
-        let rest = before.as_ref().map_or(0, Active::rest);
         // What is freed by this is what is kept free for this.
-        let begun = self.begin(allocate, self.settings.max_bytes + rest, UnixMicros::default());
+        let begun = self.begin(allocate, self.settings.max_bytes, UnixMicros::default());
         let next = std::mem::replace(&mut self.active, before);
         begun?;
         self.seal();

@@ -85,11 +85,6 @@ impl<F: DiskFile> Active<F> {
         self.end + bytes + self.footer <= self.allocated
     }
 
-    /// Bytes that sealing it gives back.
-    pub(super) fn rest(&self) -> u64 {
-        self.allocated.saturating_sub(self.end + self.footer)
-    }
-
     fn entry(&self, camera: &CameraId) -> u64 {
         ENTRY + if self.cameras.contains(camera) { 0 } else { footer::camera_length(camera) }
     }

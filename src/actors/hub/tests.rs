@@ -338,6 +338,33 @@ async fn a_place_that_is_free_only_after_its_commit_is_given_to_the_next() {
 }
 
 #[tokio::test]
+async fn a_frame_that_was_missed_where_it_never_lay_keeps_no_place() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Disk);
+    let (hub, gate) = (&run.hub, "gate".parse::<CameraId>().unwrap());
+    hub.admit(run.frame("hall", FRAME));
+    hub.0.spool.barrier().await;
+    let hall = hub.next().await.unwrap();
+    // The journal has its outcome, and says nothing more.
+    (0..2).for_each(|_| hub.never_durable(&run.frame("gate", FRAME), LostReason::SpoolFull));
+    run.journal.barrier().await;
+    let place = spool::Place { segment: hall.job().place.unwrap().segment, offset: 0, length: 0 };
+    let jobs = [1, 2].map(|seq| Job::new(gate.clone(), seq, 0, None, Some(place)));
+    hub.dispatcher().loaded(&gate, jobs, false);
+    assert_eq!(hub.dispatcher().held_by(&gate), 2);
+    assert!(hub.next().await.unwrap().read().await.is_none());
+    run.journal.barrier().await;
+    assert_eq!(hub.dispatcher().held_by(&gate), 1);
+    assert_eq!(spool::Sink::drop_oldest(&mut hub.sink(), &gate, 1), [2]);
+    run.journal.barrier().await;
+    assert_eq!(hub.dispatcher().held_by(&gate), 0);
+    let totals = hub.ledger(&gate).totals();
+    assert_eq!((totals.captured, totals.lost, totals.in_flight), (2, 2, 0));
+    drop(hall);
+    run.end().await;
+}
+
+#[tokio::test]
 async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
     let dir = dir();
     let run = Run::start(dir.path(), Durability::Memory);
