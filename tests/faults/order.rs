@@ -54,7 +54,7 @@ fn seen(log: &str) -> Vec<Seen<'_>> {
             continue;
         }
         let Some((name, arguments)) = line.split_once('(') else { continue };
-        let quoted = matches!(name, "unlink" | "rename" | "mkdir");
+        let quoted = matches!(name, "unlink" | "unlinkat" | "rename" | "mkdir");
         let file = if quoted { arguments.split('"').nth(1) } else { within(arguments) };
         let file = file.unwrap_or_default();
         let answer = arguments.rsplit_once(" = ").map(|(_, answer)| answer.to_owned()).unwrap_or_default();
@@ -154,7 +154,8 @@ pub fn of_durability(log: &str) -> anyhow::Result<Order> {
             if let Some((file, writes)) = owing(is_journal) {
                 anyhow::bail!("{} is removed, and {writes} writes to {file} are not synced", call.file);
             }
-            unsynced.remove(call.file);
+            // By its directory's descriptor it is named without its path.
+            unsynced.retain(|file, _| !file.ends_with(call.file));
         }
     }
     Ok(order)
@@ -182,7 +183,7 @@ fn what_comes_before_its_sync_is_seen() {
     let durable = "11 write(1<pipe:[7]>, \"durable a 1 1\\n\", 14) = 14".to_owned();
     let committed = [format!("13 pwrite64({wal}, \"\"..., 24, 0) = 24"), format!("13 fsync({wal}) = 0")];
     let settled = "11 write(1<pipe:[7]>, \"settled a 1 1 stored\\n\", 21) = 21".to_owned();
-    let removed = "12 unlink(\"/d/spool/default/000000000001.segment\") = 0".to_owned();
+    let removed = "12 unlinkat(4</d/spool/default>, \"000000000001.segment\", 0) = 0".to_owned();
     let [write, sync] = committed;
     let log = |lines: &[&String]| of_durability(&lines.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n"));
     let all = [&written, &begun, &synced, &durable, &write, &sync, &settled, &removed];
@@ -191,4 +192,6 @@ fn what_comes_before_its_sync_is_seen() {
     assert!(log(&[&write, &settled, &sync]).is_err());
     assert!(log(&[&write, &removed, &sync]).is_err());
     assert!(log(&[&write, &removed]).is_err());
+    // What is removed needs no sync any more.
+    assert!(log(&[&written, &removed, &durable]).is_ok());
 }
