@@ -1,9 +1,10 @@
 //! What spooling costs, and how fast it is: `make bench`. The last line is JSON, with every figure beside its bound.
 //!
-//! `cost`: processor time of a frame of 150 KB, sustained and at 80 frames a second. `rate`: sustained spooling, against
-//! `dd` with the same number of bytes in the same directory and in turn with it. `start`: how long the daemon takes to be
-//! ready (`/readyz`) over a spool of 200,000 records after a kill, with nothing of it in the system's memory; of 20 GiB where
-//! the disk has room. What of that opening the spool takes by itself stands beside it. `BENCH_DIR` says on which disk (default: the target directory's), and the parts can be named as arguments.
+//! `cost`: processor time of a frame of 150 KB, sustained and at 80 frames a second. `rate`: sustained spooling,
+//! against `dd` with the same number of bytes in the same directory and in turn with it. `start`: how long the daemon
+//! takes to be ready (`/readyz`) over a spool of 200,000 records after a kill, with nothing of it in the system's
+//! memory; of 20 GiB where the disk has room. What of that opening the spool takes by itself stands beside it.
+//! `BENCH_DIR` says on which disk (default: the target directory's), and the parts can be named as arguments.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

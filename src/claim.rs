@@ -1,8 +1,8 @@
 //! Which spool belongs to a state directory.
 //!
 //! The journal knows of frames that lie in the spool alone. A start over another one, since a disk is not mounted or
-//! `spool.dir` was changed, would tell them as lost although they are not. So a spool has an identity, in a file, which the
-//! journal knows, and where it is another one and frames are open, there is no start before somebody has said so.
+//! `spool.dir` was changed, would tell them as lost although they are not. So a spool has an identity, in a file, which
+//! the journal knows, and where it is another one and frames are open, there is no start before somebody has said so.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,8 +74,8 @@ pub fn claim(state: &StateDir, dir: &Path, found: &BTreeMap<CameraId, SpooledCam
     Ok(())
 }
 
-/// Takes the spool in `dir` for the one that belongs to a state directory, whatever was in the one before. Returns how many
-/// frames that gives up, as far as the journal knows of them: the next start tells them as lost.
+/// Takes the spool in `dir` for the one that belongs to a state directory, whatever was in the one before. Returns how
+/// many frames that gives up, as far as the journal knows of them: the next start tells them as lost.
 ///
 /// # Errors
 ///

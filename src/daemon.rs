@@ -92,7 +92,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     service::status("looking through the spool");
     let (store, found) = spool::open(&settings.spool, state.origin())?;
     metrics.spool_corrupt(found.damaged);
-    // With `durability = "memory"` there need not have been one, and seqs that are reserved look like frames that are open.
+    // With `durability = "memory"` there need not have been one, and seqs that are reserved look like frames that are
+    // open.
     if settings.spool.durability == Durability::Disk || !found.cameras.is_empty() || state.spool()?.is_some() {
         claim::claim(&state, &settings.spool.dir, &found.cameras)?;
     }
@@ -228,8 +229,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
                 });
             }
             _ = &mut died => {
-                // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from the
-                // catalog is what a service manager does best.
+                // Everything hangs on it and nothing is above it. What was shown is in the journal, and a start from
+                // the catalog is what a service manager does best.
                 error!("the supervisor panicked: the process ends, to be started again");
                 return Ok(ExitCode::from(EXIT_SOFTWARE));
             }

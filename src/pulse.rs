@@ -1,7 +1,7 @@
 //! Whether every part of the daemon makes progress: asked in one way by `/livez` and by the watchdog.
 //!
-//! The watchdog has a thread and a small runtime of its own, so that it can tell of any part that hangs. It speaks to the
-//! service manager only while all parts answer; a daemon that hangs is silent, and is killed and started again.
+//! The watchdog has a thread and a small runtime of its own, so that it can tell of any part that hangs. It speaks to
+//! the service manager only while all parts answer; a daemon that hangs is silent, and is killed and started again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -132,8 +132,8 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts the watchdog's thread for a service manager that wants to hear from it once in `period`; `all_well` is the
-    /// line for people while all parts answer.
+    /// Starts the watchdog's thread for a service manager that wants to hear from it once in `period`; `all_well` is
+    /// the line for people while all parts answer.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! What the service manager is told (sd_notify(3)). Started by another than systemd, without `NOTIFY_SOCKET`, nothing is.
+//! What the service manager is told (sd_notify(3)). Started by another than systemd, without `NOTIFY_SOCKET`, nothing
+//! is.
 
 use std::net::SocketAddr;
 use std::time::Duration;

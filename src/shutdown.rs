@@ -54,8 +54,8 @@ pub struct Ending {
 }
 
 /// Ends everything: no new frames, then uploads end as far as `deadline` allows and the books are closed. What is not
-/// stored stays in the spool; without one it gets the deadline to be stored, and the rest is recorded as lost. HTTP goes
-/// last, so that all of it can be watched.
+/// stored stays in the spool; without one it gets the deadline to be stored, and the rest is recorded as lost. HTTP
+/// goes last, so that all of it can be watched.
 pub async fn run(ending: Ending, deadline: Duration) {
     let Ending { supervisor, hub, spool, journal, ledgers, streams, server, writer, spooler, watchdog } = ending;
     info!("stopping capture");
@@ -102,8 +102,9 @@ pub async fn run(ending: Ending, deadline: Duration) {
     }
 }
 
-/// Waits for the end of a thread and says how it was, if that is not well. A disk that hangs must hold up neither the end nor
-/// the signal that wants it at once: so it is not joined here, nor by the runtime, which would wait for it at its own end.
+/// Waits for the end of a thread and says how it was, if that is not well. A disk that hangs must hold up neither the
+/// end nor the signal that wants it at once: so it is not joined here, nor by the runtime, which would wait for it at
+/// its own end.
 async fn end(what: &str, thread: JoinHandle<()>, deadline: Duration) -> bool {
     let (done, ended) = oneshot::channel();
     let waiting = std::thread::Builder::new().name("farewell".to_owned());

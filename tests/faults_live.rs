@@ -1,5 +1,5 @@
-//! The spool under faults, with cameras and a bucket. Each test is the short form of a scenario that `make accept NAME=spool`
-//! runs in full; timings are asserted at three times their bound.
+//! The spool under faults, with cameras and a bucket. Each test is the short form of a scenario that `make accept
+//! NAME=spool` runs in full; timings are asserted at three times their bound.
 //!
 //! Each prints its seed, with which the same moments come again: `SEED=1234`. `ROUNDS=N` makes the kills more.
 

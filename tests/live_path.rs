@@ -1,5 +1,5 @@
-//! The main job on real parts: RTSP cameras from GStreamer, a bucket that speaks HTTP, SQLite, child processes. Each test is
-//! the short form of a scenario that `make accept NAME=live-path-1` runs in full.
+//! The main job on real parts: RTSP cameras from GStreamer, a bucket that speaks HTTP, SQLite, child processes. Each
+//! test is the short form of a scenario that `make accept NAME=live-path-1` runs in full.
 //!
 //! Timings are asserted at three times their bound: this says that nothing hangs, not how fast it is.
 

@@ -1,5 +1,5 @@
-//! Many cameras at once: those that come and go, those that share a login, those that a file manages. Each test is the short
-//! form of a scenario that `make accept NAME=live-path-2` runs in full.
+//! Many cameras at once: those that come and go, those that share a login, those that a file manages. Each test is the
+//! short form of a scenario that `make accept NAME=live-path-2` runs in full.
 
 use std::path::Path;
 use std::time::Duration;

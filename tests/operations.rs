@@ -1,5 +1,5 @@
-//! The daemon in the hands of its operators: under a service manager, and watched by a Prometheus. Short forms of scenarios that
-//! `make accept NAME=live-path-2` runs in full.
+//! The daemon in the hands of its operators: under a service manager, and watched by a Prometheus. Short forms of
+//! scenarios that `make accept NAME=live-path-2` runs in full.
 
 use std::path::Path;
 use std::time::Duration;

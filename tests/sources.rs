@@ -1,5 +1,5 @@
-//! Every kind of source on real parts, and what becomes of a stream that falls silent, ends or changes. Each test is the short
-//! form of a scenario that `make accept NAME=live-path-2` runs in full.
+//! Every kind of source on real parts, and what becomes of a stream that falls silent, ends or changes. Each test is
+//! the short form of a scenario that `make accept NAME=live-path-2` runs in full.
 //!
 //! Timings are asserted at three times their bound: this says that nothing hangs, not how fast it is.
 

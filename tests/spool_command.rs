@@ -53,8 +53,8 @@ fn record(name: &str, seq: Seq) -> Record {
 }
 
 impl Bench {
-    /// Frames 1 to 10 of a and 3 to 4 of b lie in two segments, of which the second is open. The journal has outcomes of a's
-    /// frames 1 to 3 and 7.
+    /// Frames 1 to 10 of a and 3 to 4 of b lie in two segments, of which the second is open. The journal has outcomes
+    /// of a's frames 1 to 3 and 7.
     async fn new() -> (Self, Store<RealDisk>) {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("framehaul.toml"), format!("[state]\ndir = {:?}\n", dir.path())).unwrap();

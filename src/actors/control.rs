@@ -117,9 +117,9 @@ impl Supervisor {
 
     /// Waits for a change that the journal writes, then lets it take effect.
     ///
-    /// The next message waits meanwhile, so that two changes cannot overtake each other: a commit takes milliseconds. On a
-    /// full disk it may take days. Then no change begins, and one that is under way is left to itself, since it cannot be
-    /// taken back: it takes effect when the journal has found room, and until then there is no other.
+    /// The next message waits meanwhile, so that two changes cannot overtake each other: a commit takes milliseconds.
+    /// On a full disk it may take days. Then no change begins, and one that is under way is left to itself, since it
+    /// cannot be taken back: it takes effect when the journal has found room, and until then there is no other.
     fn write<W: 'static, T: 'static>(
         &mut self,
         written: impl Future<Output = W> + 'static,

@@ -125,8 +125,8 @@ impl Hub {
         self.until(|dispatcher| dispatcher.held_by(camera) <= PATIENT / 2).await;
     }
 
-    /// Whether such a camera should wait: it holds few frames, so that others, which hold more, make room first when memory
-    /// or the spool is short.
+    /// Whether such a camera should wait: it holds few frames, so that others, which hold more, make room first when
+    /// memory or the spool is short.
     pub fn is_held(&self, camera: &CameraId) -> bool {
         self.dispatcher().held_by(camera) > PATIENT
     }
@@ -136,8 +136,8 @@ impl Hub {
         self.0.admission.durability
     }
 
-    /// Takes a frame in: into the spool, from which it comes back when it is on disk, or into memory. What has to go for it
-    /// is recorded as lost.
+    /// Takes a frame in: into the spool, from which it comes back when it is on disk, or into memory. What has to go
+    /// for it is recorded as lost.
     pub fn admit(&self, frame: Frame) {
         let Admission { template, origin, durability, .. } = &self.0.admission;
         let record = Record { key: template.render(&frame, origin), frame };
@@ -214,16 +214,16 @@ impl Hub {
         self.0.untold.lock().unwrap_or_else(PoisonError::into_inner).remove(camera).unwrap_or_default()
     }
 
-    /// Takes note that outcomes are committed. The spool must have been told before: what is loaded from now on must not
-    /// hold these frames.
+    /// Takes note that outcomes are committed. The spool must have been told before: what is loaded from now on must
+    /// not hold these frames.
     pub fn committed(&self, settled: &Settled) {
         self.dispatcher().committed(&settled.camera, settled.seqs);
         self.load_more(&settled.camera);
         self.0.moved.notify_waiters();
     }
 
-    /// Takes in what an earlier run left in the spool of these cameras. To be called once the spool has been started and
-    /// before any picture comes.
+    /// Takes in what an earlier run left in the spool of these cameras. To be called once the spool has been started
+    /// and before any picture comes.
     pub fn recover<'a>(&self, cameras: impl IntoIterator<Item = &'a CameraId>) {
         for camera in cameras {
             self.dispatcher().recovered(camera);
@@ -243,8 +243,8 @@ impl Hub {
         self.0.spool.read(camera, spooled).await
     }
 
-    /// Waits for the next frame to upload; `None` once the hub is closed. While the journal cannot write, none leaves: what
-    /// would be stored could not be told.
+    /// Waits for the next frame to upload; `None` once the hub is closed. While the journal cannot write, none leaves:
+    /// what would be stored could not be told.
     pub async fn next(&self) -> Option<Lease> {
         let mut stuck = self.0.journal.stuck();
         loop {
@@ -269,7 +269,8 @@ impl Hub {
             match pulled {
                 Pulled::Job(job) => {
                     if more {
-                        // Whoever takes a frame wakes the next: it was perhaps the only one that knew when a retry is due.
+                        // Whoever takes a frame wakes the next: it was perhaps the only one that knew when a retry is
+                        // due.
                         self.0.work.notify_one();
                     }
                     return Some(Lease::new(job, self.clone()));
@@ -285,8 +286,8 @@ impl Hub {
         }
     }
 
-    /// Frames that memory cannot let go, because they lie nowhere else or are on their way to the bucket, and their bytes
-    /// together with those on their way to the disk.
+    /// Frames that memory cannot let go, because they lie nowhere else or are on their way to the bucket, and their
+    /// bytes together with those on their way to the disk.
     pub fn load(&self) -> (usize, u64) {
         let (frames, bytes) = self.dispatcher().needed();
         (frames, bytes + self.0.spool.pending())
@@ -349,8 +350,8 @@ impl Hub {
         self.0.work.notify_one();
     }
 
-    /// Gives up what still waits and lives in memory alone, and returns how much that was. For the end of a shutdown: the
-    /// hub must be closed, and no lease be out any more.
+    /// Gives up what still waits and lives in memory alone, and returns how much that was. For the end of a shutdown:
+    /// the hub must be closed, and no lease be out any more.
     pub fn give_up(&self) -> usize {
         let waiting = self.dispatcher().drain_memory();
         for job in &waiting {

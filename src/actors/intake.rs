@@ -1,7 +1,7 @@
 //! Admission: from a captured picture to a frame with a seq, in a session the journal has.
 //!
-//! With a spool the seq is durable with the frame, and the accounts count it from then on. Without, it comes from a block
-//! that was reserved in the journal before, and counts at once.
+//! With a spool the seq is durable with the frame, and the accounts count it from then on. Without, it comes from a
+//! block that was reserved in the journal before, and counts at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl Intake {
         intake
     }
 
-    /// Takes note of what the stream is, and asks for seqs before the first picture comes. Not at the start: a camera that
-    /// never answers needs none.
+    /// Takes note of what the stream is, and asks for seqs before the first picture comes. Not at the start: a camera
+    /// that never answers needs none.
     pub fn opened(&mut self, stream: &StreamInfo) {
         self.codec = Some(stream.codec.clone()).filter(|codec| !codec.is_empty());
         self.refill();
@@ -247,8 +247,8 @@ impl Intake {
         self.close(why);
     }
 
-    /// Gives what waits its numbers, in ranges, without its pictures: the journal writes these down when it can. What gets no
-    /// numbers now, because none are reserved, is left to the next generation to tell.
+    /// Gives what waits its numbers, in ranges, without its pictures: the journal writes these down when it can. What
+    /// gets no numbers now, because none are reserved, is left to the next generation to tell.
     fn give_up(&mut self) {
         self.waiting_bytes = 0;
         let mut left: Vec<(u64, LostReason)> = Vec::new();

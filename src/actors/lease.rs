@@ -84,8 +84,8 @@ impl Lease {
         }
     }
 
-    /// With no record there is nothing for which a place would have to be kept; the journal may know its outcome already
-    /// and say nothing more.
+    /// With no record there is nothing for which a place would have to be kept; the journal may know its outcome
+    /// already and say nothing more.
     fn gone(self) {
         let (camera, seq) = (self.job().camera.clone(), self.job().seq);
         let hub = self.hub.clone();
@@ -117,8 +117,8 @@ impl Lease {
         self.hub.put_back(job, at);
     }
 
-    /// Takes note that the bucket refuses the frame for good, and answers how often it has, and how many other frames it has
-    /// taken since it first did.
+    /// Takes note that the bucket refuses the frame for good, and answers how often it has, and how many other frames
+    /// it has taken since it first did.
     pub fn refused(&mut self) -> (u32, u64) {
         let stored = self.hub.stored();
         let job = self.job.as_mut().expect("the lease has not ended");

@@ -108,8 +108,8 @@ impl Supervisor {
         UploadActor::new(place, self.wiring.upload.clone(), ctx.address()).start()
     }
 
-    /// Starts a camera's next generation, unless one is running, it is not wanted, its login has to wait, or the daemon is
-    /// stopping.
+    /// Starts a camera's next generation, unless one is running, it is not wanted, its login has to wait, or the daemon
+    /// is stopping.
     pub(super) fn start_camera(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
         self.cancel_next_try(id, ctx);
         let Some(record) = self.cameras.get_mut(id) else { return };

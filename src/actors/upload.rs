@@ -226,8 +226,8 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     }
 }
 
-/// Keeps a frame for a person to look at that will never be in the bucket, and answers in which file. Where that cannot be
-/// done the frame is not lost: it has to be tried again.
+/// Keeps a frame for a person to look at that will never be in the bucket, and answers in which file. Where that cannot
+/// be done the frame is not lost: it has to be tried again.
 async fn keep_aside(recipe: &UploadRecipe, record: &Record, why: &str) -> Option<PathBuf> {
     let (quarantine, kept, reason) = (recipe.quarantine.clone(), record.clone(), why.to_owned());
     let Frame { camera, seq, .. } = &record.frame;

@@ -1,8 +1,8 @@
 //! The capture loop: what a `framehaul-capture-*` program does, whatever its media library.
 //!
-//! Three threads. The loop (the caller's thread) grabs, picks and encodes. The writer sends frames to the daemon; between
-//! the two stand slots for a second or so of frames, because a full pipe must never stop the decoder: what finds them taken is counted. The
-//! listener ends the process when the daemon is gone.
+//! Three threads. The loop (the caller's thread) grabs, picks and encodes. The writer sends frames to the daemon;
+//! between the two stand slots for a second or so of frames, because a full pipe must never stop the decoder: what
+//! finds them taken is counted. The listener ends the process when the daemon is gone.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::process::ExitCode;
@@ -18,8 +18,8 @@ use super::source::{FrameSource, SourceError};
 use super::wire::{CapturedFrame, ChildSettings, End, Message, STOP, Stats};
 use crate::model::{Pace, Sampler};
 
-/// Frames that may wait for the pipe. A stream begins with what the media library buffered while it was opened, a second
-/// of frames decoded at once: with only a few slots, a busy machine would lose some of them at every start.
+/// Frames that may wait for the pipe. A stream begins with what the media library buffered while it was opened, a
+/// second of frames decoded at once: with only a few slots, a busy machine would lose some of them at every start.
 const SLOTS: usize = 64;
 
 /// Bytes of the frames that may wait for the pipe; one frame may always.
@@ -34,8 +34,8 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 /// The longest settings line accepted, bytes.
 const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
 
-/// What a capture process may take of memory, bytes: more than a stream of the largest usual pictures (7680x4320) needs, less
-/// than would hurt the machine.
+/// What a capture process may take of memory, bytes: more than a stream of the largest usual pictures (7680x4320)
+/// needs, less than would hurt the machine.
 const MOST_MEMORY: u64 = 4 << 30;
 
 /// Keeps what a hostile stream can do to the machine small: memory has a limit, and where it runs out all the same, the
@@ -72,7 +72,8 @@ pub fn run<S: FrameSource>(open: impl FnOnce(&ChildSettings) -> Result<S, Source
     capture(&settings, open, pipe, &stop)
 }
 
-/// The pipe to the daemon, for us alone: what a media library writes to standard output goes to standard error from here on.
+/// The pipe to the daemon, for us alone: what a media library writes to standard output goes to standard error from
+/// here on.
 fn take_stdout() -> std::io::Result<std::fs::File> {
     let pipe = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
     rustix::stdio::dup2_stdout(std::io::stderr())?;

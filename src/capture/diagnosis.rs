@@ -24,7 +24,8 @@ pub enum ErrorKind {
     Forbidden,
     /// The camera has no such stream.
     NotFound,
-    /// Somebody answers, and offers no video by RTSP. Told by silence alone: see [`needs_a_person`](Self::needs_a_person).
+    /// Somebody answers, and offers no video by RTSP. Told by silence alone: see
+    /// [`needs_a_person`](Self::needs_a_person).
     NoVideo,
     /// The camera answers what RTSP does not allow, or refuses for another reason.
     Protocol,
@@ -87,14 +88,15 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the camera may have refused user and password all the same, and nobody heard it: the attempt was cut short.
+    /// Whether the camera may have refused user and password all the same, and nobody heard it: the attempt was cut
+    /// short.
     pub fn may_hide_a_refusal(self) -> bool {
         matches!(self, Self::Timeout | Self::NoVideo | Self::Stall | Self::Eof | Self::CaptureCrash | Self::Panic)
     }
 
-    /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a camera
-    /// that hangs up while it boots looks the same. Where `Auth` is about a
-    /// user and a password, [`Logins`](super::Logins) says when they may be tried again.
+    /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a
+    /// camera that hangs up while it boots looks the same. Where `Auth` is about a user and a password,
+    /// [`Logins`](super::Logins) says when they may be tried again.
     pub fn needs_a_person(self) -> bool {
         matches!(
             self,
@@ -184,8 +186,8 @@ pub fn diagnose(line: &str) -> Option<Diagnosis> {
 mod tests {
     use super::*;
 
-    /// One line for each of the table's: as it was printed, or, for the errors of a network that could not be provoked, as
-    /// FFmpeg's source has it.
+    /// One line for each of the table's: as it was printed, or, for the errors of a network that could not be provoked,
+    /// as FFmpeg's source has it.
     const LINES: [(&str, ErrorKind); 26] = [
         ("[rtsp @ 0x56518638c680] method DESCRIBE failed: 401 Unauthorized", ErrorKind::Auth),
         ("[OPENCV:FFMPEG:24] HTTP error 401 Unauthorized", ErrorKind::Auth),

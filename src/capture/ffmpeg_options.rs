@@ -6,8 +6,8 @@ use crate::model::{CameraSpec, SourceKind, Tls, Transport};
 const OPTIONS_VARIABLE: &str = "OPENCV_FFMPEG_CAPTURE_OPTIONS";
 /// The last level of FFmpeg's messages that OpenCV prints.
 const LEVEL_VARIABLE: &str = "OPENCV_FFMPEG_LOGLEVEL";
-/// FFmpeg's number for what is of use in the search for errors. At this level its decoders say that they start anew, by which
-/// alone the capture program knows that the pictures have changed. It lets nothing else of this level out.
+/// FFmpeg's number for what is of use in the search for errors. At this level its decoders say that they start anew, by
+/// which alone the capture program knows that the pictures have changed. It lets nothing else of this level out.
 const DEBUG: &str = "48";
 
 /// Debian's collection of trusted certificates.
@@ -23,10 +23,10 @@ pub fn environment(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(&'static str
 
 /// FFmpeg's options for a camera, in OpenCV's notation.
 ///
-/// Protocols and, outside of RTSP, formats are listed, so that no stream and no file can send FFmpeg to a file or another
-/// server: a playlist in place of pictures is refused. The socket timeout of RTSP is called `timeout` since FFmpeg 5.0,
-/// `stimeout` before. Without `fpsprobesize` FFmpeg waits for some twenty frames before it calls a stream open: five
-/// seconds at 5 fps.
+/// Protocols and, outside of RTSP, formats are listed, so that no stream and no file can send FFmpeg to a file or
+/// another server: a playlist in place of pictures is refused. The socket timeout of RTSP is called `timeout` since
+/// FFmpeg 5.0, `stimeout` before. Without `fpsprobesize` FFmpeg waits for some twenty frames before it calls a stream
+/// open: five seconds at 5 fps.
 fn ffmpeg_options(spec: &CameraSpec, read_timeout_ms: u64) -> String {
     let timeout_us = read_timeout_ms.saturating_mul(1_000);
     let transport = match spec.transport {

@@ -1,8 +1,8 @@
 //! How often cameras may be asked to accept a user and a password. Pure: the clock is passed in.
 //!
-//! Cameras and recorders lock out whoever is wrong a handful of times, and a recorder's sixteen channels are one host with
-//! one user: the limit is theirs together, and it is kept over restarts. While it is not known whether credentials are
-//! good, one camera tries them and the others wait for what it finds.
+//! Cameras and recorders lock out whoever is wrong a handful of times, and a recorder's sixteen channels are one host
+//! with one user: the limit is theirs together, and it is kept over restarts. While it is not known whether credentials
+//! are good, one camera tries them and the others wait for what it finds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -58,8 +58,8 @@ struct Accepted {
 }
 
 impl Known {
-    /// Whether nobody needs to find out first. A stream that merely goes on proves little: recorders keep those that run when
-    /// the password is changed.
+    /// Whether nobody needs to find out first. A stream that merely goes on proves little: recorders keep those that
+    /// run when the password is changed.
     fn is_good(&self, credentials: &str, now: UnixMicros) -> bool {
         let refused = self.refused.iter().any(|(_, of)| of == credentials);
         !refused && self.accepted.get(credentials).is_some_and(|accepted| now < accepted.opened_at.after(GOOD_FOR))
@@ -101,8 +101,8 @@ impl Logins {
         logins
     }
 
-    /// Asks for `camera`, or a probe under a name that no camera has, to log in. A `Go` has to be followed by [`accepted`](Self::accepted),
-    /// [`refused`](Self::refused) or [`ended`](Self::ended).
+    /// Asks for `camera`, or a probe under a name that no camera has, to log in. A `Go` has to be followed by
+    /// [`accepted`](Self::accepted), [`refused`](Self::refused) or [`ended`](Self::ended).
     pub fn ask(&mut self, login: &Login, credentials: &str, camera: &str, now: UnixMicros) -> Permit {
         let known = self.known.entry(login.clone()).or_default();
         // A clock that was set back must not stretch the wait.
@@ -163,9 +163,9 @@ impl Logins {
         }
     }
 
-    /// An attempt of this camera's ended without a word on the credentials; `may_hide_a_refusal` says whether the camera may
-    /// have refused them all the same. Answers whether it counts as refused: where the login was refused lately, what was not
-    /// heard is taken for the worse.
+    /// An attempt of this camera's ended without a word on the credentials; `may_hide_a_refusal` says whether the
+    /// camera may have refused them all the same. Answers whether it counts as refused: where the login was refused
+    /// lately, what was not heard is taken for the worse.
     pub fn ended(
         &mut self,
         login: &Login,

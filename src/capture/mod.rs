@@ -1,7 +1,7 @@
 //! Capture: one process per camera, because a read that blocks for ever can only be ended by killing a process.
 //!
-//! `child` is the program's side (the `framehaul-capture-*` binaries), `process` the daemon's; `wire` is what they say to
-//! each other. No media library is named here: those belong to the binaries, one for each engine.
+//! `child` is the program's side (the `framehaul-capture-*` binaries), `process` the daemon's; `wire` is what they say
+//! to each other. No media library is named here: those belong to the binaries, one for each engine.
 
 pub mod child;
 

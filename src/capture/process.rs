@@ -29,8 +29,8 @@ const OPEN_GRACE: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Longest line of standard error that is looked at, bytes.
 const MAX_LINE_BYTES: usize = 4_096;
-/// Longest line that is logged, characters. Well below what FFmpeg cuts its lines to (1,024): a password that was cut in
-/// two is not recognised any more, and it stands beyond this.
+/// Longest line that is logged, characters. Well below what FFmpeg cuts its lines to (1,024): a password that was cut
+/// in two is not recognised any more, and it stands beyond this.
 const MAX_LOGGED_CHARS: usize = 512;
 
 /// How long a capture process may take.
@@ -116,8 +116,8 @@ pub struct Launcher {
     pub starts: Arc<Semaphore>,
 }
 
-/// For how long a start takes up its place. A capture process needs a tenth of a second of a processor to begin; hundreds
-/// of them at once would all be late for their own deadlines.
+/// For how long a start takes up its place. A capture process needs a tenth of a second of a processor to begin;
+/// hundreds of them at once would all be late for their own deadlines.
 const A_START: Duration = Duration::from_secs(1);
 
 /// Starts in any second for each processor.
@@ -204,7 +204,8 @@ impl CaptureProcess {
         self.child.id()
     }
 
-    /// Waits for the next event. Dropping the future loses nothing: it waits at one place only, before it takes a message.
+    /// Waits for the next event. Dropping the future loses nothing: it waits at one place only, before it takes a
+    /// message.
     pub async fn next(&mut self) -> ProcessEvent {
         let body = match timeout_at(self.speak_by, self.messages.next()).await {
             Ok(Some(Ok(body))) => body.freeze(),
@@ -259,8 +260,8 @@ impl CaptureProcess {
                 _ => crash("the capture process closed its output".to_owned()),
             },
             Ending::NeverOpened => self.told_or(ErrorKind::Timeout, "the camera does not answer").await,
-            // The media library says only "not opened"; had it known more, standard error would have told. It is silent,
-            // too, about whoever hangs up or speaks something else than RTSP.
+            // The media library says only "not opened"; had it known more, standard error would have told. It is
+            // silent, too, about whoever hangs up or speaks something else than RTSP.
             Ending::NotOpened { late: true } => {
                 self.told_or(ErrorKind::Timeout, "the camera does not answer: check host and port in `url`").await
             }
@@ -343,8 +344,8 @@ async fn listen(stderr: ChildStderr, camera: CameraId, scrubber: Scrubber, said:
     }
 }
 
-/// Reads a line and keeps its first [`MAX_LINE_BYTES`]; `None` at the end. A camera's own words are in it, so neither its
-/// length nor its encoding can be relied on.
+/// Reads a line and keeps its first [`MAX_LINE_BYTES`]; `None` at the end. A camera's own words are in it, so neither
+/// its length nor its encoding can be relied on.
 async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     loop {

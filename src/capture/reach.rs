@@ -129,9 +129,9 @@ impl Reach {
         }
     }
 
-    /// Where a capture process finds the source: a URL by address, so that a name cannot come to mean another host between
-    /// the check and the connection, or a path. Only an `https://` whose
-    /// certificate is verified keeps its name.
+    /// Where a capture process finds the source: a URL by address, so that a name cannot come to mean another host
+    /// between the check and the connection, or a path. Only an `https://` whose certificate is verified keeps its
+    /// name.
     ///
     /// # Errors
     ///
@@ -200,7 +200,8 @@ fn embedded(address: IpAddr) -> IpAddr {
     let s = v6.segments();
     let low = || Ipv4Addr::from((u32::from(s[6]) << 16) | u32::from(s[7]));
     match s {
-        // Mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), translated (RFC 2765), and NAT64's prefixes (RFC 6052, RFC 8215).
+        // Mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), translated (RFC 2765), and NAT64's prefixes (RFC 6052, RFC
+        // 8215).
         [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0 | 1, ..] => low().into(),
         // 6to4 (RFC 3056).
         [0x2002, high, low, ..] => Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into(),

@@ -61,8 +61,9 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// Decides what follows the ending of a generation that began at `started`. Waits are drawn with full jitter between
-    /// 0.5 s and a ceiling that doubles up to 5 s in the first five minutes of an outage, up to 30 s after that.
+    /// Decides what follows the ending of a generation that began at `started`. Waits are drawn with full jitter
+    /// between 0.5 s and a ceiling that doubles up to 5 s in the first five minutes of an outage, up to 30 s after
+    /// that.
     pub fn after(&mut self, exit: &Exit, started: Instant, now: Instant, rng: &mut fastrand::Rng) -> Verdict {
         let (kind, streamed) = match exit {
             Exit::Failed { diagnosis, streamed } => (diagnosis.kind, *streamed),

@@ -2,7 +2,8 @@
 
 use super::wire::StreamInfo;
 
-/// Something that yields pictures one after the other. The capture loop is written against it; each engine's binary implements it.
+/// Something that yields pictures one after the other. The capture loop is written against it; each engine's binary
+/// implements it.
 pub trait FrameSource {
     /// Moves to the next picture without converting it. Blocks until there is one.
     ///

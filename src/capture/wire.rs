@@ -1,8 +1,8 @@
 //! What a capture process and the daemon say to each other.
 //!
-//! Daemon to child, on its standard input: one line of JSON ([`ChildSettings`]), later the line `stop`. Child to daemon,
-//! on its standard output: [`Message`]s, each a little-endian `u32` length, a tag byte and a body; the length counts tag
-//! and body.
+//! Daemon to child, on its standard input: one line of JSON ([`ChildSettings`]), later the line `stop`. Child to
+//! daemon, on its standard output: [`Message`]s, each a little-endian `u32` length, a tag byte and a body; the length
+//! counts tag and body.
 
 use std::io::{self, Write};
 

@@ -11,12 +11,12 @@ use std::time::Instant;
 use self::queue::{Queue, Taken};
 use crate::model::{CameraId, Seq, SeqRange};
 
-/// Bytes a camera may send each time its turn comes. No larger than a small frame: many small ones in a turn would hold all
-/// workers while others wait. Larger frames save up over several turns.
+/// Bytes a camera may send each time its turn comes. No larger than a small frame: many small ones in a turn would hold
+/// all workers while others wait. Larger frames save up over several turns.
 const QUANTUM: u64 = 16 * 1024;
 
-/// Frames of one camera's backlog that are in the air at most: its oldest ones. What lies beyond is on disk and known to
-/// the spool alone, so that a day's backlog costs no memory. After a crash only these can have been carried.
+/// Frames of one camera's backlog that are in the air at most: its oldest ones. What lies beyond is on disk and known
+/// to the spool alone, so that a day's backlog costs no memory. After a crash only these can have been carried.
 pub const WINDOW: usize = 256;
 
 /// What may be in memory at once, waiting or on its way.
@@ -28,8 +28,8 @@ pub struct Budget {
     pub frames: usize,
 }
 
-/// A frame in the air, and what is known of its earlier attempts. `B` is its body, `P` the place on disk at which it can
-/// be read; neither is looked into here.
+/// A frame in the air, and what is known of its earlier attempts. `B` is its body, `P` the place on disk at which it
+/// can be read; neither is looked into here.
 #[derive(Clone, Debug)]
 pub struct Job<B, P> {
     /// Whose frame it is.
@@ -88,20 +88,22 @@ pub enum Pulled<B, P> {
     Empty,
 }
 
-/// A queue per camera, served by deficit round robin over bytes (Shreedhar and Varghese, 1995), under one memory budget.
+/// A queue per camera, served by deficit round robin over bytes (Shreedhar and Varghese, 1995), under one memory
+/// budget.
 ///
-/// Frames come in two ways. Those that live in memory alone are [admitted](Dispatcher::admit): over the budget, the camera
-/// that holds most beyond its share loses its oldest such frame that no attempt has carried. Those on disk take a place in
-/// their camera's [window](WINDOW): [at once](Dispatcher::durable) while there is room and nothing lies beyond, else
-/// [in order](Dispatcher::loaded) when asked [for](Dispatcher::load). Their bodies are a cache, which gives way when
-/// memory is short. A place in the window is kept [until the outcome is committed](Dispatcher::committed): what is not
-/// committed at a crash is unresolved after it, and nothing beyond the oldest [`WINDOW`] of those may have been carried.
+/// Frames come in two ways. Those that live in memory alone are [admitted](Dispatcher::admit): over the budget, the
+/// camera that holds most beyond its share loses its oldest such frame that no attempt has carried. Those on disk take
+/// a place in their camera's [window](WINDOW): [at once](Dispatcher::durable) while there is room and nothing lies
+/// beyond, else [in order](Dispatcher::loaded) when asked [for](Dispatcher::load). Their bodies are a cache, which
+/// gives way when memory is short. A place in the window is kept [until the outcome is
+/// committed](Dispatcher::committed): what is not committed at a crash is unresolved after it, and nothing beyond the
+/// oldest [`WINDOW`] of those may have been carried.
 ///
-/// Of one camera's frames those that live in memory alone go first, save every fourth time: what is on disk can wait, and
-/// yet the camera's list must go on.
+/// Of one camera's frames those that live in memory alone go first, save every fourth time: what is on disk can wait,
+/// and yet the camera's list must go on.
 ///
-/// A frame that is on its way counts against the budget until it has ended or is back. `pending` is what the spool holds
-/// in memory beside: bytes on their way to the disk.
+/// A frame that is on its way counts against the budget until it has ended or is back. `pending` is what the spool
+/// holds in memory beside: bytes on their way to the disk.
 #[derive(Debug)]
 pub struct Dispatcher<B, P> {
     budget: Budget,
@@ -128,8 +130,8 @@ impl<B, P> Dispatcher<B, P> {
         Self { budget, cameras, turns, bytes: 0, frames: 0, on_their_way: 0, expecting: 0, only_in_memory: 0, cached }
     }
 
-    /// Takes in a frame that lives in memory alone, and returns those that have to go for it: usually none, and possibly
-    /// the frame itself.
+    /// Takes in a frame that lives in memory alone, and returns those that have to go for it: usually none, and
+    /// possibly the frame itself.
     #[must_use = "a frame that is dropped must be recorded as lost"]
     pub fn admit(&mut self, job: Job<B, P>) -> Vec<Job<B, P>> {
         let camera = job.camera.clone();
@@ -151,9 +153,9 @@ impl<B, P> Dispatcher<B, P> {
     }
 
     /// Whether a picture of so many bytes may be given to the spool now. One that may is expected: [`durable`] or
-    /// [`refused`] must follow. A quarter of the budget is kept for what is read back, so that a disk that is slow to write
-    /// does not stop the uploads that make room on it. The last sixteenth is for cameras below their share, so that a
-    /// flood takes no other camera's room; a share is reckoned as though one more camera were about to come.
+    /// [`refused`] must follow. A quarter of the budget is kept for what is read back, so that a disk that is slow to
+    /// write does not stop the uploads that make room on it. The last sixteenth is for cameras below their share, so
+    /// that a flood takes no other camera's room; a share is reckoned as though one more camera were about to come.
     ///
     /// [`durable`]: Dispatcher::durable
     /// [`refused`]: Dispatcher::refused
@@ -185,8 +187,8 @@ impl<B, P> Dispatcher<B, P> {
         self.forget_if_done(camera);
     }
 
-    /// Takes note that a frame is on disk, and takes it in where the window has room and nothing older lies beyond it; its
-    /// body only where memory has room.
+    /// Takes note that a frame is on disk, and takes it in where the window has room and nothing older lies beyond it;
+    /// its body only where memory has room.
     pub fn durable(&mut self, mut job: Job<B, P>, pending: u64) {
         debug_assert!(job.place.is_some(), "it is on disk");
         let camera = job.camera.clone();
@@ -214,12 +216,12 @@ impl<B, P> Dispatcher<B, P> {
         queue.suspects = WINDOW;
     }
 
-    /// Whether a camera's next frames should be loaded: those after which seq, and how many at most. Each answer but `None`
-    /// must be followed by [`Dispatcher::loaded`].
+    /// Whether a camera's next frames should be loaded: those after which seq, and how many at most. Each answer but
+    /// `None` must be followed by [`Dispatcher::loaded`].
     ///
     /// Not one by one: only where half of the window is free. Frames that wait to be tried again are left out of that
-    /// reckoning, because they may do so for long, and what lies beyond them must not: the window that they leave is the
-    /// window.
+    /// reckoning, because they may do so for long, and what lies beyond them must not: the window that they leave is
+    /// the window.
     pub fn load(&mut self, camera: &CameraId) -> Option<(Seq, usize)> {
         let queue = self.cameras.get_mut(camera)?;
         let (taken, parked) = (queue.in_window(), queue.disk.retries.len());
@@ -305,8 +307,8 @@ impl<B, P> Dispatcher<B, P> {
         earliest.map_or(Pulled::Empty, Pulled::NotBefore)
     }
 
-    /// Takes note that a frame on its way has ended, before anything else hears of its outcome: from then on that may be
-    /// [committed](Dispatcher::committed) at any moment, and until then the frame keeps its place in the window.
+    /// Takes note that a frame on its way has ended, before anything else hears of its outcome: from then on that may
+    /// be [committed](Dispatcher::committed) at any moment, and until then the frame keeps its place in the window.
     pub fn ends(&mut self, job: &Job<B, P>) {
         if job.place.is_some() {
             self.queue(&job.camera).ending.insert(job.seq);
@@ -355,8 +357,8 @@ impl<B, P> Dispatcher<B, P> {
         self.give_turn(&camera);
     }
 
-    /// Takes the camera's oldest frames on disk that wait and that no attempt has carried, of `bytes` or more together where
-    /// there are so many: their outcome must be on its way to the journal.
+    /// Takes the camera's oldest frames on disk that wait and that no attempt has carried, of `bytes` or more together
+    /// where there are so many: their outcome must be on its way to the journal.
     #[must_use = "a frame that is dropped must be recorded as lost"]
     pub fn drop_oldest(&mut self, camera: &CameraId, bytes: u64) -> Vec<Job<B, P>> {
         let mut dropped = Vec::new();
@@ -382,8 +384,8 @@ impl<B, P> Dispatcher<B, P> {
         !self.turns.is_empty()
     }
 
-    /// Frames of a camera that are not resolved, as far as they are known here; where more lie beyond the window, at least
-    /// so many.
+    /// Frames of a camera that are not resolved, as far as they are known here; where more lie beyond the window, at
+    /// least so many.
     pub fn held_by(&self, camera: &CameraId) -> usize {
         self.cameras.get(camera).map_or(0, Queue::held)
     }

@@ -11,8 +11,8 @@ use crate::model::{Seq, SeqRange};
 #[derive(Clone, Debug, Default)]
 pub struct Reorder {
     watermark: Seq,
-    /// Resolved ranges above the watermark, first to last. They neither overlap nor touch: while one seq stays unresolved,
-    /// all that follows it is one entry.
+    /// Resolved ranges above the watermark, first to last. They neither overlap nor touch: while one seq stays
+    /// unresolved, all that follows it is one entry.
     ahead: BTreeMap<Seq, Seq>,
 }
 

@@ -1,5 +1,5 @@
-//! What is written down about callers, all under the log target `framehaul::audit`: each call that may change something,
-//! once, with whose token it carried; and who was turned away, as far as that does not fill a disk.
+//! What is written down about callers, all under the log target `framehaul::audit`: each call that may change
+//! something, once, with whose token it carried; and who was turned away, as far as that does not fill a disk.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -143,7 +143,8 @@ fn turn_away(
     request.into_response(response)
 }
 
-/// Asks for a token (RFC 6750, section 2.1). Without one that is known, says for the log why, and for the caller the way out.
+/// Asks for a token (RFC 6750, section 2.1). Without one that is known, says for the log why, and for the caller the
+/// way out.
 fn authenticate(request: &ServiceRequest, tokens: &Tokens) -> Result<Caller, (&'static str, &'static str)> {
     let mut given = request.headers().get_all(AUTHORIZATION);
     let (Some(value), None) = (given.next(), given.next()) else {

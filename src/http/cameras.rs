@@ -35,7 +35,8 @@ pub async fn list(api: web::Data<Api>, query: web::Query<ListQuery>) -> Result<H
     Ok(answer_set(cameras))
 }
 
-/// `PUT /cameras`: all cameras that requests manage at once, `{"cameras": {"gate-3": {"url": ...}, ...}}`. All or nothing.
+/// `PUT /cameras`: all cameras that requests manage at once, `{"cameras": {"gate-3": {"url": ...}, ...}}`. All or
+/// nothing.
 pub async fn put_all(
     api: web::Data<Api>,
     request: HttpRequest,

@@ -1,7 +1,8 @@
-//! Under which names the API may be asked, and from which pages: the operator's browser must not become somebody else's tool.
+//! Under which names the API may be asked, and from which pages: the operator's browser must not become somebody else's
+//! tool.
 //!
-//! A page that was lured here under a name of its own (DNS rebinding) says that name in `Host`; a page of another site says
-//! its own in `Origin`. Both are turned away before anybody asks for a token. There are no CORS headers at all.
+//! A page that was lured here under a name of its own (DNS rebinding) says that name in `Host`; a page of another site
+//! says its own in `Origin`. Both are turned away before anybody asks for a token. There are no CORS headers at all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -8,8 +8,8 @@ use tokio::net::TcpSocket;
 /// Connections that may wait until a worker takes them.
 const BACKLOG: u32 = 1_024;
 
-/// Bytes that the kernel keeps for a client that has not read them yet (Linux reckons twice that). Left to itself it takes
-/// up to 4 MB (measured) for each client that follows a list and never reads.
+/// Bytes that the kernel keeps for a client that has not read them yet (Linux reckons twice that). Left to itself it
+/// takes up to 4 MB (measured) for each client that follows a list and never reads.
 const SEND_BUFFER: u32 = 128 * 1_024;
 
 /// Listens on `address`. It must be called inside a runtime.

@@ -1,7 +1,7 @@
 //! The ordered lists as Server-Sent Events: `/api/v1/cameras/{id}/frames/stream` and `/api/v1/frames/stream`.
 //!
-//! A consumer is a cursor and nothing more: when the list has moved on and the socket takes it, the next small page is read
-//! from the journal and written. So a consumer that never reads holds one page, whatever happens in the lists.
+//! A consumer is a cursor and nothing more: when the list has moved on and the socket takes it, the next small page is
+//! read from the journal and written. So a consumer that never reads holds one page, whatever happens in the lists.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -107,7 +107,8 @@ fn read_begin<C: FromStr + Default>(request: &HttpRequest) -> Result<Begin<C>, P
     }
 }
 
-/// A cursor that this daemon cannot have given out. Waiting until the list has come so far would skip what comes before.
+/// A cursor that this daemon cannot have given out. Waiting until the list has come so far would skip what comes
+/// before.
 fn too_far(cursor: impl std::fmt::Display, end: u64) -> Problem {
     Problem::bad_request(format!(
         "`{cursor}` is past the end of the list, which is {end}: it is from another state directory; use after=0 for the \
@@ -115,8 +116,8 @@ fn too_far(cursor: impl std::fmt::Display, end: u64) -> Problem {
     ))
 }
 
-/// `GET /cameras/{id}/frames/stream`: frames, tombstones and sessions in the camera's order. It goes on when the camera is
-/// deleted: the list stays, and grows again when the id is added again.
+/// `GET /cameras/{id}/frames/stream`: frames, tombstones and sessions in the camera's order. It goes on when the camera
+/// is deleted: the list stays, and grows again when the id is added again.
 pub async fn camera(api: web::Data<Api>, id: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let camera = read_id(&id)?;
     let ledger = api.ledgers.find(&camera).ok_or_else(|| ControlError::NoSuchCamera(camera.clone()))?;
@@ -132,8 +133,8 @@ pub async fn camera(api: web::Data<Api>, id: web::Path<String>, request: HttpReq
     answer(&api, Place::List { camera, cursor }, moves).await
 }
 
-/// `GET /frames/stream`: frames and tombstones of all cameras in the order of their commits. Those of one camera may be out
-/// of its order by as much as its uploads overlap.
+/// `GET /frames/stream`: frames and tombstones of all cameras in the order of their commits. Those of one camera may be
+/// out of its order by as much as its uploads overlap.
 pub async fn all(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let moves = api.journal.committed();
     let end = *moves.borrow();
@@ -149,7 +150,8 @@ pub async fn all(api: web::Data<Api>, request: HttpRequest) -> Result<HttpRespon
 
 async fn answer(api: &Api, place: Place, moves: watch::Receiver<u64>) -> Result<HttpResponse, Problem> {
     let permit = api.streams.enter()?;
-    // Named before the first event, so that a consumer cut before it knows where it began: a blank event sets the id alone.
+    // Named before the first event, so that a consumer cut before it knows where it began: a blank event sets the id
+    // alone.
     let hello = format!("retry: {RETRY}\nid: {place}\n\n");
     let mut consumer = Consumer {
         place,

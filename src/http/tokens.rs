@@ -1,6 +1,7 @@
 //! Named tokens: `tokens.json` in the state directory, mode 0600, which holds no token but the SHA-256 of each.
 //!
-//! `framehaul token` writes it, whether the daemon runs or not; the daemon looks at each request whether it has changed.
+//! `framehaul token` writes it, whether the daemon runs or not; the daemon looks at each request whether it has
+//! changed.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -238,8 +239,8 @@ struct Known {
 }
 
 impl Tokens {
-    /// The named tokens of a state directory, which are read at the first look. A file that cannot be used refuses them and
-    /// says so in the log; the first token is good all the same, and so are the cameras.
+    /// The named tokens of a state directory, which are read at the first look. A file that cannot be used refuses them
+    /// and says so in the log; the first token is good all the same, and so are the cameras.
     pub fn new(first: &Token, state_dir: &Path) -> Self {
         let known = Known { stamp: None, tokens: Vec::new() };
         Self { first: first.digest(), path: file_in(state_dir), known: Mutex::new(known) }

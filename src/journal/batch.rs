@@ -13,8 +13,8 @@ const LINGER: Duration = Duration::from_millis(5);
 /// Commands of one transaction.
 const MOST: usize = 4_096;
 
-/// What is committed together. It can be tried again, and grows meanwhile; lost frames do not make it grow: adjacent ones
-/// that differ in nothing else become one range.
+/// What is committed together. It can be tried again, and grows meanwhile; lost frames do not make it grow: adjacent
+/// ones that differ in nothing else become one range.
 #[derive(Default)]
 pub(super) struct Batch {
     commands: Vec<Command>,
@@ -45,8 +45,8 @@ impl Kind {
 }
 
 impl Batch {
-    /// Waits for a command and takes what else is waiting; where nobody waits for any of it, lets more gather for a moment.
-    /// `None` where no more will come.
+    /// Waits for a command and takes what else is waiting; where nobody waits for any of it, lets more gather for a
+    /// moment. `None` where no more will come.
     pub fn gather(commands: &Receiver<Command>) -> Option<Self> {
         let mut batch = Self::default();
         batch.push(commands.recv().ok()?);

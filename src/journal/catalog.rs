@@ -25,8 +25,8 @@ pub(super) struct Applied {
     pub settled: Vec<(CameraId, u64)>,
 }
 
-/// Writes a change into the transaction. Its passwords lie in their file, under the new revisions, before it is committed:
-/// a crash in between leaves the old revision with its old password.
+/// Writes a change into the transaction. Its passwords lie in their file, under the new revisions, before it is
+/// committed: a crash in between leaves the old revision with its old password.
 ///
 /// # Errors
 ///

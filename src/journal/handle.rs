@@ -110,8 +110,8 @@ impl Journal {
         let _ = self.commands.send(command);
     }
 
-    /// Changes the catalog, all or nothing; answers the new revisions of the cameras that were put, in their order, once
-    /// that is durable.
+    /// Changes the catalog, all or nothing; answers the new revisions of the cameras that were put, in their order,
+    /// once that is durable.
     ///
     /// # Errors
     ///
@@ -166,20 +166,20 @@ impl Journal {
         self.send(Command::Watermark { camera, seq });
     }
 
-    /// Leaves word of the highest seqs that the spool has on disk. Should it be lost, or a part of it, their frames have
-    /// been and are told as lost, and their numbers are not given again.
+    /// Leaves word of the highest seqs that the spool has on disk. Should it be lost, or a part of it, their frames
+    /// have been and are told as lost, and their numbers are not given again.
     pub fn spooled(&self, highest: BTreeMap<CameraId, Seq>) {
         self.send(Command::Spooled(highest));
     }
 
-    /// Writes down a camera's next seq: what was reserved beyond it and never issued is given back, and what the spool alone
-    /// knew of is not forgotten with it.
+    /// Writes down a camera's next seq: what was reserved beyond it and never issued is given back, and what the spool
+    /// alone knew of is not forgotten with it.
     pub fn return_unused(&self, camera: CameraId, next_seq: Seq) {
         self.send(Command::ReturnUnused { camera, next_seq });
     }
 
-    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before`: a bounded
-    /// number of them. `None` where the writer has ended.
+    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before`: a
+    /// bounded number of them. `None` where the writer has ended.
     pub(super) async fn prune(&self, ledger: Arc<Ledger>, before: UnixMicros) -> Option<Pruned> {
         let (done, answer) = oneshot::channel();
         self.send(Command::Prune { ledger, before, done });

@@ -11,12 +11,12 @@ use crate::model::{CameraId, LostReason, Outcome, Seq, SeqRange, SessionNo, Sett
 /// Seqs reserved at a time. With no spool, the unknown rest of a block becomes one tombstone after a crash.
 pub const BLOCK: u64 = 1_024;
 
-/// What became of a camera's frames. `captured = stored + lost + in_flight`, exactly, in every snapshot; each of the four
-/// is counted for itself.
+/// What became of a camera's frames. `captured = stored + lost + in_flight`, exactly, in every snapshot; each of the
+/// four is counted for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Totals {
-    /// Frames since the camera id was first used: with a spool those that were on disk or have ended before that, without
-    /// one the seqs issued.
+    /// Frames since the camera id was first used: with a spool those that were on disk or have ended before that,
+    /// without one the seqs issued.
     pub captured: u64,
     /// Frames in the bucket.
     pub stored: u64,
@@ -143,9 +143,9 @@ impl Ledger {
         Some(SeqRange { first, last: first + count - 1 })
     }
 
-    /// Numbers the next `count` frames, at least one, without asking whether their seqs are reserved: for those that count
-    /// only once they are in the spool ([`Ledger::count`]) or have ended ([`Settled::counted`]). Until then a crash takes
-    /// the numbers back, and nobody has seen them.
+    /// Numbers the next `count` frames, at least one, without asking whether their seqs are reserved: for those that
+    /// count only once they are in the spool ([`Ledger::count`]) or have ended ([`Settled::counted`]). Until then a
+    /// crash takes the numbers back, and nobody has seen them.
     pub fn number(&self, count: u64, captured_at: Option<UnixMicros>) -> SeqRange {
         debug_assert!(count > 0, "a range holds at least one seq");
         let mut inner = self.lock();

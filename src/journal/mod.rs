@@ -1,8 +1,8 @@
 //! What the daemon knows for good: the catalog of cameras, every seq ever reserved, how each frame ended.
 //!
 //! One SQLite database, written by one plain thread behind a channel (`writer`), read through a small read-only pool
-//! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts are
-//! mirrored in memory (`Ledger`), which the writer updates right after the commit.
+//! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts
+//! are mirrored in memory (`Ledger`), which the writer updates right after the commit.
 
 mod batch;
 mod catalog;
@@ -32,7 +32,8 @@ pub use retention::retain;
 pub use secrets::write_private;
 pub use state_dir::StateDir;
 
-/// What can go wrong with the journal. The daemon cannot keep its promises without it: only for room on the disk it waits.
+/// What can go wrong with the journal. The daemon cannot keep its promises without it: only for room on the disk it
+/// waits.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// SQLite refused.

@@ -44,8 +44,8 @@ pub(super) fn record(
     Ok(if parts.is_empty() { Recorded::Nothing } else { Recorded::Parts(parts) })
 }
 
-/// Whether its session is to be looked up: whoever drops frames that are not in memory does not know it. What the capture
-/// process has lost while there was no session is of none.
+/// Whether its session is to be looked up: whoever drops frames that are not in memory does not know it. What the
+/// capture process has lost while there was no session is of none.
 fn wants_session(settled: &Settled) -> bool {
     let outside = matches!(
         settled.outcome,

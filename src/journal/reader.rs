@@ -145,8 +145,9 @@ impl Reader {
         result
     }
 
-    /// The entries after the cursor `after`, at most `limit` frames or runs of lost ones, and none past `watermark`. A session's entry stands before the first entry that reaches into it, so that pages of any size
-    /// put together give the same list.
+    /// The entries after the cursor `after`, at most `limit` frames or runs of lost ones, and none past `watermark`. A
+    /// session's entry stands before the first entry that reaches into it, so that pages of any size put together give
+    /// the same list.
     ///
     /// # Errors
     ///

@@ -46,8 +46,8 @@ pub struct Opened {
 pub struct KnownCamera {
     /// What is asked of it; `None` for a deleted camera.
     pub spec: Option<CameraSpec>,
-    /// Why what is asked of it cannot be used, where it stands in the catalog and this program does not take it. It costs
-    /// this camera alone, and what is asked stays in the catalog until somebody puts something else.
+    /// Why what is asked of it cannot be used, where it stands in the catalog and this program does not take it. It
+    /// costs this camera alone, and what is asked stays in the catalog until somebody puts something else.
     pub unusable: Option<String>,
     /// Counts the changes of its spec.
     pub revision: u64,
@@ -60,9 +60,9 @@ pub struct KnownCamera {
 }
 
 impl StateDir {
-    /// Settles as `lost(crash)` whatever has no outcome and does not lie in the spool, and starts the writer, which tells
-    /// `listener` of committed outcomes and `timer` how long each commit took. `spooled` is what the spool has found of
-    /// each camera.
+    /// Settles as `lost(crash)` whatever has no outcome and does not lie in the spool, and starts the writer, which
+    /// tells `listener` of committed outcomes and `timer` how long each commit took. `spooled` is what the spool has
+    /// found of each camera.
     ///
     /// # Errors
     ///
@@ -226,8 +226,8 @@ impl Recovery<'_> {
 
     /// Closes the sessions that were open: with the newest frame that is known of them.
     fn close_sessions(&self, next_seq: Seq) -> Result<(), JournalError> {
-        // A session may have been opened for frames that never reached the disk. Their numbers are given again, to frames
-        // of the next session, which must not begin before this one.
+        // A session may have been opened for frames that never reached the disk. Their numbers are given again, to
+        // frames of the next session, which must not begin before this one.
         self.transaction.execute(
             "UPDATE session SET first_seq = ?2 WHERE camera = ?1 AND first_seq > ?2",
             params![self.row.num, next_seq as i64],
@@ -258,8 +258,8 @@ impl Recovery<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Gives every hole the outcome `lost(crash)`: one range for each, parted where a session begins. Whether they reached
-    /// the bucket is not known, and the list says so.
+    /// Gives every hole the outcome `lost(crash)`: one range for each, parted where a session begins. Whether they
+    /// reached the bucket is not known, and the list says so.
     fn settle(&self, holes: &[SeqRange], next_commit: &mut CommitNo) -> Result<(), JournalError> {
         let (Some(first), Some(last)) = (holes.first(), holes.last()) else { return Ok(()) };
         let sessions = sessions_in(self.transaction, self.row.num, SeqRange { first: first.first, last: last.last })?;

@@ -60,7 +60,8 @@ impl Reserve {
         let JournalError::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = error else { return false };
         match failure.code {
             ErrorCode::DiskFull => true,
-            // What SQLite says where it could not extend the file that it shares with readers, or a quota stood against it.
+            // What SQLite says where it could not extend the file that it shares with readers, or a quota stood against
+            // it.
             ErrorCode::SystemIoFailure => {
                 matches!(
                     failure.extended_code,

@@ -1,7 +1,7 @@
 //! Retention: a list loses its oldest entries once they have been in it for long enough.
 //!
-//! What goes is always a prefix of a camera's list, so that one number, `pruned_to`, tells consumers what they can still
-//! have. Totals, seqs and session numbers go on as if nothing had gone.
+//! What goes is always a prefix of a camera's list, so that one number, `pruned_to`, tells consumers what they can
+//! still have. Totals, seqs and session numbers go on as if nothing had gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ const EVERY: Duration = Duration::from_secs(60);
 /// How much faster than the monotonic clock the wall clock may run between two looks.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// How far the wall clock may be ahead of the newest entry at the start. A daemon that rested for longer removes less than it
-/// could, until new entries come.
+/// How far the wall clock may be ahead of the newest entry at the start. A daemon that rested for longer removes less
+/// than it could, until new entries come.
 const AHEAD: Duration = Duration::from_secs(24 * 3_600);
 
 /// The wall clock, as far as it can be believed: a clock that leaps ahead, as after a start without a battery, must not
@@ -61,8 +61,8 @@ pub struct Pruned {
     pub more: bool,
 }
 
-/// Removes from all lists what has been in them for longer than `keep`, at once and then every minute, until the journal
-/// is closed.
+/// Removes from all lists what has been in them for longer than `keep`, at once and then every minute, until the
+/// journal is closed.
 pub async fn retain(journal: Journal, reader: Reader, ledgers: Ledgers, keep: Duration) {
     let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
     let newest = match tokio::task::spawn_blocking(move || reader.newest_entry()).await {
@@ -104,8 +104,8 @@ async fn shorten(journal: &Journal, ledger: &Arc<Ledger>, before: UnixMicros) ->
     Some(())
 }
 
-/// Removes entries from the beginning of a camera's list: at most [`CHUNK`], none past `watermark`, none from the first on
-/// that was recorded at `before` or later.
+/// Removes entries from the beginning of a camera's list: at most [`CHUNK`], none past `watermark`, none from the first
+/// on that was recorded at `before` or later.
 pub(super) fn prune(
     transaction: &Transaction<'_>,
     camera: &CameraId,

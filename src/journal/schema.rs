@@ -14,8 +14,8 @@ const VERSION: i64 = 2;
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
 /// `pruned_to` is the last seq whose row retention has removed.
 ///
-/// `commit_no` counts outcomes over all cameras in the order of their commits, from 1. `stored_at` of lost frames is when
-/// that was recorded: retention goes by it.
+/// `commit_no` counts outcomes over all cameras in the order of their commits, from 1. `stored_at` of lost frames is
+/// when that was recorded: retention goes by it.
 ///
 /// `lost` parts `camera.lost` by reason, for good: retention removes the rows of `frame` that could tell.
 ///

@@ -50,7 +50,8 @@ impl SecretsFile {
         self.passwords.get(&key(camera, revision)).or_else(|| self.passwords.get(camera.as_str()))
     }
 
-    /// Forgets the passwords of all cameras but these at these revisions: what a crash between file and catalog has left.
+    /// Forgets the passwords of all cameras but these at these revisions: what a crash between file and catalog has
+    /// left.
     ///
     /// # Errors
     ///

@@ -61,8 +61,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `listener` is told of outcomes right after they are committed, `timer` how long each commit took,
-    /// both on the thread.
+    /// Starts the thread. `listener` is told of outcomes right after they are committed, `timer` how long each commit
+    /// took, both on the thread.
     pub fn start(
         connection: Connection,
         cameras: HashMap<CameraId, i64>,
@@ -173,8 +173,8 @@ impl Writer {
         match (command, answer) {
             (Command::Catalog { done, .. }, Answer::Catalog(result)) => {
                 let result = result.map(|applied| {
-                    // After the commit: a crash in between must not bring a camera back without its password. What cannot
-                    // be forgotten now is at the next start.
+                    // After the commit: a crash in between must not bring a camera back without its password. What
+                    // cannot be forgotten now is at the next start.
                     if let Err(error) = self.secrets.forget_all_but(&applied.settled) {
                         error!(%error, "passwords that are no longer used are still in their file");
                     }

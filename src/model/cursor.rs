@@ -7,9 +7,9 @@ use super::{Seq, SessionNo};
 
 /// A place in a camera's list: after an entry that was told.
 ///
-/// As text it is `12`, after the frame or the run of lost ones that ends with seq 12, or `12/3`, after the entry of session
-/// 3 that follows on seq 12. So the place right after a session's entry has a name of its own, and going on from it neither
-/// repeats nor skips that entry.
+/// As text it is `12`, after the frame or the run of lost ones that ends with seq 12, or `12/3`, after the entry of
+/// session 3 that follows on seq 12. So the place right after a session's entry has a name of its own, and going on
+/// from it neither repeats nor skips that entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cursor {
     /// The last seq that was told; 0 at the beginning.

@@ -25,7 +25,8 @@ pub struct Login {
 impl Login {
     /// The login that a camera's capture makes; `None` for what is not reached over a network.
     pub fn of(spec: &CameraSpec) -> Option<Self> {
-        // One spelling for each name and each address. A host that goes by two names has two limits: names are not resolved here.
+        // One spelling for each name and each address. A host that goes by two names has two limits: names are not
+        // resolved here.
         let host = match spec.url.host()? {
             Host::Domain(name) => name.trim_end_matches('.').to_ascii_lowercase(),
             Host::Ipv4(address) => address.to_string(),
@@ -37,8 +38,8 @@ impl Login {
     }
 }
 
-/// Tells credentials apart without keeping them: the first 8 bytes of SHA-256 over a salt of this state directory's own,
-/// the login and the password.
+/// Tells credentials apart without keeping them: the first 8 bytes of SHA-256 over a salt of this state directory's
+/// own, the login and the password.
 pub fn fingerprint(salt: &str, login: &Login, spec: &CameraSpec) -> String {
     let mut hash = Sha256::new();
     for part in [salt, &login.host, &login.user, spec.password.as_ref().map_or("", |p| p.expose_secret())] {

@@ -30,7 +30,8 @@ impl Sampler {
         Self { sampling, seen: 0, grid: None }
     }
 
-    /// Whether the frame with this presentation time (microseconds) is wanted. Call it once per grabbed frame, in order.
+    /// Whether the frame with this presentation time (microseconds) is wanted. Call it once per grabbed frame, in
+    /// order.
     pub fn wants(&mut self, pts_micros: i64) -> bool {
         let index = self.seen;
         self.seen += 1;
@@ -46,8 +47,8 @@ impl Sampler {
             Some(grid) if (pts - grid.last).abs() <= MAX_PTS_STEP_MICROS => grid,
             _ => Grid { origin: pts, last: pts, next: 0, first_undated: false },
         };
-        // The first packet of an RTSP stream has no time of its own in FFmpeg, and OpenCV then reports the second one's: the
-        // third frame shows how much earlier it was.
+        // The first packet of an RTSP stream has no time of its own in FFmpeg, and OpenCV then reports the second
+        // one's: the third frame shows how much earlier it was.
         if self.seen == 2 && pts == grid.last {
             grid.first_undated = true;
         } else if std::mem::take(&mut grid.first_undated) {

@@ -132,7 +132,8 @@ impl SourceUrl {
                 }
             }
         }
-        // The normal form is what is kept and read again; it can be longer than what was written (`'` is %27 in a query).
+        // The normal form is what is kept and read again; it can be longer than what was written (`'` is %27 in a
+        // query).
         if url.as_str().len() > MAX_URL_BYTES {
             return Err(format!(
                 "is longer than {MAX_URL_BYTES} bytes in its normal form, where more is percent-encoded"
@@ -181,8 +182,8 @@ impl SourceUrl {
     }
 }
 
-/// Whether a password may stand in a URL that cannot be used, so that no message may repeat it: before an `@`, before one
-/// that was percent-encoded, or where the port belongs.
+/// Whether a password may stand in a URL that cannot be used, so that no message may repeat it: before an `@`, before
+/// one that was percent-encoded, or where the port belongs.
 pub fn may_hold_credentials(url: &str) -> bool {
     let rest = url.split_once("://").map(|(_, rest)| rest);
     let authority = rest.unwrap_or(url).split(['/', '?', '#']).next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Copying forward: the few live frames of segments that are mostly dead go into the newest one, and their room is free.
+//! Copying forward: the few live frames of segments that are mostly dead go into the newest one, and their room is
+//! free.
 
 use std::io;
 
@@ -22,8 +23,9 @@ enum Seal {
 }
 
 impl<D: Disk> Store<D> {
-    /// Copies the live frames of the segments that hold least of them forward, and removes these segments once the copies
-    /// are on disk. False where there is nothing that is worth it: a segment more than three quarters alive is not.
+    /// Copies the live frames of the segments that hold least of them forward, and removes these segments once the
+    /// copies are on disk. False where there is nothing that is worth it: a segment more than three quarters alive is
+    /// not.
     ///
     /// # Errors
     ///
@@ -54,8 +56,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Copies what the disk did not confirm to where it does. Where something of it has to stay, that may lie in an older
-    /// segment as it should be: so these are kept until it has its outcome.
+    /// Copies what the disk did not confirm to where it does. Where something of it has to stay, that may lie in an
+    /// older segment as it should be: so these are kept until it has its outcome.
     pub(super) fn rescue(&mut self) {
         for number in self.to_rescue().collect::<Vec<_>>() {
             match self.flush_written().and_then(|()| self.evacuate(number, Seal::Last)) {
@@ -108,7 +110,8 @@ impl<D: Disk> Store<D> {
         if freed < needed { Vec::new() } else { plan }
     }
 
-    /// Copies a segment's live frames into the newest one, and commits them there. False where something of it had to stay.
+    /// Copies a segment's live frames into the newest one, and commits them there. False where something of it had to
+    /// stay.
     fn evacuate(&mut self, number: u64, seal: Seal) -> Result<bool, AppendError> {
         let Some(live) = self.ask(|index, files| index.live_in(number, files)).flatten() else { return Ok(false) };
         let needed = live.iter().filter(|(_, entries)| !entries.is_empty()).map(|(camera, entries)| {

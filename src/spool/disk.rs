@@ -78,16 +78,16 @@ pub trait DiskFile: Send + 'static {
     /// What the disk says; any part of it may have been written then.
     fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
 
-    /// Makes all that was written or cut before last (fdatasync). Once it has failed, nobody knows what of it is on disk,
-    /// whatever a second call says.
+    /// Makes all that was written or cut before last (fdatasync). Once it has failed, nobody knows what of it is on
+    /// disk, whatever a second call says.
     ///
     /// # Errors
     ///
     /// When the disk refuses.
     fn sync(&self) -> io::Result<()>;
 
-    /// Forgets what of the file the system keeps in memory and the disk has as well: what is read from now on is what the
-    /// disk has.
+    /// Forgets what of the file the system keeps in memory and the disk has as well: what is read from now on is what
+    /// the disk has.
     fn forget(&self) {}
 
     /// Cuts the file to `len` bytes.
@@ -105,15 +105,15 @@ pub trait DiskFile: Send + 'static {
     fn len(&self) -> io::Result<u64>;
 }
 
-/// Whether an error says that these very bytes cannot be read, and not that nothing can be just now: what a medium and a
-/// file system with checksums say of a bad place.
+/// Whether an error says that these very bytes cannot be read, and not that nothing can be just now: what a medium and
+/// a file system with checksums say of a bad place.
 pub(super) fn is_unreadable(error: &io::Error) -> bool {
     let known = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::REMOTEIO, Errno::BADMSG, Errno::UCLEAN];
     error.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Opens a file of a directory that may be anything. A pipe or a device of a segment's name must not stop us, nor hear from
-/// us, and a link must not lead elsewhere.
+/// Opens a file of a directory that may be anything. A pipe or a device of a segment's name must not stop us, nor hear
+/// from us, and a link must not lead elsewhere.
 ///
 /// # Errors
 ///
@@ -133,7 +133,8 @@ pub(super) fn open_regular(dir: impl AsFd, name: impl Arg + Copy, access: OFlags
     }
 }
 
-/// A directory of the file system, which is held open: what becomes of its name, or of those above it, is nothing to us.
+/// A directory of the file system, which is held open: what becomes of its name, or of those above it, is nothing to
+/// us.
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     dir: PathBuf,
@@ -179,8 +180,8 @@ impl RealDisk {
     }
 }
 
-/// Bytes that are left free on the disk, for what the journal writes: no outcome could be recorded where the spool took the room
-/// that the journal gives up, and without outcomes no segment is ever free again.
+/// Bytes that are left free on the disk, for what the journal writes: no outcome could be recorded where the spool took
+/// the room that the journal gives up, and without outcomes no segment is ever free again.
 pub(super) const LEFT_FREE: u64 = 16 << 20;
 
 impl Disk for RealDisk {

@@ -5,8 +5,8 @@
 //! record  = header with camera and key, picture, zeros to the next multiple of 8
 //! ```
 //!
-//! A record's header carries a CRC32C over the daemon's origin, the segment's number and the record's own place too. So a
-//! record that was copied elsewhere, or a picture that holds a record, is none.
+//! A record's header carries a CRC32C over the daemon's origin, the segment's number and the record's own place too. So
+//! a record that was copied elsewhere, or a picture that holds a record, is none.
 
 use crate::model::{CameraId, Origin, Seq, SessionNo, UnixMicros};
 

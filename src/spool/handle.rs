@@ -42,17 +42,18 @@ pub trait Sink: Send + 'static {
     fn durable(&mut self, frames: Vec<(Record, Place)>);
     /// There is no room for this frame, and it was never on disk: it ends with `reason`.
     fn refused(&mut self, frame: Frame, reason: LostReason);
-    /// The answer to [`Spool::load`]: the camera's next unresolved frames after the seq that was named, in order; `more`
-    /// says whether there are any beyond them.
+    /// The answer to [`Spool::load`]: the camera's next unresolved frames after the seq that was named, in order;
+    /// `more` says whether there are any beyond them.
     fn loaded(&mut self, camera: &CameraId, frames: Vec<Spooled>, more: bool);
-    /// Room is needed. Takes the camera's oldest frames that no attempt has carried and nobody is uploading from those that
-    /// it took ([`Sink::taken_up_to`]), of `bytes` (of JPEG) or more together where there are so many, records them as `lost(spool_full)` and returns them; empty when it has none.
+    /// Room is needed. Takes the camera's oldest frames that no attempt has carried and nobody is uploading from those
+    /// that it took ([`Sink::taken_up_to`]), of `bytes` (of JPEG) or more together where there are so many, records
+    /// them as `lost(spool_full)` and returns them; empty when it has none.
     fn drop_oldest(&mut self, camera: &CameraId, bytes: u64) -> Vec<Seq>;
-    /// The highest seq of the camera that the sink ever took from [`Sink::durable`] or [`Sink::loaded`]; 0 where it took
-    /// none. It leaves what it has no room for: what is above is the spool's alone, and comes by [`Spool::load`].
+    /// The highest seq of the camera that the sink ever took from [`Sink::durable`] or [`Sink::loaded`]; 0 where it
+    /// took none. It leaves what it has no room for: what is above is the spool's alone, and comes by [`Spool::load`].
     fn taken_up_to(&mut self, camera: &CameraId) -> Seq;
-    /// Room was needed, and these frames, all above [`Sink::taken_up_to`], have gone for it: no attempt has carried them,
-    /// and they end as `lost(spool_full)`.
+    /// Room was needed, and these frames, all above [`Sink::taken_up_to`], have gone for it: no attempt has carried
+    /// them, and they end as `lost(spool_full)`.
     fn dropped(&mut self, camera: &CameraId, seqs: SeqRange);
     /// A group of frames was committed; how long that took.
     fn committed(&mut self, frames: usize, bytes: u64, took: Duration);

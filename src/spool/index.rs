@@ -1,7 +1,7 @@
 //! Which frames the spool holds, and which of them still matter. Pure: what lies in footers is asked for.
 //!
-//! Of a segment that is written no more it knows each camera's first and last seq and how many of its frames are live, and
-//! nothing of any one frame: a backlog of a million frames costs what one of a thousand does.
+//! Of a segment that is written no more it knows each camera's first and last seq and how many of its frames are live,
+//! and nothing of any one frame: a backlog of a million frames costs what one of a thousand does.
 
 mod mended;
 
@@ -175,7 +175,8 @@ impl Index {
         })
     }
 
-    /// The segment that was being written has a footer now, with the entries of its [`Index::parts`] at these positions.
+    /// The segment that was being written has a footer now, with the entries of its [`Index::parts`] at these
+    /// positions.
     pub(super) fn sealed(&mut self, segment: u64, positions: &[u64]) {
         let with_entries = self
             .cameras
@@ -207,14 +208,14 @@ impl Index {
         self.dead.remove(&segment);
     }
 
-    /// The journal has these seqs' outcomes. What cannot be read is returned: these segments hold too much until they are
-    /// [`Index::mended`].
+    /// The journal has these seqs' outcomes. What cannot be read is returned: these segments hold too much until they
+    /// are [`Index::mended`].
     pub(super) fn settle(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> Vec<Unread> {
         self.resolve(camera, range, footers, true)
     }
 
-    /// These seqs are given up: they are live no more, but keep their segments until they are settled. What cannot be read is
-    /// returned, as above.
+    /// These seqs are given up: they are live no more, but keep their segments until they are settled. What cannot be
+    /// read is returned, as above.
     pub(super) fn leave(&mut self, camera: &CameraId, range: SeqRange, footers: &impl Footers) -> Vec<Unread> {
         self.resolve(camera, range, footers, false)
     }
@@ -353,8 +354,8 @@ impl Index {
         Ok(None)
     }
 
-    /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not be
-    /// counted when it was.
+    /// The live frames of a segment, camera by camera; `None` where one of its frames is left, also one that could not
+    /// be counted when it was.
     pub(super) fn live_in(&self, segment: u64, footers: &impl Footers) -> Result<Option<LiveIn>, Unread> {
         let (mut live, mut left) = (Vec::new(), false);
         for (camera, of) in &self.cameras {

@@ -41,8 +41,8 @@ struct Opened {
 }
 
 impl Inspector {
-    /// Looks at the spool in `dir`. Segments of another `origin` are foreign; where it is not known, each segment is taken
-    /// for what it says it is.
+    /// Looks at the spool in `dir`. Segments of another `origin` are foreign; where it is not known, each segment is
+    /// taken for what it says it is.
     ///
     /// # Errors
     ///
@@ -236,8 +236,8 @@ impl Inspector {
         Ok(Ok(Opened { file, size, salt, parts, allocated, detail }))
     }
 
-    /// Goes through a segment's records, telling `each` of them and of the bytes that are done. Where it has to begin again,
-    /// it tells of none at 0.
+    /// Goes through a segment's records, telling `each` of them and of the bytes that are done. Where it has to begin
+    /// again, it tells of none at 0.
     fn look(&self, number: u64, mut each: impl FnMut(Option<RecordView>, u64)) -> Result<Verdict, InspectError> {
         let look = || {
             each(None, 0);
@@ -252,8 +252,8 @@ impl Inspector {
         self.again(look, |verdict| verdict.state == SegmentState::Damaged)
     }
 
-    /// Looks again at what seems damaged: a record that is being written does so for a moment, and a segment that is being
-    /// sealed becomes shorter.
+    /// Looks again at what seems damaged: a record that is being written does so for a moment, and a segment that is
+    /// being sealed becomes shorter.
     fn again<T>(
         &self,
         mut look: impl FnMut() -> Result<T, InspectError>,

@@ -84,7 +84,8 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(failed(error.into())),
     }
-    // Only a help for people: the lock itself is the kernel's, and ends with the process. A full disk has no room for it.
+    // Only a help for people: the lock itself is the kernel's, and ends with the process. A full disk has no room for
+    // it.
     let pid = format!("{}\n", std::process::id());
     if let Err(error) = file.write_all_at(pid.as_bytes(), 0).and_then(|()| file.set_len(pid.len() as u64)) {
         warn!(%error, "spool: the lock does not say whose it is");

@@ -1,7 +1,8 @@
-//! A segment whose footer cannot be read any more, or that is gone: what is left of it is looked up once, and kept in memory.
+//! A segment whose footer cannot be read any more, or that is gone: what is left of it is looked up once, and kept in
+//! memory.
 //!
-//! A bad place on the disk, or somebody who tidies up, costs the frames that it touches. They are not forgotten, but read in
-//! their turn and found damaged, so that each has its outcome; and nothing else waits for them.
+//! A bad place on the disk, or somebody who tidies up, costs the frames that it touches. They are not forgotten, but
+//! read in their turn and found damaged, so that each has its outcome; and nothing else waits for them.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -82,7 +83,8 @@ impl<D: Disk> Store<D> {
         }
         for segment in read.into_keys() {
             self.doubted.remove(&segment);
-            // Copying the others elsewhere would not make it free. What the disk did not confirm is copied all the same.
+            // Copying the others elsewhere would not make it free. What the disk did not confirm is copied all the
+            // same.
             if !self.unsound.contains(&segment) && self.index.lacks_some(segment) {
                 self.unmovable.insert(segment);
             }

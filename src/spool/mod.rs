@@ -1,8 +1,8 @@
 //! Frames on disk between their capture and their outcome.
 //!
 //! Append-only segments, one stream of them for each destination, written by one plain thread. A frame counts once the
-//! group commit that covers it is on disk: until then nothing of it is shown and nothing of it leaves. From then on it is
-//! here until the journal has its outcome.
+//! group commit that covers it is on disk: until then nothing of it is shown and nothing of it leaves. From then on it
+//! is here until the journal has its outcome.
 
 mod clean;
 mod disk;

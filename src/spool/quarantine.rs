@@ -23,8 +23,8 @@ const UNFINISHED: &str = "unfinished";
 /// How often it is told that nothing can be kept.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// A directory of frames that were given up, each as a picture with a JSON file beside it. A picture that has its name is
-/// complete, has its JSON file, and is there after a crash.
+/// A directory of frames that were given up, each as a picture with a JSON file beside it. A picture that has its name
+/// is complete, has its JSON file, and is there after a crash.
 #[derive(Debug)]
 pub struct Quarantine {
     disk: RealDisk,
@@ -49,7 +49,8 @@ struct Note<'a> {
 }
 
 impl Quarantine {
-    /// Opens a directory, making it (mode 0700) where there is none, and removes what a crash has left unfinished in it.
+    /// Opens a directory, making it (mode 0700) where there is none, and removes what a crash has left unfinished in
+    /// it.
     ///
     /// # Errors
     ///
@@ -82,8 +83,8 @@ impl Quarantine {
         may
     }
 
-    /// Keeps a frame, with the reason why it is here, and returns the picture's path, once both are on disk for good. It
-    /// blocks.
+    /// Keeps a frame, with the reason why it is here, and returns the picture's path, once both are on disk for good.
+    /// It blocks.
     ///
     /// # Errors
     ///

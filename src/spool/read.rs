@@ -9,7 +9,8 @@ use super::format::{RecordHeader, Salt};
 use super::{ReadError, Record, Spooled, Store};
 use crate::model::{CameraId, Frame, Origin, Seq};
 
-/// Takes the bytes of a whole record for what they say; both checksums must fit, and the camera and seq that are expected.
+/// Takes the bytes of a whole record for what they say; both checksums must fit, and the camera and seq that are
+/// expected.
 pub(super) fn decode(
     bytes: Vec<u8>,
     origin: &Origin,

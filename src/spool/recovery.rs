@@ -1,8 +1,8 @@
 //! What a start finds, and makes of it.
 //!
 //! A sealed segment tells by its footer what it holds. Any other is read whole: it was being written when the daemon
-//! ended, or it is damaged. What is sound in it counts, and it gets a footer. Whatever the bytes are that lie there, they do
-//! not stop the start; what does is that nobody can tell: a file that may not be opened, or a later version's.
+//! ended, or it is damaged. What is sound in it counts, and it gets a footer. Whatever the bytes are that lie there,
+//! they do not stop the start; what does is that nobody can tell: a file that may not be opened, or a later version's.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -65,13 +65,13 @@ struct Look {
 type Cameras = BTreeMap<CameraId, (Ranges, Summary)>;
 
 impl<D: Disk> Store<D> {
-    /// Opens a spool. Nothing is removed from it before [`Store::resolve`] has said what the journal knows, but for segments
-    /// that were never used.
+    /// Opens a spool. Nothing is removed from it before [`Store::resolve`] has said what the journal knows, but for
+    /// segments that were never used.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be listed, when a segment may not be opened or read, where it is not the place on the disk
-    /// that is bad: its frames would be taken for lost; and for the same reason where a later version wrote one.
+    /// When the directory cannot be listed, when a segment may not be opened or read, where it is not the place on the
+    /// disk that is bad: its frames would be taken for lost; and for the same reason where a later version wrote one.
     pub fn open(disk: D, settings: StoreSettings) -> io::Result<(Self, Found)> {
         let mut store = Self::new(disk, settings);
         let mut found = Found::default();
@@ -100,8 +100,8 @@ impl<D: Disk> Store<D> {
                 (camera, SpooledCamera { seqs, session: newest.session, newest: newest.newest })
             })
             .collect();
-        // What the last run removed is gone for good before its seqs can be given again: a segment that it gave up may hold
-        // frames that it never counted.
+        // What the last run removed is gone for good before its seqs can be given again: a segment that it gave up may
+        // hold frames that it never counted.
         let synced = store.files.disk.sync_dir();
         store.noted("sync", synced);
         Ok((store, found))
@@ -242,8 +242,8 @@ impl<D: Disk> Store<D> {
             return Ok(Look { header, footer, scanned: None, unreadable });
         }
         // What was written last may be in the kernel's memory alone, and there look as if it were on disk although a
-        // sync of the last run has failed: that it is, and that it is what we read, must be the disk's word. A second sync
-        // would not be.
+        // sync of the last run has failed: that it is, and that it is what we read, must be the disk's word. A second
+        // sync would not be.
         let _ = sound.get_or_insert_with(|| {
             file.sync().inspect_err(|error| error!(segment = number, %error, "spool: cannot sync")).is_ok()
         });

@@ -60,7 +60,8 @@ pub(super) fn read_footer(file: &impl DiskFile, salt: Salt) -> io::Result<Option
     Ok(trailer.parts(&footer, salt))
 }
 
-/// Reads a whole segment, record by record, skipping what is damaged and what cannot be read. Every checksum is checked.
+/// Reads a whole segment, record by record, skipping what is damaged and what cannot be read. Every checksum is
+/// checked.
 pub(super) fn scan(file: &impl DiskFile, salt: Salt) -> io::Result<Scanned> {
     let mut records = Records::new(file, salt)?;
     let mut parts: BTreeMap<CameraId, (Summary, BTreeMap<Seq, Entry>)> = BTreeMap::new();

@@ -123,7 +123,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// The most that segments may take when one is begun for new frames: room for one more is kept, to copy forward into.
+    /// The most that segments may take when one is begun for new frames: room for one more is kept, to copy forward
+    /// into.
     pub(super) fn limit(&self) -> u64 {
         self.settings.max_bytes.saturating_sub(self.settings.segment_bytes)
     }
@@ -190,7 +191,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Makes the next segment's file. Where one of its name is there, which is none of ours, the number after it is next.
+    /// Makes the next segment's file. Where one of its name is there, which is none of ours, the number after it is
+    /// next.
     fn create(&mut self, allocate: u64) -> io::Result<D::File> {
         let mut tries = 0;
         loop {
@@ -229,8 +231,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Writes no more to the active segment: what of it was not committed is written again elsewhere. Its end is not cut off:
-    /// where that does not last, what no start has found comes back in a later one.
+    /// Writes no more to the active segment: what of it was not committed is written again elsewhere. Its end is not
+    /// cut off: where that does not last, what no start has found comes back in a later one.
     pub(super) fn abandon(&mut self, op: &'static str, error: &io::Error) {
         let Some(active) = self.active.take() else { return };
         error!(op, %error, segment = active.number, "spool: the disk refuses; what was not committed goes elsewhere");

@@ -1,8 +1,8 @@
 //! The spool without its thread: frames in, frames out, and what a crash may leave of it.
 //!
 //! A segment is made with all its room, its header and its name are on disk before its first record is, and a record
-//! counts once a sync that covers it has succeeded. After a failed one nobody knows what the disk has, so the segment is
-//! written no more, and what was not committed, which is still in memory, is written again elsewhere.
+//! counts once a sync that covers it has succeeded. After a failed one nobody knows what the disk has, so the segment
+//! is written no more, and what was not committed, which is still in memory, is written again elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
@@ -84,8 +84,8 @@ pub struct Store<D: Disk> {
     pub(super) unmovable: BTreeSet<u64>,
     /// Segments of which it was told that the disk did not confirm them, and that they could not be copied.
     pub(super) unrescued: BTreeSet<u64>,
-    /// Segments whose footer could not be read when it was needed, and how often they were looked through in vain: what they
-    /// hold is not known.
+    /// Segments whose footer could not be read when it was needed, and how often they were looked through in vain: what
+    /// they hold is not known.
     pub(super) doubted: BTreeMap<u64, u32>,
     /// Segments that hold nothing and could not be removed.
     pub(super) unremovable: BTreeSet<u64>,
@@ -128,7 +128,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Writes a frame, which counts after the next [`Store::commit`]. Where an error comes back the store has not taken it.
+    /// Writes a frame, which counts after the next [`Store::commit`]. Where an error comes back the store has not taken
+    /// it.
     ///
     /// # Errors
     ///

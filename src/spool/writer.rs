@@ -1,9 +1,9 @@
 //! The thread that writes: frames in, one sync for all that have come, and the sink is told.
 //!
-//! A group is committed at once if the last commit began 10 ms ago or more, else when it did, and as soon as it has 4 MiB.
-//! Where frames come faster than the disk takes them it is what has come meanwhile, up to 16 MiB.
-//! What finds no room waits in memory, in its order, while older frames are dropped for it and until the journal has
-//! confirmed that; where nothing may be dropped it is refused.
+//! A group is committed at once if the last commit began 10 ms ago or more, else when it did, and as soon as it has 4
+//! MiB. Where frames come faster than the disk takes them it is what has come meanwhile, up to 16 MiB. What finds no
+//! room waits in memory, in its order, while older frames are dropped for it and until the journal has confirmed that;
+//! where nothing may be dropped it is refused.
 
 mod room;
 
@@ -30,8 +30,8 @@ const LINGER: Duration = Duration::from_millis(10);
 /// JPEG bytes for which no commit waits any longer.
 const GROUP: u64 = 4 << 20;
 
-/// JPEG bytes that are committed together at most. Frames that have come already lose nothing by sharing a sync, and the
-/// disk takes far more in fewer of them: on ext4 450 to 690 MB/s in groups of 4 MiB, 950 to 1,100 in groups of 16.
+/// JPEG bytes that are committed together at most. Frames that have come already lose nothing by sharing a sync, and
+/// the disk takes far more in fewer of them: on ext4 450 to 690 MB/s in groups of 4 MiB, 950 to 1,100 in groups of 16.
 const LARGEST_GROUP: u64 = 16 << 20;
 
 /// How soon a disk that refused, or was full, is tried again without being asked.
@@ -52,8 +52,8 @@ impl Drop for EndsProcessOnPanic {
     }
 }
 
-/// Drops from a store what the journal has outcomes of, and starts the thread that writes it. `sink` hears what becomes of
-/// frames.
+/// Drops from a store what the journal has outcomes of, and starts the thread that writes it. `sink` hears what becomes
+/// of frames.
 pub fn start<D: Disk>(
     mut store: Store<D>,
     resolved: &BTreeMap<CameraId, Resolved>,
@@ -165,7 +165,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
             Command::Append(record) => {
                 let place = self.next;
                 self.next += 1;
-                // Behind those that wait, so that the order is kept; and a disk that fails is left in peace for a while.
+                // Behind those that wait, so that the order is kept; and a disk that fails is left in peace for a
+                // while.
                 if self.waiting.is_empty() && !self.failing {
                     self.offer(place, *record);
                 } else {
@@ -288,8 +289,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
                 Ok(()) => break Offered::Taken,
                 Err(AppendError::TooLarge) => break Offered::Refused,
                 Err(AppendError::NoRoom) => {
-                    // Once more only where that has made the spool smaller: for a frame that nearly fills a segment the rest
-                    // could be copied from one to the next for ever.
+                    // Once more only where that has made the spool smaller: for a frame that nearly fills a segment the
+                    // rest could be copied from one to the next for ever.
                     let size = self.store.size();
                     let cleaned = if size < cleaned_at { self.store.clean() } else { Ok(false) };
                     cleaned_at = size;

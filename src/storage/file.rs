@@ -17,8 +17,8 @@ use super::{Bucket, BucketError, BucketErrorKind, Created, ObjectInfo};
 /// Directories remembered as durable.
 const MAX_KNOWN_DIRECTORIES: usize = 10_000;
 
-/// Where objects lie until they are whole, inside the bucket's directory, because a hard link cannot cross file systems.
-/// Below it is a directory for each origin: daemons that share a bucket must not touch each other's halves.
+/// Where objects lie until they are whole, inside the bucket's directory, because a hard link cannot cross file
+/// systems. Below it is a directory for each origin: daemons that share a bucket must not touch each other's halves.
 const STAGING: &str = ".framehaul-staging";
 
 /// Objects as files. An object is written under a temporary name, synced, and hard-linked to its own name, which fails
@@ -36,7 +36,8 @@ struct Inner {
 }
 
 impl FileBucket {
-    /// Opens a directory, making it where there is none, and clears what a crash of this origin's daemon left half-written.
+    /// Opens a directory, making it where there is none, and clears what a crash of this origin's daemon left
+    /// half-written.
     ///
     /// # Errors
     ///

@@ -66,9 +66,9 @@ impl GcsBucket {
         format!("{}{key}", self.prefix)
     }
 
-    /// Makes an attempt, and a second one at once where the first was refused for its token and there are new credentials
-    /// now. At once, because nothing is wrong with the frame or the line: parked like after a failure, every frame that is
-    /// in the air when a token ends would be seconds late.
+    /// Makes an attempt, and a second one at once where the first was refused for its token and there are new
+    /// credentials now. At once, because nothing is wrong with the frame or the line: parked like after a failure,
+    /// every frame that is in the air when a token ends would be seconds late.
     async fn attempt<T, F>(&self, attempt: impl Fn() -> F + Send + Sync) -> Result<Result<T, GaxError>, BucketError>
     where
         T: Send,
@@ -173,8 +173,8 @@ fn map_error(label: &str, remedy: &str, permission: &str, error: &GaxError) -> B
         Some(404) => (NotFound, "there is no such bucket: check `storage.url`".to_owned()),
         Some(429) => (Throttled, String::new()),
         Some(408 | 500..=599) => (Transient, String::new()),
-        // 400 as well: it is said of a key or a frame that will never be taken. Bytes that were damaged on the way are answered
-        // with it too; so whoever uploads does not believe the first refusal.
+        // 400 as well: it is said of a key or a frame that will never be taken. Bytes that were damaged on the way are
+        // answered with it too; so whoever uploads does not believe the first refusal.
         Some(_) => (Permanent, String::new()),
         None if error.is_authentication() => (Auth, remedy.to_owned()),
         None => (Transient, String::new()),

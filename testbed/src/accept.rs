@@ -20,8 +20,8 @@ pub struct Args {
     /// The piece of work: live-path-1, live-path-2 or spool
     #[arg(long)]
     name: String,
-    /// Only these lines, by number; the others stay in the file as they are. From a tree with changes that are not committed
-    /// (those of docs/acceptance are none) the report is printed and not written
+    /// Only these lines, by number; the others stay in the file as they are. From a tree with changes that are not
+    /// committed (those of docs/acceptance are none) the report is printed and not written
     #[arg(long, value_delimiter = ',')]
     only: Vec<u32>,
     /// The framehaul binary; by default the one beside this program

@@ -1,5 +1,5 @@
-//! Cameras on 127.0.0.1 that play clips with marks. [`CameraServer`] is GStreamer's RTSP server in a process of its own,
-//! [`HttpCameraServer`] sends JPEGs over HTTP.
+//! Cameras on 127.0.0.1 that play clips with marks. [`CameraServer`] is GStreamer's RTSP server in a process of its
+//! own, [`HttpCameraServer`] sends JPEGs over HTTP.
 //!
 //! The RTSP server is the child `cameras.py`. It gets its configuration, passwords included, on standard input, and it
 //! leaves when that closes, so that it does not outlive this process however this one ends. It has its own process
@@ -115,15 +115,16 @@ impl CameraServer {
         Ok(streams)
     }
 
-    /// Ends the streams that clients have of a camera in good order, with everything sent before; returns the counter of the
-    /// last picture of each. A client that connects anew gets a stream.
+    /// Ends the streams that clients have of a camera in good order, with everything sent before; returns the counter
+    /// of the last picture of each. A client that connects anew gets a stream.
     pub fn end(&self, name: &str) -> anyhow::Result<Vec<Option<u32>>> {
         let Ended { last } = self.order(json!({ "do": "end", "name": name }))?;
         Ok(last)
     }
 
-    /// Makes the camera of that name another one: other size, other codec, other rate; its name and its login stay. Clients'
-    /// streams [`end`](Self::end); they find the new one when they connect anew. Blocks while a new clip is made.
+    /// Makes the camera of that name another one: other size, other codec, other rate; its name and its login stay.
+    /// Clients' streams [`end`](Self::end); they find the new one when they connect anew. Blocks while a new clip is
+    /// made.
     pub fn replace(&mut self, spec: CameraSpec) -> anyhow::Result<Vec<Option<u32>>> {
         let index = self.index(&spec)?;
         let mount = Mount::new(&spec, &self.cache_dir)?;
@@ -132,8 +133,8 @@ impl CameraServer {
         Ok(last)
     }
 
-    /// Gives the camera of that name pictures of another size in the midst of its streams, which go on; returns how many.
-    /// Blocks while a new clip is made.
+    /// Gives the camera of that name pictures of another size in the midst of its streams, which go on; returns how
+    /// many. Blocks while a new clip is made.
     pub fn resize(&mut self, name: &str, width: u32, height: u32) -> anyhow::Result<usize> {
         let spec = self.specs.iter().find(|spec| spec.name == name).with_context(|| format!("no camera `{name}`"))?;
         let spec = spec.clone().size(width, height);

@@ -1,8 +1,8 @@
 //! Clips with a mark in every picture, made once and kept as files.
 //!
-//! A clip of H.264 or H.265 is an Annex-B stream with access-unit delimiters, one GOP after the other of exactly the same
-//! length, without B frames, parameter sets before each key frame: what a player needs to start at any GOP and to go round
-//! without a seam. One of JPEGs is just those, one after the other.
+//! A clip of H.264 or H.265 is an Annex-B stream with access-unit delimiters, one GOP after the other of exactly the
+//! same length, without B frames, parameter sets before each key frame: what a player needs to start at any GOP and to
+//! go round without a seam. One of JPEGs is just those, one after the other.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -70,8 +70,9 @@ impl ClipSpec {
 
     /// The path in `cache_dir` of the clip as a bare stream, made now if it is not there yet.
     ///
-    /// Takes some 10 s the first time for a minute of 1080p H.264, H.265 thrice as long. Needs `ffmpeg` with libx264 and
-    /// libx265. Several processes may ask for the same clip at once: each writes its own file, and the last rename wins.
+    /// Takes some 10 s the first time for a minute of 1080p H.264, H.265 thrice as long. Needs `ffmpeg` with libx264
+    /// and libx265. Several processes may ask for the same clip at once: each writes its own file, and the last rename
+    /// wins.
     pub fn cached(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
         let (frames, path) = (self.frames()?, self.path(cache_dir)?);
         into_place(&path, |unfinished| {

@@ -1,5 +1,5 @@
-//! framehaul as a child process, for scenarios, tests and the demo: started with its own directory, asked over its API, ended
-//! by its own id.
+//! framehaul as a child process, for scenarios, tests and the demo: started with its own directory, asked over its API,
+//! ended by its own id.
 
 mod configuration;
 mod process;
@@ -90,8 +90,8 @@ impl Totals {
 }
 
 impl Daemon {
-    /// Writes a configuration into `dir` (an absolute path) and starts `program` with it. `more` is TOML that is added to
-    /// the configuration, for sections other than `state`, `http` and `storage`.
+    /// Writes a configuration into `dir` (an absolute path) and starts `program` with it. `more` is TOML that is added
+    /// to the configuration, for sections other than `state`, `http` and `storage`.
     ///
     /// # Errors
     ///

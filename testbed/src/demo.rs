@@ -1,4 +1,5 @@
-//! The demo: four real cameras of every codec, the daemon, a bucket in a directory, and a judgement of what lies there at the end.
+//! The demo: four real cameras of every codec, the daemon, a bucket in a directory, and a judgement of what lies there
+//! at the end.
 //!
 //! Everything for people goes to standard error; standard output gets one line, the report.
 
@@ -206,7 +207,8 @@ fn start(daemon: &mut Daemon, screen: &mut Screen) -> anyhow::Result<Cameras> {
     Ok(Cameras { rtsp, http })
 }
 
-/// Adds the cameras, watches them, removes them, and judges what was stored; the second part of the answer is what is wrong.
+/// Adds the cameras, watches them, removes them, and judges what was stored; the second part of the answer is what is
+/// wrong.
 fn haul(
     daemon: &Daemon,
     cameras: &Cameras,

@@ -53,8 +53,8 @@ enum Body {
 }
 
 impl Events {
-    /// Asks for a stream and reads nothing yet. `address` is `http://host:port`; a small `receive_buffer` makes the kernel
-    /// take no more than that for a client that does not read.
+    /// Asks for a stream and reads nothing yet. `address` is `http://host:port`; a small `receive_buffer` makes the
+    /// kernel take no more than that for a client that does not read.
     ///
     /// # Errors
     ///

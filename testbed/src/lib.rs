@@ -1,9 +1,10 @@
 //! Real parts to test framehaul against: RTSP cameras whose pictures say which they are, a Cloud Storage server, and
 //! the oracle that judges a bucket by the pixels in it.
 //!
-//! [`cameras`] serves clips ([`clip`]) with a mark ([`mark`]) in every picture, [`synthetic`] cameras make theirs up, [`gcs`]
-//! takes the objects, and [`oracle`] reads the marks back from what framehaul stored; [`service_manager`] hears what it says,
-//! and [`tls`] stands before what has none. Nothing here shares code with framehaul: a common mistake could not be seen.
+//! [`cameras`] serves clips ([`clip`]) with a mark ([`mark`]) in every picture, [`synthetic`] cameras make theirs up,
+//! [`gcs`] takes the objects, and [`oracle`] reads the marks back from what framehaul stored; [`service_manager`] hears
+//! what it says, and [`tls`] stands before what has none. Nothing here shares code with framehaul: a common mistake
+//! could not be seen.
 
 #![forbid(unsafe_code)]
 

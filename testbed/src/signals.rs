@@ -25,7 +25,8 @@ pub(crate) fn is_stopped(pid: u32) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Listens for SIGTERM and SIGINT from now on; the future is ready when one came or, if asked for, standard input closed.
+/// Listens for SIGTERM and SIGINT from now on; the future is ready when one came or, if asked for, standard input
+/// closed.
 ///
 /// The runtime must be shut down without waiting: the thread that reads standard input may never end.
 pub(crate) fn told_to_end(until_stdin_closes: bool) -> anyhow::Result<impl Future<Output = ()>> {

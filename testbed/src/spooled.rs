@@ -68,7 +68,8 @@ fn segment(bytes: &[u8], found: &mut BTreeMap<(String, u64), Spooled>) -> anyhow
     Ok(())
 }
 
-/// The record at `offset`: its length, what it is of, and what it says. None where there is none, or not the whole of it.
+/// The record at `offset`: its length, what it is of, and what it says. None where there is none, or not the whole of
+/// it.
 fn record(bytes: &[u8], offset: usize, salt: u32) -> Option<(usize, (String, u64), Spooled)> {
     let bytes = bytes.get(offset..)?;
     if bytes.len() < FIXED || bytes[..4] != RECORD_MAGIC {

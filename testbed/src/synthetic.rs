@@ -1,10 +1,10 @@
 //! Cameras without video: a capture program that makes up its pictures, as many and as fast as its camera's URL says.
 //!
-//! A capture process of the real kind needs a second and a core for what a test of the spool wants at once: the first frame
-//! within a tenth of a second, thousands of frames, of any size. The daemon starts `framehaul-capture-opencv` from its
-//! `capture.engine_dir`; [`engines`] makes such a directory, in which that name is a link to the test bed's own binary. Called
-//! by it, the binary is [`engine`] instead. Cameras of other URLs get the real program, so that both kinds can stand side by
-//! side. The pictures carry the mark that [`oracle`](crate::oracle) reads.
+//! A capture process of the real kind needs a second and a core for what a test of the spool wants at once: the first
+//! frame within a tenth of a second, thousands of frames, of any size. The daemon starts `framehaul-capture-opencv`
+//! from its `capture.engine_dir`; [`engines`] makes such a directory, in which that name is a link to the test bed's
+//! own binary. Called by it, the binary is [`engine`] instead. Cameras of other URLs get the real program, so that both
+//! kinds can stand side by side. The pictures carry the mark that [`oracle`](crate::oracle) reads.
 
 pub mod engine;
 mod picture;

@@ -27,7 +27,8 @@ fn a_camera_that_this_version_cannot_use_costs_itself_alone() -> anyhow::Result<
     assert_eq!((&*odd.state, &error["kind"]), ("failed", &json!("unusable")), "{odd:?}");
     let message = error["message"].as_str().unwrap_or_default();
     assert!(message.contains("scheme `teleport`") && message.contains("put it anew"), "{message}");
-    // It is in the list, what was asked of it is still in the catalog, and nothing can be done with it but to put another.
+    // It is in the list, what was asked of it is still in the catalog, and nothing can be done with it but to put
+    // another.
     assert_eq!(get(&daemon, "/api/v1/cameras/odd")?.status, 200);
     assert_eq!(Request::new("POST", "/api/v1/cameras/odd/restart").send(&daemon)?.status, 404);
     let kept: String =
@@ -47,7 +48,8 @@ fn a_change_that_meets_a_dead_sequencer_starts_one_not_two() -> anyhow::Result<(
     let spec = |quality| json!({ "url": server.url("open"), "jpeg_quality": quality });
     daemon.put_camera("a", &spec(85))?;
     until_streaming(&daemon, "a")?;
-    // What is asked while the supervisor hangs is all there when it goes on: the panic, then the change, then the death.
+    // What is asked while the supervisor hangs is all there when it goes on: the panic, then the change, then the
+    // death.
     let hang = Request::new("POST", "/api/v1/debug/hang?what=supervisor&seconds=2").send(&daemon)?;
     assert_eq!(hang.status, 202, "{hang:?}");
     let panic = Request::new("POST", "/api/v1/debug/panic?actor=sequencer&id=a")

@@ -37,8 +37,8 @@ impl Responder {
         Ok(Self { port, over, thread: Some(thread) })
     }
 
-    /// An RTSP server. `describe` gets the request and writes the answer to DESCRIBE from its status on; whoever gets as far
-    /// as PLAY hears G.711 silence.
+    /// An RTSP server. `describe` gets the request and writes the answer to DESCRIBE from its status on; whoever gets
+    /// as far as PLAY hears G.711 silence.
     pub fn rtsp(describe: impl Fn(&str) -> Vec<u8> + Send + 'static) -> anyhow::Result<Self> {
         Self::start(move |stream| {
             while let Some(request) = read_request(stream)? {

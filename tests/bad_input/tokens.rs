@@ -1,4 +1,5 @@
-//! Tokens that come and go while the daemon runs, what is written down about their owners, and where they must not show.
+//! Tokens that come and go while the daemon runs, what is written down about their owners, and where they must not
+//! show.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};

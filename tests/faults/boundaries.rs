@@ -16,7 +16,8 @@ use crate::order;
 use crate::strace::{self, Call, Fault};
 use crate::verdict::{Promises, judge};
 
-/// How often a boundary is tried: how calls fall together is not the same in every run, and the last of a name may not come.
+/// How often a boundary is tried: how calls fall together is not the same in every run, and the last of a name may not
+/// come.
 const TRIES: usize = 6;
 
 /// Which calls are looked at.
@@ -144,8 +145,8 @@ impl Tally {
     }
 }
 
-/// Kills at some calls of a phase, with `error` injected as well, and judges what three starts make of each. There must be
-/// kills at calls of all these kinds.
+/// Kills at some calls of a phase, with `error` injected as well, and judges what three starts make of each. There must
+/// be kills at calls of all these kinds.
 fn killed(
     extent: &Extent,
     phase: Phase,

@@ -28,7 +28,8 @@ const LOG_AT_WORK: u64 = 960 * (4096 + 24);
 /// What the program is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Wait for a word, start, say so, wait for another, work, end in order. Where there is no room the oldest frames go.
+    /// Wait for a word, start, say so, wait for another, work, end in order. Where there is no room the oldest frames
+    /// go.
     Work,
     /// The same, but where there is no room new frames are refused.
     WorkRefusing,

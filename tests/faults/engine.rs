@@ -65,8 +65,8 @@ struct Taken {
 
 type AllTaken = Arc<Mutex<BTreeMap<CameraId, Taken>>>;
 
-/// Stands where the hub stands: counts what is durable, takes so many frames of a camera, and gives up the oldest of them
-/// where there is no room.
+/// Stands where the hub stands: counts what is durable, takes so many frames of a camera, and gives up the oldest of
+/// them where there is no room.
 struct Books {
     events: Sender<Event>,
     journal: Journal,

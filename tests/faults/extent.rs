@@ -44,8 +44,8 @@ impl fmt::Display for Extent {
     }
 }
 
-/// A directory for one case, with what lies in `before`. In memory where that can be had: the process is killed, not the
-/// machine, so that nothing here depends on a disk, and a case costs no wait for one.
+/// A directory for one case, with what lies in `before`. In memory where that can be had: the process is killed, not
+/// the machine, so that nothing here depends on a disk, and a case costs no wait for one.
 pub fn scratch(before: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let dir = match tempfile::tempdir_in(memory) {

@@ -35,8 +35,8 @@ impl Seen<'_> {
     }
 }
 
-/// The calls of a log in the order in which they returned, but writes and removals in the order in which they were made:
-/// a write counts from its beginning, a sync from its end.
+/// The calls of a log in the order in which they returned, but writes and removals in the order in which they were
+/// made: a write counts from its beginning, a sync from its end.
 fn seen(log: &str) -> Vec<Seen<'_>> {
     let mut seen = Vec::new();
     let mut unfinished: BTreeMap<&str, Seen<'_>> = BTreeMap::new();
@@ -82,7 +82,8 @@ fn is_journal(file: &str) -> bool {
 }
 
 /// After a sync of a segment has failed it is never synced again, as its next sync could say that all is well, and the
-/// records that the failed one was to make last are written to another segment, which is synced. Returns how many failed.
+/// records that the failed one was to make last are written to another segment, which is synced. Returns how many
+/// failed.
 ///
 /// # Errors
 ///
@@ -123,8 +124,8 @@ pub struct Order {
     pub removed: usize,
 }
 
-/// A frame is called durable, by which its upload begins, when no write to a segment lacks its sync; an outcome is told,
-/// and a segment removed, when none to the journal does. True of a program that does one thing after the other.
+/// A frame is called durable, by which its upload begins, when no write to a segment lacks its sync; an outcome is
+/// told, and a segment removed, when none to the journal does. True of a program that does one thing after the other.
 ///
 /// # Errors
 ///

@@ -9,8 +9,8 @@ use framehaul::model::Seq;
 use crate::child::{PASSWORDS, Player, Role, cameras, command};
 use crate::engine::{FRAME, SEGMENT};
 
-/// Frames that were on disk and may be given up for want of room without a word, because the program died before it could
-/// say so: those that are dropped at a time, for a quarter of a segment.
+/// Frames that were on disk and may be given up for want of room without a word, because the program died before it
+/// could say so: those that are dropped at a time, for a quarter of a segment.
 const DROP_BATCH: u64 = (SEGMENT / 4).div_ceil(FRAME as u64);
 
 /// What a program has said that it did, before it died.
@@ -138,7 +138,8 @@ fn rows(dir: &Path) -> anyhow::Result<Vec<(String, Seq, Seq, String)>> {
 
 /// Starts three times over what a crash has left, and judges each. What was said to be durable and has no outcome is
 /// unresolved and whole; what was said to be settled is listed so; every seq has exactly one place; nothing changes
-/// between starts that have nothing to do, and the last one takes new frames. A camera has the password that was put last.
+/// between starts that have nothing to do, and the last one takes new frames. A camera has the password that was put
+/// last.
 ///
 /// # Errors
 ///

@@ -1,10 +1,10 @@
-//! FFmpeg's messages, as OpenCV prints them to standard output: the errors among them are passed on, and one line tells when
-//! the decoder starts anew, which nothing else does.
+//! FFmpeg's messages, as OpenCV prints them to standard output: the errors among them are passed on, and one line tells
+//! when the decoder starts anew, which nothing else does.
 //!
-//! OpenCV converts every picture with the size and the format that the stream had when it was opened. After a change within
-//! the stream it delivers garbage, and says nothing. FFmpeg's decoders choose a pixel format when they start and whenever size
-//! or format change, and say so, at a level that tells very much else, an `Authorization` header now and then. None of that
-//! leaves this file.
+//! OpenCV converts every picture with the size and the format that the stream had when it was opened. After a change
+//! within the stream it delivers garbage, and says nothing. FFmpeg's decoders choose a pixel format when they start and
+//! whenever size or format change, and say so, at a level that tells very much else, an `Authorization` header now and
+//! then. None of that leaves this file.
 //!
 //! Standard output is a terminal here, because towards a terminal the C library writes each line at once.
 
@@ -30,7 +30,8 @@ const NAP: Duration = Duration::from_millis(5);
 /// FFmpeg's messages, read by a thread of their own.
 pub struct FfmpegLog {
     heard: Arc<Heard>,
-    /// Begins our own lines, by which we know how far the thread is. A camera's words stand among FFmpeg's, so it is a secret.
+    /// Begins our own lines, by which we know how far the thread is. A camera's words stand among FFmpeg's, so it is a
+    /// secret.
     mark: String,
 }
 
@@ -150,8 +151,9 @@ impl Reader {
     }
 }
 
-/// Whether a line is a message of at most [`WARNINGS`], and nothing else. Threads may write a prefix each before one of them
-/// writes its text: then each prefix counts. A line without one belongs to the message before it, whichever that was.
+/// Whether a line is a message of at most [`WARNINGS`], and nothing else. Threads may write a prefix each before one of
+/// them writes its text: then each prefix counts. A line without one belongs to the message before it, whichever that
+/// was.
 fn is_for_others(line: &str) -> bool {
     let mut rest = line;
     while let Some((level, text)) = rest.strip_prefix(PREFIX).and_then(|text| text.split_once("] ")) {

@@ -78,8 +78,8 @@ pub struct OpenCvSource {
     capture: videoio::VideoCapture,
     info: StreamInfo,
     log: FfmpegLog,
-    /// How many starts of decoders are accounted for: those on the way to the open stream, and its own decoder's. One more
-    /// means that the pictures have changed. `None` where the decoder is not known to say so.
+    /// How many starts of decoders are accounted for: those on the way to the open stream, and its own decoder's. One
+    /// more means that the pictures have changed. `None` where the decoder is not known to say so.
     decoder_starts: Option<u64>,
     /// Whether to begin again at the end.
     repeat: bool,
@@ -172,8 +172,8 @@ fn info(capture: &videoio::VideoCapture, kind: Kind) -> StreamInfo {
     }
 }
 
-/// A codec's name by its four characters. OpenCV has them from the container, or else takes the first four letters of the
-/// codec's name.
+/// A codec's name by its four characters. OpenCV has them from the container, or else takes the first four letters of
+/// the codec's name.
 fn codec(fourcc: u32) -> String {
     let text: String = fourcc.to_le_bytes().iter().map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
     match text.as_str() {

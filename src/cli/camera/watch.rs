@@ -46,8 +46,8 @@ impl Outage {
     }
 }
 
-/// All cameras, once a second: a table that stays in place on a terminal; elsewhere a line for each row that has changed,
-/// or with JSON a line for each look.
+/// All cameras, once a second: a table that stays in place on a terminal; elsewhere a line for each row that has
+/// changed, or with JSON a line for each look.
 pub async fn cameras(client: &Client, format: Format) -> Result<(), Failure> {
     let (mut shown, mut outage, mut first) = (HashMap::new(), Outage::default(), true);
     let mut ticks = tokio::time::interval(REFRESH);

@@ -482,8 +482,8 @@ struct Disk {
     over: BTreeSet<Seq>,
 }
 
-/// Whatever the spool, the workers and the journal do, and in which order: every frame on disk ends exactly once, none is
-/// on its way twice, memory stays within its budget, and what was attempted and not committed is among the oldest
+/// Whatever the spool, the workers and the journal do, and in which order: every frame on disk ends exactly once, none
+/// is on its way twice, memory stays within its budget, and what was attempted and not committed is among the oldest
 /// unresolved frames, which is all that a recovery can know.
 #[test]
 fn random_use_of_a_backlog_forgets_nothing_and_takes_nothing_twice() {

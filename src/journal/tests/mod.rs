@@ -145,8 +145,8 @@ impl Bench {
     }
 }
 
-/// Opens a state directory that nobody holds. Until a program that another test starts has begun, it holds all our files,
-/// the locked ones too.
+/// Opens a state directory that nobody holds. Until a program that another test starts has begun, it holds all our
+/// files, the locked ones too.
 fn take(dir: &Path) -> StateDir {
     let begun = Instant::now();
     loop {

@@ -9,8 +9,8 @@ use super::Index;
 use crate::model::{CameraId, SeqRange};
 
 impl Index {
-    /// Puts what was read of these segments in place of what their footers should have said. A frame that is not among it and
-    /// has no outcome stays, with no bytes: whoever reads it will find out, and say so.
+    /// Puts what was read of these segments in place of what their footers should have said. A frame that is not among
+    /// it and has no outcome stays, with no bytes: whoever reads it will find out, and say so.
     pub(in crate::spool) fn mended(
         &mut self,
         read: &BTreeMap<u64, Vec<Part>>,

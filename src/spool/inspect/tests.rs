@@ -118,7 +118,8 @@ fn every_flipped_byte_is_found_and_costs_the_frame_it_touches_at_most() {
             bad[at] ^= 1 << (at % 8);
             fs::write(&path, bad).unwrap();
             let verdict = inspector.verify(3, |_| ()).unwrap();
-            // The header's CRC32C covers 60 bytes of it; what stands in the open segment's last record may be unfinished.
+            // The header's CRC32C covers 60 bytes of it; what stands in the open segment's last record may be
+            // unfinished.
             let in_last = !sealed && at >= records.last().unwrap().place.offset as usize;
             let found = verdict.state == SegmentState::Damaged;
             assert_eq!(found, !in_last, "byte {at}: {verdict:?}");

@@ -1,9 +1,10 @@
 //! A spool of a hundred records, with every byte of it spoilt in turn, and cut at every length.
 //!
-//! What may be lost is what was touched: a record whose bytes were. Damage of headers, footers and fillings costs nothing.
-//! Each case that loses something is told of, but for two kinds that nobody can tell by the files: the newest segment cut to
-//! no bytes at all looks as one does that was just made when the power went, and one that holds zeros from a record on to
-//! its end as one in which this record was never written. There the journal knows how far the spool was.
+//! What may be lost is what was touched: a record whose bytes were. Damage of headers, footers and fillings costs
+//! nothing. Each case that loses something is told of, but for two kinds that nobody can tell by the files: the newest
+//! segment cut to no bytes at all looks as one does that was just made when the power went, and one that holds zeros
+//! from a record on to its end as one in which this record was never written. There the journal knows how far the spool
+//! was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

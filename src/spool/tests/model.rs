@@ -1,6 +1,7 @@
 //! Random work, faults and crashes, against a model of what must come of them.
 //!
-//! `PROPTEST_CASES=100000` tries so many; a case that fails is kept in `proptest-regressions` and tried first from then on.
+//! `PROPTEST_CASES=100000` tries so many; a case that fails is kept in `proptest-regressions` and tried first from then
+//! on.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,8 +165,8 @@ struct Camera {
 }
 
 impl Camera {
-    /// So many seqs that were given, from the `skip`th after the first one without an outcome; in runs, without those for
-    /// which `wanted` is false.
+    /// So many seqs that were given, from the `skip`th after the first one without an outcome; in runs, without those
+    /// for which `wanted` is false.
     fn some(&self, skip: u64, count: u64, wanted: impl Fn(&Self, Seq) -> bool) -> Vec<SeqRange> {
         let first = (1..).find(|seq| !self.settled.contains(seq)).expect("numbers do not end") + skip;
         let mut runs: Vec<SeqRange> = Vec::new();

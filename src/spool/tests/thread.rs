@@ -1,5 +1,5 @@
-//! The thread under both policies, with a cap that is always reached: every frame ends in one way, and nothing takes more
-//! room than it may.
+//! The thread under both policies, with a cap that is always reached: every frame ends in one way, and nothing takes
+//! more room than it may.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};

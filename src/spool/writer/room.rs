@@ -19,7 +19,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
         if oldest_go { Offered::Waits } else { Offered::Refused }
     }
 
-    /// Drops the oldest frames of the camera that holds most, a quarter of a segment of them. False where nothing may go.
+    /// Drops the oldest frames of the camera that holds most, a quarter of a segment of them. False where nothing may
+    /// go.
     fn drop_some(&mut self) -> bool {
         let wanted = self.store.segment_bytes() / 4;
         let mut cameras: Vec<_> = self.store.live().map(|(camera, _, bytes)| (bytes, camera.clone())).collect();
@@ -49,7 +50,8 @@ impl<D: Disk, S: Sink> Writer<D, S> {
     fn drop_beyond(&mut self, camera: &CameraId, wanted: u64) -> u64 {
         let mut after = self.sink.taken_up_to(camera);
         if after == 0 {
-            // After a start its oldest frames may have been carried by an attempt, as many as a window holds: they stay.
+            // After a start its oldest frames may have been carried by an attempt, as many as a window holds: they
+            // stay.
             let (oldest, _) = self.store.entries(camera, 0, WINDOW);
             let Some(last) = oldest.last() else { return 0 };
             after = last.seq;

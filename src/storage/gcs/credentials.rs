@@ -1,9 +1,9 @@
 //! Credentials that can be had anew.
 //!
-//! The crate keeps a token until shortly before it expires by its own clock, for an hour in most cases, and after an error
-//! that it takes for permanent it asks for no token ever again. Neither may end our uploads: a token can be revoked, a key
-//! replaced, a metadata server can answer nonsense for a minute. So the crate's credentials are a part that is replaced,
-//! while the client with its connections stays, and attempts that are under way notice nothing.
+//! The crate keeps a token until shortly before it expires by its own clock, for an hour in most cases, and after an
+//! error that it takes for permanent it asks for no token ever again. Neither may end our uploads: a token can be
+//! revoked, a key replaced, a metadata server can answer nonsense for a minute. So the crate's credentials are a part
+//! that is replaced, while the client with its connections stays, and attempts that are under way notice nothing.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -140,11 +140,11 @@ fn read_key(path: &Path) -> Result<GoogleCredentials, String> {
     credentials::service_account::Builder::new(json).build().map_err(|_| "it is not a service account's key".to_owned())
 }
 
-/// When credentials may be replaced: those that are refused at once, a second after they were made at the earliest; where
-/// that does not help, after twice the wait each time.
+/// When credentials may be replaced: those that are refused at once, a second after they were made at the earliest;
+/// where that does not help, after twice the wait each time.
 ///
-/// A second, because JWTs that are signed within the same one are the same, and one of them was refused. Half a minute at
-/// the most, because a wrong key must not have us ask for tokens all day, and a mended one should be found soon.
+/// A second, because JWTs that are signed within the same one are the same, and one of them was refused. Half a minute
+/// at the most, because a wrong key must not have us ask for tokens all day, and a mended one should be found soon.
 #[derive(Debug)]
 struct Pace {
     /// Counts the credentials made.

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::text;
 use crate::scenario::Outcome;
 
-/// The clean clone. Line 7 makes it anew and builds it cold; line 1 goes on with it, as its own build would be the same.
+/// The clean clone. Line 7 makes it anew and builds it cold; line 1 goes on with it, as its own build would be the
+/// same.
 const CLONE: &str = "target/acceptance-clone";
 /// What `.ci/run` may take from a cold target directory.
 const CI_MINUTES: f64 = 40.0;
@@ -81,8 +82,8 @@ pub(super) fn tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
     run_tests(what, arguments).map(|(outcome, _)| outcome)
 }
 
-/// The same for tests that tell what they have seen, each on a line of JSON after `figure: `, with the number of `faults`
-/// they have injected.
+/// The same for tests that tell what they have seen, each on a line of JSON after `figure: `, with the number of
+/// `faults` they have injected.
 pub(super) fn telling_tests(what: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
     let (mut outcome, output) = run_tests(what, &[arguments, &["--", "--nocapture"]].concat())?;
     let figures = figures(&output)?;
@@ -125,7 +126,8 @@ pub(super) struct Wanted {
     pub(super) judge: fn(&Value) -> Result<(), String>,
 }
 
-/// A command of cargo's that has to succeed, with this in its environment, and that tells its figures as JSON, one a line.
+/// A command of cargo's that has to succeed, with this in its environment, and that tells its figures as JSON, one a
+/// line.
 pub(super) fn telling(
     bound: &str,
     environment: &[(&str, &str)],
@@ -149,7 +151,8 @@ pub(super) fn telling(
     })
 }
 
-/// What was told, and what is wrong with it: a test that was renamed, or whose figures lack what is judged, is no proof.
+/// What was told, and what is wrong with it: a test that was renamed, or whose figures lack what is judged, is no
+/// proof.
 fn judge_told(output: &str, wanted: &[Wanted]) -> (Vec<Value>, Vec<String>) {
     let (mut figures, mut wrong) = (Vec::new(), Vec::new());
     for line in output.lines().filter(|line| line.starts_with('{')) {

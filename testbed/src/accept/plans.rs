@@ -169,8 +169,8 @@ pub(super) fn spool() -> Vec<Plan> {
                 "cut at every boundary: all recover, 3 starts each",
                 &[("ROUNDS", "500")],
                 &["test", "--locked", "--test", "faults", "--", "--nocapture", "--test-threads=1", "boundaries"],
-                // Cut: two starts, the spool at work and refusing, the journal and its reserve. Refused: syncs, writes, room for
-                // both of each, and the journal's calls.
+                // Cut: two starts, the spool at work and refusing, the journal and its reserve. Refused: syncs, writes,
+                // room for both of each, and the journal's calls.
                 &[
                     Wanted { field: "boundaries", figures: 6, judge: every_boundary },
                     Wanted { field: "refused", figures: 8, judge: some_fault },

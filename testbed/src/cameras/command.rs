@@ -21,7 +21,8 @@ pub struct Args {
     /// codecs are h264, h265 and mjpeg); may be repeated
     #[arg(long = "camera", required_unless_present = "http_cameras", value_name = "SETTINGS")]
     cameras: Vec<CameraSpec>,
-    /// The same for a camera that sends JPEGs over HTTP (its codec is mjpeg), with auth=digest or auth=basic beside its login
+    /// The same for a camera that sends JPEGs over HTTP (its codec is mjpeg), with auth=digest or auth=basic beside its
+    /// login
     #[arg(long = "http-camera", value_name = "SETTINGS")]
     http_cameras: Vec<CameraSpec>,
     /// TCP port of the HTTP cameras on 127.0.0.1; 0 takes any free one

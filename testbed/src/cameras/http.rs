@@ -1,7 +1,7 @@
 //! HTTP cameras: JPEGs one after the other as `multipart/x-mixed-replace`, as cheap network cameras send them.
 //!
-//! Each client gets a stream of its own that begins with the picture the wall clock has reached, and none is left out for a
-//! slow client.
+//! Each client gets a stream of its own that begins with the picture the wall clock has reached, and none is left out
+//! for a slow client.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -57,8 +57,8 @@ pub struct HttpCameraServer {
 }
 
 impl HttpCameraServer {
-    /// Makes the clips that are missing in `cache_dir` and starts the server on `port` of 127.0.0.1 (0: any free one). The
-    /// cameras' codec must be [`Codec::Mjpeg`].
+    /// Makes the clips that are missing in `cache_dir` and starts the server on `port` of 127.0.0.1 (0: any free one).
+    /// The cameras' codec must be [`Codec::Mjpeg`].
     pub fn start(specs: &[CameraSpec], port: u16, cache_dir: impl AsRef<Path>) -> anyhow::Result<Self> {
         spec::validate(specs)?;
         let mut mounts = HashMap::new();

@@ -112,8 +112,8 @@ impl CameraSpec {
 impl FromStr for CameraSpec {
     type Err = anyhow::Error;
 
-    /// Reads `name=a,codec=h265,size=1920x1080,fps=25,gop=25,user=u,password=p,auth=basic,number=7,seconds=64`; all but the
-    /// name may be left out, and a GOP is one second then.
+    /// Reads `name=a,codec=h265,size=1920x1080,fps=25,gop=25,user=u,password=p,auth=basic,number=7,seconds=64`; all but
+    /// the name may be left out, and a GOP is one second then.
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let mut spec = Self::new("");
         let (mut gop, mut number, mut user, mut password) = (None, None, None, None);

@@ -46,7 +46,8 @@ impl Codec {
         }
     }
 
-    /// How FFmpeg must understand the pictures it is sent. JPEG knows no limited range, and converting would only cost time.
+    /// How FFmpeg must understand the pictures it is sent. JPEG knows no limited range, and converting would only cost
+    /// time.
     pub(super) fn pixels(self) -> &'static str {
         if self == Self::Mjpeg { "yuvj420p" } else { "yuv420p" }
     }

@@ -67,7 +67,8 @@ impl Process {
         }
     }
 
-    /// Kills it and ends this process, both at once: no other thread sees the one without the other, or starts it again.
+    /// Kills it and ends this process, both at once: no other thread sees the one without the other, or starts it
+    /// again.
     pub fn kill_and_exit(&self, code: i32) -> ! {
         let mut child = self.lock();
         Self::end(&mut child);

@@ -1,5 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP during the demo: the first ends the hauling and leads to the judgement, the second ends everything at
-//! once. Before the hauling has begun there is nothing to judge, and the first ends everything too.
+//! SIGINT, SIGTERM and SIGHUP during the demo: the first ends the hauling and leads to the judgement, the second ends
+//! everything at once. Before the hauling has begun there is nothing to judge, and the first ends everything too.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What the demo shows while it runs: a table that is redrawn in its place on a terminal, a line now and then elsewhere.
+//! What the demo shows while it runs: a table that is redrawn in its place on a terminal, a line now and then
+//! elsewhere.
 
 use std::io::{IsTerminal, Write};
 

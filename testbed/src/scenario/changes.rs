@@ -206,8 +206,8 @@ fn spec(id: &str, stream: Stream, fps: u32) -> CameraSpec {
     CameraSpec::new(id).codec(stream.codec).size(stream.size.0, stream.size.1).rate(fps, fps)
 }
 
-/// Waits until the camera streams in another session than `before`, and returns the kinds of error its status showed until
-/// then.
+/// Waits until the camera streams in another session than `before`, and returns the kinds of error its status showed
+/// until then.
 fn in_next_session(
     daemon: &Daemon,
     id: &str,
@@ -242,7 +242,8 @@ fn sessions(entries: &[Entry]) -> Vec<Value> {
     entries.iter().filter_map(told).collect()
 }
 
-/// The sizes of the pictures that are stored, by session, as the list has them; that it is right was judged with the pixels.
+/// The sizes of the pictures that are stored, by session, as the list has them; that it is right was judged with the
+/// pixels.
 fn sizes(entries: &[Entry]) -> BTreeSet<(u32, (u32, u32))> {
     let size = |entry: &Entry| match entry {
         Entry::Frame(frame) => Some((frame.session, (frame.width, frame.height))),

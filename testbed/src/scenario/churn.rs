@@ -1,4 +1,5 @@
-//! Cameras come and go by the hundred, most of them broken. Those that stay notice nothing, and nothing is left of the others.
+//! Cameras come and go by the hundred, most of them broken. Those that stay notice nothing, and nothing is left of the
+//! others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,16 +29,16 @@ pub struct Churn {
     pub at_once: usize,
 }
 
-/// Files that the journal's connections hold: one connection that writes and a pool of four that read, which fills when two
-/// read at once. Each has the database and its log; the log's index is there once.
+/// Files that the journal's connections hold: one connection that writes and a pool of four that read, which fills when
+/// two read at once. Each has the database and its log; the log's index is there once.
 const JOURNAL_FILES: usize = 11;
 
 /// What a process has of the system, and of the list of metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Holdings {
     children: usize,
-    /// What they are of; a socket or a pipe without its number. Connections to the bucket are left out: its client keeps
-    /// them for later, and their number goes with the frames, not with the cameras.
+    /// What they are of; a socket or a pipe without its number. Connections to the bucket are left out: its client
+    /// keeps them for later, and their number goes with the frames, not with the cameras.
     descriptors: Vec<String>,
     /// How many more are of the journal's files.
     journal: usize,
@@ -124,8 +125,8 @@ pub fn churn(stage: &Stage, plan: &Churn) -> anyhow::Result<Outcome> {
                 0 => (json!({ "url": coming.url("come0") }), None),
                 1 => (json!({ "url": "rtsp://127.0.0.1:1/main" }), Some("refused")),
                 2 => (json!({ "url": silent }), Some("timeout")),
-                // Each has a login of its own: of one that many share, the daemon tries the first and spares the camera the
-                // rest.
+                // Each has a login of its own: of one that many share, the daemon tries the first and spares the camera
+                // the rest.
                 3 => {
                     let user = format!("viewer-{round}-{i}");
                     (json!({ "url": coming.url("shut"), "user": user, "password": "wrong" }), Some("auth"))

@@ -132,8 +132,8 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
     let mut crashed_sessions = 0;
     for id in &ids {
         let (_, entries) = examine(&daemon, &storage, id, &mut problems)?;
-        // What a kill leaves unknown at the end of what was reserved is one range, a tail: the last entry before the next
-        // session, or before the next tail where that life of the daemon reserved seqs and came to no session.
+        // What a kill leaves unknown at the end of what was reserved is one range, a tail: the last entry before the
+        // next session, or before the next tail where that life of the daemon reserved seqs and came to no session.
         let (mut tails_here, mut crashed, mut without_session) = (0, 0, 0);
         // Whether the session being read was ended by a kill, and whether its last entry so far is a tombstone.
         let (mut session_crashed, mut ends_in_range) = (false, false);
@@ -172,7 +172,8 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
                 }
             }
         }
-        // A session whose daemon had just been told to end is closed already or not; one round's kill makes one at most.
+        // A session whose daemon had just been told to end is closed already or not; one round's kill makes one at
+        // most.
         problems.check((certain..=plan.rounds).contains(&crashed), || {
             format!("camera {id}: {crashed} sessions were ended by a crash, of {certain} to {}", plan.rounds)
         });

@@ -34,8 +34,8 @@ pub struct Credentials {
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long it may take from the end of an outage until an upload is let in again.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
-/// How long the frames in flight may take at the end. After an outage credentials are renewed within half a minute, and a
-/// frame that failed often waits for up to a minute.
+/// How long the frames in flight may take at the end. After an outage credentials are renewed within half a minute, and
+/// a frame that failed often waits for up to a minute.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
 /// A daemon, and the bucket that wants tokens of it.

@@ -12,8 +12,8 @@ use super::stage::{add, cameras, examine, until_streaming};
 use super::{Outcome, Problems, Stage};
 use crate::daemon::Storage;
 
-/// A capture program that behaves as the camera's URL says, and is the real one for all other cameras. It runs without an
-/// environment, as every capture process does.
+/// A capture program that behaves as the camera's URL says, and is the real one for all other cameras. It runs without
+/// an environment, as every capture process does.
 const PROGRAM: &str = r#"#!/bin/sh
 read -r settings
 case "$settings" in

@@ -1,5 +1,5 @@
-//! URLs and names of whoever has the token and means harm: refused with a reason on every way in. Nothing is asked, nothing
-//! is started, nothing is written.
+//! URLs and names of whoever has the token and means harm: refused with a reason on every way in. Nothing is asked,
+//! nothing is started, nothing is written.
 
 mod lists;
 

@@ -1,7 +1,7 @@
 //! What framehaul promises, as programs that try to break it: used by its tests in short, by `testbed accept` in full.
 //!
-//! Each scenario starts real parts, injects its faults, counts them, and returns figures; whether they are good enough is
-//! decided by [`Outcome::pass`], from the same run.
+//! Each scenario starts real parts, injects its faults, counts them, and returns figures; whether they are good enough
+//! is decided by [`Outcome::pass`], from the same run.
 
 mod changes;
 mod churn;

@@ -200,7 +200,8 @@ pub fn recovery(stage: &Stage, plan: &Recovery) -> anyhow::Result<Outcome> {
 
 /// How a camera came back.
 struct Outage {
-    /// Seconds from the end of the cause, or from the first try that began after it: the wait for that try is its backoff.
+    /// Seconds from the end of the cause, or from the first try that began after it: the wait for that try is its
+    /// backoff.
     seconds: f64,
     /// The kinds of error its status showed until then.
     kinds: BTreeSet<String>,

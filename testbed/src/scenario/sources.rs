@@ -37,7 +37,8 @@ pub struct Sources {
 const LONG_FPS: u32 = 25;
 /// How far the number of frames kept of it may be off the seconds it has.
 const OFF_BY: u64 = 1;
-/// How long the files are that are played in real time, seconds; shorter than they are watched, so that they come round.
+/// How long the files are that are played in real time, seconds; shorter than they are watched, so that they come
+/// round.
 const FILM_SECONDS: u32 = 4;
 /// How far a played file's pace may be off its own, and the frames of a second and a half at most: the first come late.
 const PACE_WITHIN: f64 = 0.2;

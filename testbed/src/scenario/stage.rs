@@ -145,7 +145,8 @@ pub(super) fn counter(daemon: &Daemon, name: &str, labels: &[&str]) -> anyhow::R
     wanted.map(|(_, value)| value.trim().parse::<u64>().context("a counter is no number")).sum()
 }
 
-/// Judges a camera's whole list by the pixels of its objects, which must be all of the stream's, and notes what is wrong.
+/// Judges a camera's whole list by the pixels of its objects, which must be all of the stream's, and notes what is
+/// wrong.
 pub(super) fn examine(
     daemon: &Daemon,
     storage: &Storage,

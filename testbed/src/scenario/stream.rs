@@ -1,4 +1,5 @@
-//! Consumers that are cut off again and again see exactly the lists, and consumers that never read cost next to nothing.
+//! Consumers that are cut off again and again see exactly the lists, and consumers that never read cost next to
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -279,8 +280,8 @@ fn follow(
                 let session = event.kind == "session";
                 followed.told.push((event.kind, event.id, entry));
                 if session && rng.u8(0..4) > 0 {
-                    // As if the connection had broken right here: what else has come is dropped. Beyond the number of cuts as
-                    // well: there are few such places.
+                    // As if the connection had broken right here: what else has come is dropped. Beyond the number of
+                    // cuts as well: there are few such places.
                     followed.cuts += 1;
                     followed.cuts_after_sessions += 1;
                     continue 'connection;

@@ -1,7 +1,8 @@
 //! The capture process itself.
 //!
-//! Unlike a real one it waits where the pipe is full: it has no decoder that must not be held up, and every frame that it lost
-//! would have to be told apart from those that the daemon lost. What it misses, it misses because its URL says so.
+//! Unlike a real one it waits where the pipe is full: it has no decoder that must not be held up, and every frame that
+//! it lost would have to be told apart from those that the daemon lost. What it misses, it misses because its URL says
+//! so.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -67,8 +68,8 @@ fn run(name: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stands between the daemon and a real capture process, whose settings were read already. It writes to our standard output
-/// and ends when its standard input closes, which our end sees to as well.
+/// Stands between the daemon and a real capture process, whose settings were read already. It writes to our standard
+/// output and ends when its standard input closes, which our end sees to as well.
 fn real(program: &Path, settings: &str, mut stdin: impl Read + Send + 'static) -> anyhow::Result<ExitCode> {
     let started = Command::new(program).stdin(Stdio::piped()).spawn();
     let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;

@@ -7,11 +7,12 @@ use crate::mark::Mark;
 
 /// Pixels of a JPEG block's side.
 const BLOCK: usize = 8;
-/// The step in which the mean of a block is told: eight times the mean's distance from 128. Four steps are black or white.
+/// The step in which the mean of a block is told: eight times the mean's distance from 128. Four steps are black or
+/// white.
 const DC_STEP: u8 = 224;
 const LEVEL: i32 = 4;
-/// The kinds of differences between one block's mean and the next: none, one step of grey to black or white (a number of three
-/// bits), black to white (four bits). They have codes of one, two and three bits.
+/// The kinds of differences between one block's mean and the next: none, one step of grey to black or white (a number
+/// of three bits), black to white (four bits). They have codes of one, two and three bits.
 const CATEGORIES: [u8; 3] = [0, 3, 4];
 /// The longest comment there is, its own head included.
 const COMMENT: usize = 2 + 0xffff;

@@ -1,4 +1,5 @@
-//! What a capture process says to the daemon, written down once more: a little-endian length of what follows, a tag, a body.
+//! What a capture process says to the daemon, written down once more: a little-endian length of what follows, a tag, a
+//! body.
 
 /// The codec that the daemon is told.
 const CODEC: &[u8] = b"mjpeg";

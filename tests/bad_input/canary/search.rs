@@ -26,8 +26,8 @@ thread_local! {
     static TALLY: RefCell<Tally> = RefCell::default();
 }
 
-/// Runs a test that searches, and asserts that it found nothing. Prints its figure and what was looked at, on a line that
-/// the acceptance picks up.
+/// Runs a test that searches, and asserts that it found nothing. Prints its figure and what was looked at, on a line
+/// that the acceptance picks up.
 pub fn finds_nothing(test: impl FnOnce() -> anyhow::Result<Value>) -> anyhow::Result<()> {
     let mut figure = test()?;
     let Tally { texts, bytes, hits } = TALLY.take();

@@ -15,8 +15,8 @@ use crate::gcs::Knobs;
 use crate::oracle::Entry;
 use crate::synthetic::Synthetic;
 
-/// How hard it is made. The cap must hold far more than the oldest 256 frames of each camera: those may have been carried
-/// away already, and are not dropped.
+/// How hard it is made. The cap must hold far more than the oldest 256 frames of each camera: those may have been
+/// carried away already, and are not dropped.
 #[derive(Debug, Clone)]
 pub struct Cap {
     /// The spool's cap, MiB.
@@ -116,7 +116,8 @@ fn one_policy(stage: &Stage, plan: &Cap, policy: &str, problems: &mut Problems) 
             "drop_oldest" => problems.check(last < newest || last == 0, || {
                 format!("{policy}: camera {id}: {last} was dropped, and {newest} was its newest")
             }),
-            // All that came before the first refusal stays, and nearly the newest when the bucket came back found no room.
+            // All that came before the first refusal stays, and nearly the newest when the bucket came back found no
+            // room.
             _ => {
                 let (before, at) = (before_full[id], at_full[id]);
                 problems.check(before > 0 && first > before, || {

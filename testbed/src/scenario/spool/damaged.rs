@@ -1,4 +1,5 @@
-//! The daemon starts over a spool that lies damaged on its disk: it becomes ready, tells what is gone, and stores the rest.
+//! The daemon starts over a spool that lies damaged on its disk: it becomes ready, tells what is gone, and stores the
+//! rest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -177,7 +178,8 @@ fn case(
         }
     }
     problems.check(gone == totals.lost, || format!("SEED={seed}, {damage:?}: {gone} tombstoned, {totals:?}"));
-    // What no file holds any more nobody can call damaged, and the newest segment's end may be one that was never written.
+    // What no file holds any more nobody can call damaged, and the newest segment's end may be one that was never
+    // written.
     let log = daemon.log_text();
     let said = told > 0
         || damage == Damage::Gone

@@ -1,5 +1,5 @@
-//! The disk with state and spool is full, first by somebody else's doing, then by the spool's own: the daemon stays, tells each
-//! frame that found no room, and goes on by itself.
+//! The disk with state and spool is full, first by somebody else's doing, then by the spool's own: the daemon stays,
+//! tells each frame that found no room, and goes on by itself.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The daemon is killed, hundreds of times, at any moment of its life: what was on disk then is stored in the end, once and in
-//! its place.
+//! The daemon is killed, hundreds of times, at any moment of its life: what was on disk then is stored in the end, once
+//! and in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -77,8 +77,8 @@ pub(super) type Seqs = BTreeMap<String, BTreeSet<u64>>;
 /// Of how many kills one comes only when the real cameras have given frames: they need a second and more to start, and
 /// most lives are shorter.
 const LONG_LIFE: u64 = 10;
-/// The most that a camera can lose at a kill, seconds of its frames: those on their way to the disk, whose numbers show only
-/// because one that it missed after them was recorded before.
+/// The most that a camera can lose at a kill, seconds of its frames: those on their way to the disk, whose numbers show
+/// only because one that it missed after them was recorded before.
 const ON_THE_WAY: f64 = 1.0;
 
 /// Runs the scenario.
@@ -259,8 +259,8 @@ fn until_captured(daemon: &Daemon, ids: &[String], watch: &mut Watch, problems: 
     found.map_err(|error| daemon.explain(error)).context("no frame of a real camera")
 }
 
-/// Judges the journal as the kill has left it, and notes which seqs the next start has to settle as `lost(crash)`: those below
-/// the highest that spool or journal know of which neither knows. A spooled one is never among them.
+/// Judges the journal as the kill has left it, and notes which seqs the next start has to settle as `lost(crash)`:
+/// those below the highest that spool or journal know of which neither knows. A spooled one is never among them.
 fn audit(daemon: &Daemon, most: u64, settled: &mut Seqs, problems: &mut Problems) -> anyhow::Result<()> {
     let state = daemon.dir().join("state");
     let mut spooled = Seqs::new();

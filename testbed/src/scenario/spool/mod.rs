@@ -1,5 +1,5 @@
-//! The spool's promises: no frame whose seq was on disk is lost by a crash, an outage or a full disk, and the accounts are
-//! exact all along.
+//! The spool's promises: no frame whose seq was on disk is lost by a crash, an outage or a full disk, and the accounts
+//! are exact all along.
 
 mod backlog;
 mod cap;
@@ -140,8 +140,8 @@ fn delays_ms(entries: &[Entry], from: OffsetDateTime, to: OffsetDateTime) -> any
     Ok(delays)
 }
 
-/// Captured must be what these cameras give in a time. Synthetic ones wait for a daemon that does not take their frames, so
-/// that nothing else would show it. One frame of each may be on its way at either end. Returns the share.
+/// Captured must be what these cameras give in a time. Synthetic ones wait for a daemon that does not take their
+/// frames, so that nothing else would show it. One frame of each may be on its way at either end. Returns the share.
 fn kept_up(problems: &mut Problems, what: &str, captured: u64, cameras: usize, fps: f64, seconds: f64) -> f64 {
     let expected = cameras as f64 * fps * seconds;
     problems.check(captured as f64 >= 0.98 * expected - cameras as f64, || {
@@ -155,9 +155,9 @@ fn created(gcs: &GcsServer) -> BTreeMap<String, SystemTime> {
     gcs.objects(BUCKET).into_iter().map(|object| (format!("gs://{BUCKET}/{}", object.name), object.created)).collect()
 }
 
-/// Compares `stored_at` of the frames captured at `from` or later and before `to` with the bucket's own record: not before
-/// the object was there, and at most a second later than the bucket took to say so. Returns how far apart they are at
-/// most, milliseconds.
+/// Compares `stored_at` of the frames captured at `from` or later and before `to` with the bucket's own record: not
+/// before the object was there, and at most a second later than the bucket took to say so. Returns how far apart they
+/// are at most, milliseconds.
 fn compare_stored_at(
     id: &str,
     entries: &[Entry],

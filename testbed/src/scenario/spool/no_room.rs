@@ -1,5 +1,5 @@
-//! The disk with the state is full, and somebody wants to change cameras: that is refused at once, everything else is answered,
-//! and what was under way is made once there is room.
+//! The disk with the state is full, and somebody wants to change cameras: that is refused at once, everything else is
+//! answered, and what was under way is made once there is room.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The bucket is away for long while cameras stream: everything is stored afterwards, in order, at the bucket's own pace.
+//! The bucket is away for long while cameras stream: everything is stored afterwards, in order, at the bucket's own
+//! pace.
 
 use std::time::{Duration, Instant};
 

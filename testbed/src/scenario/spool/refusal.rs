@@ -29,8 +29,8 @@ pub struct Refusal {
     pub frames: u64,
 }
 
-/// Runs the scenario: the bucket takes one camera's frames but for one whose key somebody else has taken, and none of the
-/// other camera's.
+/// Runs the scenario: the bucket takes one camera's frames but for one whose key somebody else has taken, and none of
+/// the other camera's.
 ///
 /// # Errors
 ///

@@ -88,8 +88,8 @@ pub fn sync_errors(stage: &Stage, plan: &SyncErrors) -> anyhow::Result<Outcome> 
     Ok(problems.outcome(bound, figure, faults))
 }
 
-/// A program that is the daemon with some of its syncs made to fail: strace watches it from aside (`-D`), so that the process
-/// is the daemon's own.
+/// A program that is the daemon with some of its syncs made to fail: strace watches it from aside (`-D`), so that the
+/// process is the daemon's own.
 fn wrapper(stage: &Stage, plan: &SyncErrors, dir: &Path, log: &Path) -> anyhow::Result<std::path::PathBuf> {
     let path = stage.dir().join("framehaul-refused");
     let segments: String = (1..=SEGMENTS)
