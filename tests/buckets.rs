@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use framehaul::config::Credentials;
 use framehaul::model::Origin;
-use framehaul::storage::{Bucket, BucketErrorKind, Created, FileBucket, GcsBucket, ObjectInfo};
+use framehaul::storage::{Bucket, BucketErrorKind, ContentType, Created, FileBucket, GcsBucket, ObjectInfo};
 use testbed::gcs::{GcsServer, Knobs, Options};
 
 const KEY: &str = "gate/2026/07/01/a.jpg";
@@ -27,18 +27,18 @@ async fn conforms(bucket: &dyn Bucket) {
     let (first, first_crc32c) = content("the first content");
     let (other, other_crc32c) = content("some other content");
     assert_eq!(bucket.head(KEY).await.unwrap(), None);
-    assert_eq!(bucket.create(KEY, first.clone(), first_crc32c).await.unwrap(), Created::New);
+    assert_eq!(bucket.create(KEY, first.clone(), first_crc32c, ContentType::Jpeg).await.unwrap(), Created::New);
     assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")));
-    assert_eq!(bucket.create(KEY, first, first_crc32c).await.unwrap(), Created::Exists);
-    assert_eq!(bucket.create(KEY, other.clone(), other_crc32c).await.unwrap(), Created::Exists);
+    assert_eq!(bucket.create(KEY, first, first_crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
+    assert_eq!(bucket.create(KEY, other.clone(), other_crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
     assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")), "nothing is ever overwritten");
     // A neighbour, and a key that goes on where another one ends.
     for key in ["gate/2026/07/01/b.jpg", "gate/2026/07/01/a.jpg.jpg"] {
         assert_eq!(bucket.head(key).await.unwrap(), None);
-        assert_eq!(bucket.create(key, other.clone(), other_crc32c).await.unwrap(), Created::New);
+        assert_eq!(bucket.create(key, other.clone(), other_crc32c, ContentType::Jpeg).await.unwrap(), Created::New);
         assert_eq!(bucket.head(key).await.unwrap(), Some(info("some other content")));
     }
-    assert_eq!(bucket.create("empty.jpg", Bytes::new(), 0).await.unwrap(), Created::New);
+    assert_eq!(bucket.create("empty.jpg", Bytes::new(), 0, ContentType::Jpeg).await.unwrap(), Created::New);
     assert_eq!(bucket.head("empty.jpg").await.unwrap(), Some(info("")));
 }
 
@@ -51,7 +51,7 @@ async fn a_directory_conforms() {
     let again = open();
     assert_eq!(again.head(KEY).await.unwrap(), Some(info("the first content")), "it is there after a restart");
     let (first, crc32c) = content("the first content");
-    assert_eq!(again.create(KEY, first, crc32c).await.unwrap(), Created::Exists);
+    assert_eq!(again.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
 }
 
 fn server() -> GcsServer {
@@ -75,19 +75,19 @@ async fn bytes_damaged_on_the_way_to_cloud_storage_are_not_stored() {
     let server = server();
     let bucket = gcs(&server, "frames").await;
     let (first, crc32c) = content("the first content");
-    let error = bucket.create(KEY, first.clone(), crc32c ^ 1).await.unwrap_err();
+    let error = bucket.create(KEY, first.clone(), crc32c ^ 1, ContentType::Jpeg).await.unwrap_err();
     // What will never be taken is answered like this as well: so nothing is lost by one refusal.
     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Permanent, false), "{error}");
     assert_eq!(server.stats().checksum_failures, 1);
     assert_eq!(bucket.head(KEY).await.unwrap(), None);
-    assert_eq!(bucket.create(KEY, first, crc32c).await.unwrap(), Created::New);
+    assert_eq!(bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap(), Created::New);
 }
 
 #[tokio::test]
 async fn a_cloud_storage_bucket_that_is_not_there_is_said_to_be_missing() {
     let server = server();
     let (first, crc32c) = content("the first content");
-    let error = gcs(&server, "elsewhere").await.create(KEY, first, crc32c).await.unwrap_err();
+    let error = gcs(&server, "elsewhere").await.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap_err();
     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::NotFound, false), "{error}");
     assert!(error.message.contains("gs://elsewhere"), "{error}");
 }
@@ -107,7 +107,7 @@ async fn refusals_of_cloud_storage_have_their_kind_and_store_nothing() {
     ] {
         server.change_knobs(|now| *now = knobs.clone()).unwrap();
         let (first, crc32c) = content("the first content");
-        let error = bucket.create(KEY, first, crc32c).await.unwrap_err();
+        let error = bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap_err();
         let found = (error.kind, error.maybe_stored, error.retry_after);
         assert_eq!(found, (kind, false, retry_after), "{knobs:?}: {error}");
     }
@@ -116,7 +116,7 @@ async fn refusals_of_cloud_storage_have_their_kind_and_store_nothing() {
     server.change_knobs(|now| *now = refused(403)).unwrap();
     let (first, crc32c) = content("the first content");
     for (error, missing) in [
-        (bucket.create(KEY, first, crc32c).await.unwrap_err(), "storage.objects.create"),
+        (bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap_err(), "storage.objects.create"),
         (bucket.head(KEY).await.unwrap_err(), "storage.objects.get"),
     ] {
         assert_eq!(
@@ -134,11 +134,11 @@ async fn after_a_lost_answer_of_cloud_storage_the_object_may_be_there_and_is() {
     let bucket = gcs(&server, "frames").await;
     server.change_knobs(|knobs| knobs.rate_lost_answer = 1.0).unwrap();
     let (first, crc32c) = content("the first content");
-    let error = bucket.create(KEY, first.clone(), crc32c).await.unwrap_err();
+    let error = bucket.create(KEY, first.clone(), crc32c, ContentType::Jpeg).await.unwrap_err();
     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Transient, true), "{error}");
     assert_eq!(server.stats().injected.lost_answers, 1);
     server.change_knobs(|knobs| knobs.rate_lost_answer = 0.0).unwrap();
-    assert_eq!(bucket.create(KEY, first, crc32c).await.unwrap(), Created::Exists);
+    assert_eq!(bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
     assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")));
 }
 
@@ -148,7 +148,7 @@ async fn where_nothing_listens_nothing_was_stored() {
     let bucket = gcs(&server, "frames").await;
     drop(server);
     let (first, crc32c) = content("the first content");
-    let error = bucket.create(KEY, first, crc32c).await.unwrap_err();
+    let error = bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap_err();
     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Transient, false), "{error}");
 }
 
@@ -169,7 +169,7 @@ async fn create_many(bucket: &Arc<GcsBucket>, names: impl Iterator<Item = String
         .map(|name| {
             let bucket = bucket.clone();
             let (first, crc32c) = content("the first content");
-            tokio::spawn(async move { bucket.create(&name, first, crc32c).await })
+            tokio::spawn(async move { bucket.create(&name, first, crc32c, ContentType::Jpeg).await })
         })
         .collect();
     let mut created = Vec::new();
@@ -230,7 +230,7 @@ async fn a_wrong_key_is_said_to_be_one_and_a_right_one_is_taken_up_when_it_comes
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
             let (first, crc32c) = content("the first content");
-            match bucket.create(KEY, first, crc32c).await {
+            match bucket.create(KEY, first, crc32c, ContentType::Jpeg).await {
                 Err(error) if Instant::now() < deadline => {
                     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Auth, false), "{error}");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -259,10 +259,10 @@ async fn after_a_reset_by_cloud_storage_the_object_may_be_there_and_is() {
     let bucket = gcs(&server, "frames").await;
     server.change_knobs(|knobs| knobs.rate_reset = 1.0).unwrap();
     let (first, crc32c) = content("the first content");
-    let error = bucket.create(KEY, first.clone(), crc32c).await.unwrap_err();
+    let error = bucket.create(KEY, first.clone(), crc32c, ContentType::Jpeg).await.unwrap_err();
     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Transient, true), "{error}");
     assert_eq!(server.stats().injected.resets, 1);
     server.change_knobs(|knobs| knobs.rate_reset = 0.0).unwrap();
-    assert_eq!(bucket.create(KEY, first, crc32c).await.unwrap(), Created::Exists);
+    assert_eq!(bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
     assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")));
 }

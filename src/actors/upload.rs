@@ -18,7 +18,7 @@ use crate::delivery::{Backoff, attempt_deadline};
 use crate::metrics::Metrics;
 use crate::model::{Frame, LostReason, Origin, Stored, UnixMicros};
 use crate::spool::{Quarantine, Record};
-use crate::storage::{Bucket, BucketError, BucketErrorKind, Created};
+use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created};
 
 /// What every UploadActor shares.
 #[derive(Clone)]
@@ -191,7 +191,7 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     let (bucket, key) = (recipe.bucket.clone(), key.to_owned());
     let (content, crc32c) = (frame.jpeg.clone(), frame.crc32c);
     let put = async move {
-        match bucket.create(&key, content.clone(), crc32c).await {
+        match bucket.create(&key, content.clone(), crc32c, ContentType::Jpeg).await {
             Ok(Created::New) => Ok(Attempt::Stored),
             // Ours, if an answer was lost on an earlier attempt: the same frame always gets the same key.
             // Something stands there, whatever becomes of the question what it is.

@@ -8,12 +8,18 @@ use bytes::Bytes;
 /// A place for objects that are written once and never changed.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
-    /// Puts an object unless there is one under this key. `crc32c` is checked by the store where it can.
+    /// Puts an object unless there is one under this key. `crc32c`, the content's, is checked by the store where it can.
     ///
     /// # Errors
     ///
     /// Any failure; [`BucketError::kind`] says what to do about it.
-    async fn create(&self, key: &str, content: Bytes, crc32c: u32) -> Result<Created, BucketError>;
+    async fn create(
+        &self,
+        key: &str,
+        content: Bytes,
+        crc32c: u32,
+        content_type: ContentType,
+    ) -> Result<Created, BucketError>;
 
     /// What is known of an object; `None` where there is none.
     ///
@@ -27,6 +33,25 @@ pub trait Bucket: Send + Sync + 'static {
 
     /// The destination's name in metrics.
     fn label(&self) -> &str;
+}
+
+/// What an object is, as the store tells those who read it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ContentType {
+    /// A picture.
+    Jpeg,
+    /// Lines of JSON.
+    Ndjson,
+}
+
+impl ContentType {
+    /// Its media type (RFC 6838).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Ndjson => "application/x-ndjson",
+        }
+    }
 }
 
 /// How a put that did not fail went.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::model::Origin;
 
-use super::{Bucket, BucketError, BucketErrorKind, Created, ObjectInfo};
+use super::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
 
 /// Directories remembered as durable.
 const MAX_KNOWN_DIRECTORIES: usize = 10_000;
@@ -150,7 +150,13 @@ fn failed(what: &str, path: &Path, error: &std::io::Error, maybe_stored: bool) -
 
 #[async_trait]
 impl Bucket for FileBucket {
-    async fn create(&self, key: &str, content: Bytes, _crc32c: u32) -> Result<Created, BucketError> {
+    async fn create(
+        &self,
+        key: &str,
+        content: Bytes,
+        _crc32c: u32,
+        _content_type: ContentType,
+    ) -> Result<Created, BucketError> {
         let (bucket, key) = (self.0.clone(), key.to_owned());
         blocking(move || bucket.create_blocking(&key, &content)).await
     }

@@ -11,7 +11,7 @@ use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::client::Storage;
 
 use self::credentials::Renewable;
-use super::{Bucket, BucketError, BucketErrorKind, Created, ObjectInfo};
+use super::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
 use crate::config::Credentials;
 
 /// The longest wait a server may ask for: a slip of its clock must not park a frame for days.
@@ -101,12 +101,18 @@ impl GcsBucket {
 
 #[async_trait]
 impl Bucket for GcsBucket {
-    async fn create(&self, key: &str, content: Bytes, crc32c: u32) -> Result<Created, BucketError> {
+    async fn create(
+        &self,
+        key: &str,
+        content: Bytes,
+        crc32c: u32,
+        content_type: ContentType,
+    ) -> Result<Created, BucketError> {
         let put = || {
             self.storage
                 .write_object(&self.resource, self.name(key), content.clone())
                 .set_if_generation_match(0_i64)
-                .set_content_type("image/jpeg")
+                .set_content_type(content_type.as_str())
                 .with_known_crc32c(crc32c)
                 .send_buffered()
         };

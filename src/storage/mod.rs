@@ -6,7 +6,7 @@ mod gcs;
 
 use std::sync::Arc;
 
-pub use bucket::{Bucket, BucketError, BucketErrorKind, Created, ObjectInfo};
+pub use bucket::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
 pub use file::FileBucket;
 pub use gcs::GcsBucket;
 
