@@ -135,6 +135,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         durability: settings.spool.durability,
         template: settings.key_template.clone(),
         origin: opened.origin.clone(),
+        destination: bucket.label().to_owned(),
     };
     let hub = Hub::new(admission, spool.clone(), opened.journal.clone(), ledgers.clone(), metrics.clone());
     let _ = hub_to_come.set(hub.clone());

@@ -45,6 +45,7 @@ async fn progress(api: &Api) -> Result<(), Problem> {
 pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let (frames, bytes) = api.hub.load();
     api.metrics.set_memory(frames, bytes);
+    api.hub.show_destination();
     api.metrics.set_spool(&api.spool.status());
     let text =
         api.metrics.encode().map_err(|error| Problem::unavailable(format!("metrics cannot be written: {error}")))?;

@@ -1,7 +1,8 @@
-//! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of the API in
-//! `requests`, those of the spool in `spool`, the rest here.
+//! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of destinations'
+//! gates in `destinations`, those of the API in `requests`, those of the spool in `spool`, the rest here.
 
 mod cameras;
+mod destinations;
 mod requests;
 mod spool;
 
@@ -15,6 +16,7 @@ use prometheus::{
 };
 
 use self::cameras::{CameraCollector, Cameras};
+use self::destinations::Destinations;
 use self::requests::Requests;
 use self::spool::SpoolSeries;
 use crate::model::CameraId;
@@ -63,6 +65,7 @@ struct Inner {
     memory_max_bytes: Gauge,
     journal_commit: Histogram,
     spool: SpoolSeries,
+    destinations: Destinations,
     requests: Requests,
     streams: IntGauge,
     reload_successful: IntGauge,
@@ -153,6 +156,7 @@ impl Metrics {
                 "Time from the first write of a commit until it was on disk.",
             ))?,
             spool: SpoolSeries::new(&registry)?,
+            destinations: Destinations::new(&registry)?,
             requests: Requests::new(&registry)?,
             streams: IntGauge::with_opts(opts(
                 "http_streams_open",
@@ -346,6 +350,7 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::actors::CameraState;
+    use crate::delivery::DestinationState;
 
     /// What all that is not of a single camera may cost a Prometheus.
     const MOST_SERIES: usize = 200;
@@ -360,6 +365,7 @@ mod tests {
         for kind in BUCKET_ERRORS {
             metrics.upload_failed("gs://frames", kind);
         }
+        metrics.set_destination("gs://frames", DestinationState::Limited, Some(1.0));
         metrics.set_spool(&SpoolStatus { oldest: Some(crate::model::UnixMicros(1)), ..SpoolStatus::default() });
         // Every route with the methods it takes, now or soon, and every class of answer they can give.
         let routes = [

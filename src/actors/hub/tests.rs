@@ -53,6 +53,7 @@ impl Run {
             durability,
             template: KeyTemplate::parse("{camera}/{origin}-{seq}.jpg").unwrap(),
             origin: opened.origin.clone(),
+            destination: "file:///frames".to_owned(),
         };
         let hub = Hub::new(admission, spool, opened.journal.clone(), ledgers, Metrics::new().unwrap());
         to_come.set(hub.clone()).unwrap();
