@@ -7,13 +7,15 @@ set -euo pipefail
 # C and C++ compilers: also for SQLite and the TLS library, which come as source.
 build=(make gcc g++ pkg-config clang libclang-dev libopencv-dev)
 # Test cameras: GStreamer's RTSP server under Debian's Python, with appsrc (in base) and rtph264pay, rtph265pay and rtpjpegpay
-# (in good); ffmpeg encodes their pictures, openssl makes their certificates. The official Python client of Cloud Storage gets an
-# environment of its own.
+# (in good); ffmpeg encodes their pictures, openssl makes their certificates. The official Python client of Cloud Storage and
+# moto, which plays S3, get environments of their own.
 test=(python3 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good} ffmpeg openssl)
 # Crashes at every boundary: strace ends the process in the midst of chosen system calls.
 # Metrics and alerts: Prometheus with promtool. The unit: systemd-analyze.
 test+=(prometheus strace)
 command -v systemd-analyze >/dev/null || test+=(systemd)
+# Azurite, which plays Azure, runs on Node.js 18 or newer. Where there is another than Debian's, it brings its own npm.
+command -v npm >/dev/null || test+=(nodejs npm)
 packages=("${build[@]}" "${test[@]}")
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }

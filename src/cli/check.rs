@@ -19,6 +19,8 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let destination = match &settings.destination {
         Destination::File { dir } => format!("file://{}", dir.display()),
         Destination::Gcs { bucket, prefix, .. } => format!("gs://{bucket}/{prefix}"),
+        Destination::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
+        Destination::Azure { container, prefix, .. } => format!("az://{container}/{prefix}"),
     };
     let cameras = match settings.file_cameras() {
         Ok(cameras) => cameras,

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use url::{Host, Url};
+use url::Host;
 
-use super::raw::{RawConfig, RawSpool};
+use super::destination::RawDestination;
+use super::raw::{RawConfig, RawSpool, RawStorage};
 use super::settings::{
-    CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
+    CaptureSettings, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
     SpoolSettings, UploadSettings, WhenFull,
 };
 use crate::model::KeyTemplate;
@@ -39,7 +40,7 @@ impl Settings {
             "forever" => Some(None),
             text => check.duration("list.keep", text, 60_000..=3_153_600_000_000).map(Some),
         };
-        let destination = check.destination(raw);
+        let destination = check.destination("storage", &raw.storage);
         let key_template = check.that("storage.key_template", &raw.storage.key_template, KeyTemplate::parse);
         let workers =
             check.that("upload.workers", &raw.upload.workers.to_string(), |text| match text.parse::<usize>() {
@@ -164,6 +165,17 @@ impl Checker {
         })
     }
 
+    fn destination(&mut self, section: &str, raw: &RawStorage) -> Option<Destination> {
+        let raw = RawDestination {
+            url: &raw.url,
+            endpoint: &raw.endpoint,
+            region: &raw.region,
+            credentials: &raw.credentials,
+            key_file: &raw.key_file,
+        };
+        raw.read(section).map_err(|problems| self.problems.extend(problems)).ok()
+    }
+
     fn spool(&mut self, raw: &RawSpool, state_dir: Option<&Path>) -> Option<SpoolSettings> {
         let durability = self.that("spool.durability", &raw.durability, |text| match text {
             "disk" => Ok(Durability::Disk),
@@ -195,48 +207,6 @@ impl Checker {
             segment: segment?,
             when_full: when_full?,
         })
-    }
-
-    fn destination(&mut self, raw: &RawConfig) -> Option<Destination> {
-        let storage = &raw.storage;
-        let hint = "use gs://bucket/prefix or file:///directory";
-        let url = self.that("storage.url", &storage.url, |text| Url::parse(text).map_err(|_| hint.to_owned()))?;
-        match url.scheme() {
-            "file" => {
-                let dir = url.to_file_path().ok().filter(|_| url.host_str().is_none_or(str::is_empty));
-                let dir = self.that("storage.url", &storage.url, |_| dir.ok_or_else(|| hint.to_owned()))?;
-                Some(Destination::File { dir })
-            }
-            "gs" => {
-                let bucket = self.that("storage.url", &storage.url, |_| match url.host_str() {
-                    Some(host) if url.username().is_empty() && url.query().is_none() => Ok(host.to_owned()),
-                    _ => Err(hint.to_owned()),
-                })?;
-                let prefix = match url.path().trim_matches('/') {
-                    "" => String::new(),
-                    path => format!("{path}/"),
-                };
-                let endpoint = match storage.endpoint.as_str() {
-                    "" => None,
-                    text => Some(self.that("storage.endpoint", text, |text| match Url::parse(text) {
-                        Ok(url) if matches!(url.scheme(), "http" | "https") => {
-                            Ok(text.trim_end_matches('/').to_owned())
-                        }
-                        _ => Err("use http://host:port, or leave it empty for Cloud Storage".to_owned()),
-                    })?),
-                };
-                let credentials = match storage.credentials.as_str() {
-                    "key_file" => Credentials::KeyFile(self.absolute("storage.key_file", &storage.key_file)?),
-                    text => self.that("storage.credentials", text, |text| match text {
-                        "default" => Ok(Credentials::Default),
-                        "anonymous" => Ok(Credentials::Anonymous),
-                        _ => Err("use default, key_file or anonymous".to_owned()),
-                    })?,
-                };
-                Some(Destination::Gcs { bucket, prefix, endpoint, credentials })
-            }
-            _ => self.that("storage.url", &storage.url, |_| Err(hint.to_owned())),
-        }
     }
 }
 

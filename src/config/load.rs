@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn all_impossible_values_are_reported_at_once_with_what_was_found() {
         let problems = load_text(
-            "[state]\ndir = 'here'\n[http]\nlisten = 'localhost'\n[storage]\nurl = 's3://b'\nkey_template = 'x'\n\
+            "[state]\ndir = 'here'\n[http]\nlisten = 'localhost'\n[storage]\nurl = 'ftp://b'\nkey_template = 'x'\n\
              [upload]\nworkers = 0\nretry_min = 'soon'\n[memory]\nbytes = '1 KiB'\n[log]\nformat = 'xml'\n",
             &[],
         )
@@ -194,8 +194,21 @@ mod tests {
             }
         );
         assert_eq!(destination("file:///a/b").unwrap().destination, Destination::File { dir: "/a/b".into() });
-        for bad in ["gs:///x", "http://h/b", "file://host/x", "nonsense"] {
-            assert!(destination(bad).is_err(), "{bad}");
-        }
+        assert_eq!(
+            load_text("[storage]\nurl = 's3://b'\nregion = 'eu-central-1'\nendpoint = 'http://h:1'", &[])
+                .unwrap()
+                .destination,
+            Destination::S3 {
+                bucket: "b".into(),
+                prefix: String::new(),
+                endpoint: Some("http://h:1".into()),
+                region: Some("eu-central-1".into()),
+                credentials: Credentials::Default
+            }
+        );
+        assert!(matches!(destination("az://c/p").unwrap().destination, Destination::Azure { .. }));
+        let problems = destination("http://h/b").unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].to_string().starts_with("storage.url: is `http://h/b`: use gs://bucket/prefix, "));
     }
 }

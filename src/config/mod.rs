@@ -2,6 +2,7 @@
 
 mod cameras;
 mod check;
+mod destination;
 mod load;
 mod raw;
 mod settings;

@@ -81,13 +81,15 @@ section! {
 section! {
     /// Where frames go.
     RawStorage {
-        /// `gs://bucket/prefix` or `file:///directory`.
+        /// `gs://bucket/prefix`, `s3://bucket/prefix`, `az://container/prefix` or `file:///directory`.
         url: String = "file:///var/lib/framehaul/frames",
-        /// Another server than Cloud Storage's own, for emulators; empty means Cloud Storage.
+        /// Another server than the cloud's own; empty means the cloud's.
         endpoint: String = "",
+        /// Region of an S3 bucket; empty means that of the environment or the key file, or `us-east-1`.
+        region: String = "",
         /// `default`, `key_file` or `anonymous`.
         credentials: String = "default",
-        /// Service account key, with `credentials = "key_file"`.
+        /// Service account key, AWS credentials or Azure connection string, with `credentials = "key_file"`.
         key_file: String = "",
         /// Pattern of object keys.
         key_template: String = "{camera}/{yyyy}/{mm}/{dd}/{hh}/{captured_at}-{origin}-{seq}.jpg",

@@ -64,14 +64,38 @@ pub enum Destination {
         /// Who we are there.
         credentials: Credentials,
     },
+    /// Amazon S3, or a server that speaks its API.
+    S3 {
+        /// The bucket's name.
+        bucket: String,
+        /// What stands before every key; empty, or ends in `/`.
+        prefix: String,
+        /// Another server than Amazon's own.
+        endpoint: Option<String>,
+        /// Where the bucket is; `None` where the environment or the key file says.
+        region: Option<String>,
+        /// Who we are there.
+        credentials: Credentials,
+    },
+    /// Azure Blob Storage. The account is named by the credentials.
+    Azure {
+        /// The container's name.
+        container: String,
+        /// What stands before every key; empty, or ends in `/`.
+        prefix: String,
+        /// Another server than Azure's own.
+        endpoint: Option<String>,
+        /// Who we are there.
+        credentials: Credentials,
+    },
 }
 
-/// Who we are to Cloud Storage.
+/// Who we are to a cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// Application default credentials.
+    /// What the machine says we are: application default credentials, an instance's role, a managed identity.
     Default,
-    /// A service account's key file.
+    /// A file: a service account's key, AWS credentials, an Azure connection string.
     KeyFile(PathBuf),
     /// Nobody: for emulators.
     Anonymous,

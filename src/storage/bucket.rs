@@ -28,8 +28,28 @@ pub trait Bucket: Send + Sync + 'static {
     /// When the store cannot say.
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError>;
 
+    /// The whole object, if it has no more than `limit` bytes; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot give it; [`BucketErrorKind::Permanent`] when it is larger.
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError>;
+
+    /// One page of the objects whose keys begin with `prefix`, their keys rising byte by byte from page to page.
+    /// A page may be empty and yet have a next one.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot tell; [`BucketErrorKind::NotFound`] when there is no such bucket.
+    async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError>;
+
+    /// What stands before every key in the objects' URLs.
+    fn base_url(&self) -> &str;
+
     /// The object's URL, as the list shows it.
-    fn url(&self, key: &str) -> String;
+    fn url(&self, key: &str) -> String {
+        format!("{}{key}", self.base_url())
+    }
 
     /// The destination's name in metrics.
     fn label(&self) -> &str;
@@ -72,6 +92,38 @@ pub struct ObjectInfo {
     pub crc32c: u32,
 }
 
+/// Where a listing begins, or goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum After {
+    /// Behind this key, whether or not there is an object under it.
+    Key(String),
+    /// Where a page of the same prefix ended; [`Page::next`] says so in the store's own words.
+    Page(String),
+}
+
+/// Objects in the order of their keys.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    /// At most [`PAGE`] of them.
+    pub objects: Vec<Listed>,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<After>,
+}
+
+/// An object, as a listing tells of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Size, bytes.
+    pub bytes: u64,
+    /// CRC32C of the content, where the store keeps it.
+    pub crc32c: Option<u32>,
+}
+
+/// Objects on a page, at most. What every store is willing to tell at once.
+pub const PAGE: usize = 1_000;
+
 /// What to do about a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum BucketErrorKind {
@@ -97,6 +149,25 @@ impl BucketErrorKind {
             Self::NotFound => "not_found",
             Self::Permanent => "permanent",
         }
+    }
+}
+
+/// The longest wait a server may ask for: a slip of its clock must not park a frame for days.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// The wait that an answer asks for (RFC 9110, 10.2.3). A date instead of seconds is not understood: no store sends one.
+pub(super) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// What [`Bucket::get`] says of an object over its limit.
+pub(super) fn too_large(name: &str, limit: u64) -> BucketError {
+    BucketError {
+        kind: BucketErrorKind::Permanent,
+        maybe_stored: true,
+        retry_after: None,
+        message: format!("{name} has more than {limit} bytes"),
     }
 }
 

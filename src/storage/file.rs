@@ -1,5 +1,7 @@
 //! A directory as a bucket.
 
+mod walk;
+
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -12,7 +14,8 @@ use bytes::Bytes;
 
 use crate::model::Origin;
 
-use super::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
+use super::bucket::too_large;
+use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo, Page};
 
 /// Directories remembered as durable.
 const MAX_KNOWN_DIRECTORIES: usize = 10_000;
@@ -30,6 +33,7 @@ pub struct FileBucket(Arc<Inner>);
 struct Inner {
     dir: PathBuf,
     staging: PathBuf,
+    base_url: String,
     next: AtomicU64,
     /// Directories that are known to be on disk, with all those above them up to `dir`'s parent.
     durable: Mutex<HashSet<PathBuf>>,
@@ -52,7 +56,8 @@ impl FileBucket {
             dir.parent().map_or(Ok(()), sync_dir)
         };
         prepare().map_err(|error| failed("cannot use directory", &dir, &error, false))?;
-        Ok(Self(Arc::new(Inner { dir, staging, next: AtomicU64::new(0), durable: Mutex::default() })))
+        let base_url = url::Url::from_directory_path(&dir).map_or_else(|()| String::new(), String::from);
+        Ok(Self(Arc::new(Inner { dir, staging, base_url, next: AtomicU64::new(0), durable: Mutex::default() })))
     }
 }
 
@@ -73,7 +78,27 @@ impl Inner {
                 .map(|()| Created::New)
                 .map_err(|error| failed("cannot sync the directory of", &path, &error, true)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.exists(parent, &path),
-            Err(error) => Err(failed("cannot write", &path, &error, false)),
+            Err(error) => Err(self.not_written(&path, &error)),
+        }
+    }
+
+    /// Where something is not there, a directory that was is gone: a camera's, or all of ours.
+    fn not_written(&self, path: &Path, error: &std::io::Error) -> BucketError {
+        if error.kind() != ErrorKind::NotFound {
+            return failed("cannot write", path, error, false);
+        }
+        self.durable.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        if self.staging.is_dir() {
+            return failed("cannot write", path, error, false);
+        }
+        BucketError {
+            kind: BucketErrorKind::NotFound,
+            maybe_stored: false,
+            retry_after: None,
+            message: format!(
+                "{} is gone: is its disk mounted? Where the directory was removed, start the daemon again",
+                self.staging.display()
+            ),
         }
     }
 
@@ -128,6 +153,30 @@ impl Inner {
     }
 }
 
+fn read_whole(path: &Path, limit: u64) -> Result<Option<Bytes>, BucketError> {
+    let read = || -> std::io::Result<Option<Vec<u8>>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+        Ok(Some(content))
+    };
+    match read().map_err(|error| failed("cannot read", path, &error, true))? {
+        Some(content) if content.len() as u64 > limit => Err(too_large(&path.display().to_string(), limit)),
+        content => Ok(content.map(Bytes::from)),
+    }
+}
+
+fn list_blocking(dir: &Path, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
+    walk::page(dir, prefix, after).map_err(|error| {
+        let gone = error.kind() == ErrorKind::NotFound;
+        let error = failed("cannot list", dir, &error, true);
+        if gone { BucketError { kind: BucketErrorKind::NotFound, ..error } } else { error }
+    })
+}
+
 fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(content)?;
@@ -166,8 +215,18 @@ impl Bucket for FileBucket {
         blocking(move || bucket.head_blocking(&key)).await
     }
 
-    fn url(&self, key: &str) -> String {
-        url::Url::from_file_path(self.0.dir.join(key)).map_or_else(|()| key.to_owned(), String::from)
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError> {
+        let path = self.0.dir.join(key);
+        blocking(move || read_whole(&path, limit)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
+        let (bucket, prefix, after) = (self.0.clone(), prefix.to_owned(), after.cloned());
+        blocking(move || list_blocking(&bucket.dir, &prefix, after.as_ref())).await
+    }
+
+    fn base_url(&self) -> &str {
+        &self.0.base_url
     }
 
     fn label(&self) -> &str {

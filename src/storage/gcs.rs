@@ -1,21 +1,20 @@
 //! Google Cloud Storage: the only user of its crate.
 
 mod credentials;
-
-use std::time::Duration;
+mod list;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use google_cloud_auth::credentials::{CacheableResource, CredentialsProvider as _};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::client::Storage;
 
 use self::credentials::Renewable;
-use super::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
+use self::list::Unlisted;
+use super::bucket::{retry_after, too_large};
+use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo, Page};
 use crate::config::Credentials;
-
-/// The longest wait a server may ask for: a slip of its clock must not park a frame for days.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// A bucket of Cloud Storage, or of an emulator that speaks its JSON API.
 ///
@@ -29,6 +28,10 @@ pub struct GcsBucket {
     resource: String,
     bucket: String,
     prefix: String,
+    /// Another server than Cloud Storage's own.
+    endpoint: Option<String>,
+    lists: reqwest::Client,
+    base_url: String,
     label: String,
 }
 
@@ -58,6 +61,9 @@ impl GcsBucket {
             resource: format!("projects/_/buckets/{bucket}"),
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
+            endpoint: endpoint.map(str::to_owned),
+            lists: list::client().map_err(|error| unauthorized(&label, &format!("cannot make a client: {error}")))?,
+            base_url: format!("gs://{bucket}/{prefix}"),
             label,
         })
     }
@@ -95,7 +101,45 @@ impl GcsBucket {
     }
 
     fn error(&self, error: &GaxError, permission: &str) -> BucketError {
-        map_error(&self.label, self.credentials.remedy(), permission, error)
+        self.refused(permission, Failure::of(error))
+    }
+
+    fn refused(&self, permission: &str, failure: Failure<'_>) -> BucketError {
+        map_error(&self.label, self.credentials.remedy(), permission, failure)
+    }
+
+    /// One attempt at a page; `None` when the token was refused.
+    async fn page(&self, prefix: &str, after: Option<&After>) -> Result<Option<Page>, BucketError> {
+        const PERMISSION: &str = "storage.objects.list";
+        let headers = match self.credentials.headers(http::Extensions::new()).await {
+            Ok(CacheableResource::New { data, .. }) => data,
+            // Only who names a token that it has is told so.
+            Ok(CacheableResource::NotModified) => http::HeaderMap::new(),
+            Err(_) => return Ok(None),
+        };
+        let endpoint = match &self.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => match self.credentials.universe_domain().await {
+                Some(domain) => format!("https://storage.{domain}"),
+                None => "https://storage.googleapis.com".to_owned(),
+            },
+        };
+        let after = after.map(|after| match after {
+            After::Key(key) => After::Key(self.name(key)),
+            After::Page(token) => After::Page(token.clone()),
+        });
+        let broken = |cause, connect| Failure { cause: Some(cause), connect, ..Failure::default() };
+        let url = list::address(&endpoint, &self.bucket, &self.name(prefix), after.as_ref())
+            .map_err(|why| self.refused(PERMISSION, broken(format!("the endpoint is no address: {why}"), true)))?;
+        match list::page(&self.lists, url, headers, &self.prefix, after.as_ref()).await {
+            Ok(page) => Ok(Some(page)),
+            Err(Unlisted::Refused(http::StatusCode::UNAUTHORIZED, _)) => Ok(None),
+            Err(Unlisted::Refused(status, headers)) => {
+                let failure = Failure { status: Some(status.as_u16()), headers: Some(&headers), ..Failure::default() };
+                Err(self.refused(PERMISSION, failure))
+            }
+            Err(Unlisted::Broken { cause, connect }) => Err(self.refused(PERMISSION, broken(cause, connect))),
+        }
     }
 }
 
@@ -146,8 +190,37 @@ impl Bucket for GcsBucket {
         }
     }
 
-    fn url(&self, key: &str) -> String {
-        format!("gs://{}/{}{key}", self.bucket, self.prefix)
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError> {
+        let open = || self.storage.read_object(&self.resource, self.name(key)).send();
+        let mut response = match self.attempt(open).await? {
+            Ok(response) => response,
+            Err(error) if error.http_status_code() == Some(404) => return Ok(None),
+            Err(error) => return Err(self.error(&error, "storage.objects.get")),
+        };
+        let mut content = Vec::new();
+        while let Some(part) = response.next().await {
+            content.extend_from_slice(&part.map_err(|error| self.error(&error, "storage.objects.get"))?);
+            if content.len() as u64 > limit {
+                return Err(too_large(&self.url(key), limit));
+            }
+        }
+        Ok(Some(content.into()))
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
+        let used = self.credentials.number();
+        if let Some(page) = self.page(prefix, after).await? {
+            return Ok(page);
+        }
+        let renewed = self.credentials.renew(used).map_err(|why| unauthorized(&self.label, &why))?;
+        match if renewed { self.page(prefix, after).await? } else { None } {
+            Some(page) => Ok(page),
+            None => Err(self.refused("", Failure { status: Some(401), ..Failure::default() })),
+        }
+    }
+
+    fn base_url(&self) -> &str {
+        &self.base_url
     }
 
     fn label(&self) -> &str {
@@ -169,10 +242,35 @@ fn unauthorized(label: &str, what: &str) -> BucketError {
     }
 }
 
-/// Maps the crate's errors to ours. The retryable statuses are those of Cloud Storage's retry strategy.
-fn map_error(label: &str, remedy: &str, permission: &str, error: &GaxError) -> BucketError {
+/// What is known of an attempt that failed.
+#[derive(Default)]
+struct Failure<'a> {
+    status: Option<u16>,
+    headers: Option<&'a http::HeaderMap>,
+    /// No connection came about.
+    connect: bool,
+    /// There was no token.
+    authentication: bool,
+    /// The innermost cause, where there was no answer.
+    cause: Option<String>,
+}
+
+impl<'a> Failure<'a> {
+    fn of(error: &'a GaxError) -> Self {
+        Self {
+            status: error.http_status_code(),
+            headers: error.http_headers(),
+            connect: error.is_connect(),
+            authentication: error.is_authentication(),
+            cause: Some(deepest(error)),
+        }
+    }
+}
+
+/// Maps failures to our errors. The retryable statuses are those of Cloud Storage's retry strategy.
+fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure<'_>) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
-    let status = error.http_status_code();
+    let Failure { status, headers, connect, authentication, cause } = failure;
     let (kind, way_out) = match status {
         Some(401) => (Auth, remedy.to_owned()),
         Some(403) => (Auth, format!("grant the account {permission} on the bucket")),
@@ -182,23 +280,23 @@ fn map_error(label: &str, remedy: &str, permission: &str, error: &GaxError) -> B
         // 400 as well: it is said of a key or a frame that will never be taken. Bytes that were damaged on the way are
         // answered with it too; so whoever uploads does not believe the first refusal.
         Some(_) => (Permanent, String::new()),
-        None if error.is_authentication() => (Auth, remedy.to_owned()),
+        None if authentication => (Auth, remedy.to_owned()),
         None => (Transient, String::new()),
     };
     // A status is the server's word that it stored nothing, save 5xx, after which Cloud Storage promises nothing.
-    let refused = status.is_some_and(|s| s < 500) || error.is_connect() || error.is_authentication();
-    let retry_after = error
-        .http_headers()
-        .and_then(|headers| headers.get("retry-after"))
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(|seconds: u64| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
-    let cause = match status {
-        Some(status) => format!("the server answered {status}"),
-        None if error.is_authentication() => format!("no access token: {}", deepest(error)),
-        None => deepest(error),
+    let refused = status.is_some_and(|s| s < 500) || connect || authentication;
+    let cause = match (status, cause) {
+        (Some(status), _) => format!("the server answered {status}"),
+        (None, Some(cause)) if authentication => format!("no access token: {cause}"),
+        (None, cause) => cause.unwrap_or_else(|| "the attempt broke off".to_owned()),
     };
     let way_out = if way_out.is_empty() { String::new() } else { format!(": {way_out}") };
-    BucketError { kind, maybe_stored: !refused, retry_after, message: format!("{label}: {cause}{way_out}") }
+    BucketError {
+        kind,
+        maybe_stored: !refused,
+        retry_after: headers.and_then(retry_after),
+        message: format!("{label}: {cause}{way_out}"),
+    }
 }
 
 /// The innermost cause: "Connection refused" rather than "error sending request".

@@ -3,12 +3,17 @@
 mod bucket;
 mod file;
 mod gcs;
+mod object_store;
+mod pace;
 
 use std::sync::Arc;
 
-pub use bucket::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
+pub use bucket::{
+    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page,
+};
 pub use file::FileBucket;
 pub use gcs::GcsBucket;
+pub use self::object_store::{ObjectStoreBucket, azure, s3};
 
 use crate::config::Destination;
 use crate::model::Origin;
@@ -24,6 +29,12 @@ pub async fn open(destination: &Destination, origin: &Origin) -> Result<Arc<dyn 
         Destination::File { dir } => Arc::new(FileBucket::open(dir.clone(), origin)?),
         Destination::Gcs { bucket, prefix, endpoint, credentials } => {
             Arc::new(GcsBucket::open(bucket, prefix, endpoint.as_deref(), credentials).await?)
+        }
+        Destination::S3 { bucket, prefix, endpoint, region, credentials } => {
+            Arc::new(s3::open(bucket, prefix, endpoint.as_deref(), region.as_deref(), credentials)?)
+        }
+        Destination::Azure { container, prefix, endpoint, credentials } => {
+            Arc::new(azure::open(container, prefix, endpoint.as_deref(), credentials)?)
         }
     })
 }

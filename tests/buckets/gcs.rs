@@ -1,58 +1,14 @@
-//! What every bucket must do, over each of them: a directory, and Cloud Storage as an emulator speaks it.
-
-#![allow(clippy::unwrap_used, reason = "a test fails that way")]
+//! Cloud Storage, as the test bed speaks it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use framehaul::config::Credentials;
-use framehaul::model::Origin;
-use framehaul::storage::{Bucket, BucketErrorKind, ContentType, Created, FileBucket, GcsBucket, ObjectInfo};
+use framehaul::storage::{Bucket, BucketErrorKind, ContentType, Created, GcsBucket};
 use testbed::gcs::{GcsServer, Knobs, Options};
 
-const KEY: &str = "gate/2026/07/01/a.jpg";
-
-fn content(text: &'static str) -> (Bytes, u32) {
-    (Bytes::from_static(text.as_bytes()), crc32c::crc32c(text.as_bytes()))
-}
-
-fn info(text: &str) -> ObjectInfo {
-    ObjectInfo { bytes: text.len() as u64, crc32c: crc32c::crc32c(text.as_bytes()) }
-}
-
-/// The part that is the same for all of them.
-async fn conforms(bucket: &dyn Bucket) {
-    let (first, first_crc32c) = content("the first content");
-    let (other, other_crc32c) = content("some other content");
-    assert_eq!(bucket.head(KEY).await.unwrap(), None);
-    assert_eq!(bucket.create(KEY, first.clone(), first_crc32c, ContentType::Jpeg).await.unwrap(), Created::New);
-    assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")));
-    assert_eq!(bucket.create(KEY, first, first_crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
-    assert_eq!(bucket.create(KEY, other.clone(), other_crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
-    assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")), "nothing is ever overwritten");
-    // A neighbour, and a key that goes on where another one ends.
-    for key in ["gate/2026/07/01/b.jpg", "gate/2026/07/01/a.jpg.jpg"] {
-        assert_eq!(bucket.head(key).await.unwrap(), None);
-        assert_eq!(bucket.create(key, other.clone(), other_crc32c, ContentType::Jpeg).await.unwrap(), Created::New);
-        assert_eq!(bucket.head(key).await.unwrap(), Some(info("some other content")));
-    }
-    assert_eq!(bucket.create("empty.jpg", Bytes::new(), 0, ContentType::Jpeg).await.unwrap(), Created::New);
-    assert_eq!(bucket.head("empty.jpg").await.unwrap(), Some(info("")));
-}
-
-#[tokio::test]
-async fn a_directory_conforms() {
-    let dir = tempfile::tempdir().unwrap();
-    let origin = Origin::from_random([0; 5]);
-    let open = || FileBucket::open(dir.path().join("frames"), &origin).unwrap();
-    conforms(&open()).await;
-    let again = open();
-    assert_eq!(again.head(KEY).await.unwrap(), Some(info("the first content")), "it is there after a restart");
-    let (first, crc32c) = content("the first content");
-    assert_eq!(again.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);
-}
+use super::conformance::{KEY, conforms, content, info, listed, nothing_is_overwritten};
 
 fn server() -> GcsServer {
     GcsServer::start(Options { buckets: vec!["frames".to_owned()], ..Options::default() }).unwrap()
@@ -65,7 +21,11 @@ async fn gcs(server: &GcsServer, bucket: &str) -> GcsBucket {
 #[tokio::test]
 async fn cloud_storage_conforms() {
     let server = server();
-    conforms(&gcs(&server, "frames").await).await;
+    let bucket = Arc::new(gcs(&server, "frames").await);
+    conforms(bucket.clone()).await;
+    assert_eq!(bucket.url(KEY), format!("gs://frames/some/prefix/{KEY}"));
+    // It keeps checksums, and tells them.
+    assert!(listed(&*bucket, "list/", None).await.0.iter().all(|object| object.crc32c.is_some()));
     assert!(server.objects("frames").iter().all(|object| object.name.starts_with("some/prefix/")));
     assert_eq!(server.stats().puts_stored, server.objects("frames").len() as u64);
 }
@@ -87,9 +47,13 @@ async fn bytes_damaged_on_the_way_to_cloud_storage_are_not_stored() {
 async fn a_cloud_storage_bucket_that_is_not_there_is_said_to_be_missing() {
     let server = server();
     let (first, crc32c) = content("the first content");
-    let error = gcs(&server, "elsewhere").await.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap_err();
-    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::NotFound, false), "{error}");
-    assert!(error.message.contains("gs://elsewhere"), "{error}");
+    let bucket = gcs(&server, "elsewhere").await;
+    let created = bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.map(|_| ());
+    for asked in [created, bucket.list("", None).await.map(|_| ())] {
+        let error = asked.unwrap_err();
+        assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::NotFound, false), "{error}");
+        assert!(error.message.contains("gs://elsewhere"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -98,18 +62,21 @@ async fn refusals_of_cloud_storage_have_their_kind_and_store_nothing() {
     let bucket = gcs(&server, "frames").await;
     let refused = |status| Knobs { refuse_status: Some(status), ..Knobs::default() };
     let throttled = Knobs { rate_429: 1.0, retry_after_s: Some(7), ..Knobs::default() };
+    let unavailable = Knobs { rate_503: 1.0, retry_after_s: Some(7), ..Knobs::default() };
     let wait = Some(Duration::from_secs(7));
     for (knobs, kind, retry_after) in [
         (refused(401), BucketErrorKind::Auth, None),
         (refused(403), BucketErrorKind::Auth, None),
         (refused(404), BucketErrorKind::NotFound, None),
         (throttled, BucketErrorKind::Throttled, wait),
+        (unavailable, BucketErrorKind::Throttled, wait),
     ] {
         server.change_knobs(|now| *now = knobs.clone()).unwrap();
         let (first, crc32c) = content("the first content");
         let error = bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap_err();
         let found = (error.kind, error.maybe_stored, error.retry_after);
-        assert_eq!(found, (kind, false, retry_after), "{knobs:?}: {error}");
+        // After 503 Cloud Storage promises nothing.
+        assert_eq!(found, (kind, knobs.rate_503 > 0.0, retry_after), "{knobs:?}: {error}");
     }
     assert!(server.objects("frames").is_empty());
     // Each permission is asked for by its name: writing needs one, the proof of what is there another.
@@ -125,7 +92,7 @@ async fn refusals_of_cloud_storage_have_their_kind_and_store_nothing() {
         );
     }
     server.change_knobs(|now| *now = Knobs::default()).unwrap();
-    conforms(&bucket).await;
+    nothing_is_overwritten(&bucket).await;
 }
 
 #[tokio::test]
@@ -187,7 +154,7 @@ async fn tokens_that_are_refused_before_their_time_cost_one_renewal_and_no_attem
     std::fs::write(&key_file, server.service_account_key()).unwrap();
     let opened = Instant::now();
     let bucket = with_key(&server, &key_file).await;
-    conforms(&*bucket).await;
+    nothing_is_overwritten(&*bucket).await;
     assert_eq!(server.stats().auth.jwts_met, 1);
 
     // One is under way, stored and not answered yet, when the token ends.
@@ -210,12 +177,16 @@ async fn tokens_that_are_refused_before_their_time_cost_one_renewal_and_no_attem
     assert!((2..=64).contains(&auth.refused_expired), "{auth:?}");
     assert_eq!(auth.jwts_met, 2, "{auth:?}");
 
-    // Reads renew as well.
+    // Reads and listings renew as well.
     server.change_knobs(|knobs| knobs.latency_ms = 0).unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     server.expire_tokens();
     assert_eq!(bucket.head(KEY).await.unwrap(), Some(info("the first content")));
     assert_eq!(server.stats().auth.jwts_met, 3);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    server.expire_tokens();
+    assert_eq!(bucket.list(KEY, None).await.unwrap().objects.len(), 2);
+    assert_eq!(server.stats().auth.jwts_met, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,206 @@
+//! A destination as it is written: the keys that say where a bucket is and who we are there.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use super::settings::{Credentials, Destination, Problem};
+
+const URLS: &str = "use gs://bucket/prefix, s3://bucket/prefix, az://container/prefix or file:///directory";
+
+/// The keys of a destination, in whatever section they stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawDestination<'a> {
+    pub url: &'a str,
+    pub endpoint: &'a str,
+    pub region: &'a str,
+    pub credentials: &'a str,
+    pub key_file: &'a str,
+}
+
+impl RawDestination<'_> {
+    /// Reads the keys. Problems name them as keys of `section`: `storage`, `destinations.cold`.
+    ///
+    /// # Errors
+    ///
+    /// All problems found, not only the first.
+    pub(super) fn read(self, section: &str) -> Result<Destination, Vec<Problem>> {
+        let mut reader = Reader { section, problems: Vec::new() };
+        let destination = reader.destination(self);
+        destination.filter(|_| reader.problems.is_empty()).ok_or(reader.problems)
+    }
+}
+
+/// Collects problems while keys are read.
+struct Reader<'a> {
+    section: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn destination(&mut self, raw: RawDestination<'_>) -> Option<Destination> {
+        let url = self.that("url", raw.url, |text| Url::parse(text).map_err(|_| URLS.to_owned()))?;
+        if url.scheme() == "file" {
+            let dir = url.to_file_path().ok().filter(|_| url.host_str().is_none_or(str::is_empty));
+            let dir = self.that("url", raw.url, |_| dir.ok_or_else(|| URLS.to_owned()))?;
+            return Some(Destination::File { dir });
+        }
+        let known = matches!(url.scheme(), "gs" | "s3" | "az");
+        let bucket = self.that("url", raw.url, |_| match url.host_str() {
+            Some(host) if known && url.username().is_empty() && url.query().is_none() => Ok(host.to_owned()),
+            _ => Err(URLS.to_owned()),
+        });
+        let prefix = match url.path().trim_matches('/') {
+            "" => String::new(),
+            path => format!("{path}/"),
+        };
+        let endpoint = self.endpoint(raw.endpoint);
+        let credentials = self.credentials(raw);
+        let region = self.region(raw.region);
+        let (bucket, endpoint, credentials) = (bucket?, endpoint?, credentials?);
+        Some(match url.scheme() {
+            "gs" => Destination::Gcs { bucket, prefix, endpoint, credentials },
+            "s3" => Destination::S3 { bucket, prefix, endpoint, region: region?, credentials },
+            _ => Destination::Azure { container: bucket, prefix, endpoint, credentials },
+        })
+    }
+
+    fn endpoint(&mut self, text: &str) -> Option<Option<String>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let endpoint = self.that("endpoint", text, |text| match Url::parse(text) {
+            // A name and password would go into requests and messages.
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.query().is_none() => {
+                Ok(text.trim_end_matches('/').to_owned())
+            }
+            _ => Err("use http://host:port, or leave it empty for the cloud's own".to_owned()),
+        });
+        endpoint.map(Some)
+    }
+
+    /// A region's name becomes part of a host's.
+    fn region(&mut self, text: &str) -> Option<Option<String>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let region = self.that("region", text, |text| {
+            let fits = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            if fits { Ok(text.to_owned()) } else { Err("use a region's name, for example eu-central-1".to_owned()) }
+        });
+        region.map(Some)
+    }
+
+    fn credentials(&mut self, raw: RawDestination<'_>) -> Option<Credentials> {
+        match raw.credentials {
+            "key_file" => self.that("key_file", raw.key_file, |text| match Path::new(text) {
+                path if path.is_absolute() => Ok(Credentials::KeyFile(PathBuf::from(path))),
+                _ => Err("use an absolute path".to_owned()),
+            }),
+            text => self.that("credentials", text, |text| match text {
+                "default" => Ok(Credentials::Default),
+                "anonymous" => Ok(Credentials::Anonymous),
+                _ => Err("use default, key_file or anonymous".to_owned()),
+            }),
+        }
+    }
+
+    fn that<T>(&mut self, key: &str, text: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let section = self.section;
+        read(text)
+            .map_err(|hint| {
+                let detail = format!("is `{text}`: {hint}");
+                self.problems.push(Problem { key: format!("{section}.{key}"), detail });
+            })
+            .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: RawDestination<'_> =
+        RawDestination { url: "s3://b/some/where/", endpoint: "", region: "", credentials: "default", key_file: "" };
+
+    fn problems(raw: RawDestination<'_>) -> Vec<String> {
+        raw.read("destinations.cold").unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_kind_of_url_is_a_kind_of_destination() {
+        let (bucket, prefix) = ("b".to_owned(), "some/where/".to_owned());
+        let (endpoint, credentials) = (None, Credentials::Default);
+        let of = |url| RawDestination { url, ..PLAIN }.read("storage").unwrap();
+        assert_eq!(
+            of("gs://b/some/where"),
+            Destination::Gcs {
+                bucket: bucket.clone(),
+                prefix: prefix.clone(),
+                endpoint: endpoint.clone(),
+                credentials: credentials.clone()
+            }
+        );
+        assert_eq!(
+            of("az://b/some/where/"),
+            Destination::Azure {
+                container: bucket.clone(),
+                prefix: prefix.clone(),
+                endpoint: endpoint.clone(),
+                credentials: credentials.clone()
+            }
+        );
+        assert_eq!(of("s3://b/some/where/"), Destination::S3 { bucket, prefix, endpoint, region: None, credentials });
+        let Destination::S3 { prefix, .. } = of("s3://b") else { panic!() };
+        assert_eq!(prefix, "");
+    }
+
+    #[test]
+    fn an_endpoint_a_region_and_a_key_file_are_taken_as_they_are() {
+        let raw = RawDestination {
+            endpoint: "http://127.0.0.1:9000/",
+            region: "eu-central-1",
+            credentials: "key_file",
+            key_file: "/etc/framehaul/key",
+            ..PLAIN
+        };
+        assert_eq!(
+            raw.read("storage").unwrap(),
+            Destination::S3 {
+                bucket: "b".to_owned(),
+                prefix: "some/where/".to_owned(),
+                endpoint: Some("http://127.0.0.1:9000".to_owned()),
+                region: Some("eu-central-1".to_owned()),
+                credentials: Credentials::KeyFile("/etc/framehaul/key".into()),
+            }
+        );
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_under_their_section() {
+        let wrong = RawDestination {
+            url: "ftp://b",
+            endpoint: "ftp://b",
+            region: "EU/1",
+            credentials: "key_file",
+            key_file: "key",
+        };
+        assert_eq!(
+            problems(wrong),
+            [
+                format!("destinations.cold.url: is `ftp://b`: {URLS}"),
+                "destinations.cold.endpoint: is `ftp://b`: use http://host:port, or leave it empty for the cloud's own"
+                    .to_owned(),
+                "destinations.cold.key_file: is `key`: use an absolute path".to_owned(),
+                "destinations.cold.region: is `EU/1`: use a region's name, for example eu-central-1".to_owned(),
+            ]
+        );
+        for url in ["gs:///x", "s3:///x", "http://h/b", "file://host/x", "nonsense", "s3://key:secret@b", "az://b?sig=x"] {
+            assert_eq!(problems(RawDestination { url, ..PLAIN }).len(), 1, "{url}");
+        }
+        for endpoint in ["http://key:secret@host", "host:80", "http://host/?sig=x"] {
+            assert_eq!(problems(RawDestination { endpoint, ..PLAIN }).len(), 1, "{endpoint}");
+        }
+        assert_eq!(problems(RawDestination { credentials: "mine", ..PLAIN }).len(), 1);
+    }
+}

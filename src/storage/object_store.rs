@@ -1,0 +1,241 @@
+//! Buckets of Amazon S3 and Azure: the only user of the `object_store` crate.
+//!
+//! The crate is asked for one attempt at a time, without deadlines: retries and deadlines are ours. It hides an answer's
+//! status and headers, so its HTTP client is wrapped in one that notes them.
+//!
+//! What protects an object on its way: towards S3 each request is signed together with the SHA-256 of its content, and
+//! bytes that were damaged are refused. Azure's requests are signed without their content; there it is TLS alone, so
+//! with an `http://` endpoint nothing.
+
+pub mod azure;
+mod notes;
+mod refusal;
+mod renewable;
+pub mod s3;
+
+use std::sync::Arc;
+
+use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
+use ::object_store::path::Path;
+use ::object_store::{
+    Attribute, Attributes, ClientOptions, GetOptions, GetResult, ObjectStore, PutMode, PutOptions, PutPayload, RetryConfig,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use http::Extensions;
+
+use self::notes::Notes;
+use self::refusal::{Failure, deepest};
+use self::renewable::Renewable;
+use super::bucket::too_large;
+use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page};
+
+/// A client of the crate.
+trait Store: ObjectStore + PaginatedListStore {}
+
+impl<T: ObjectStore + PaginatedListStore> Store for T {}
+
+/// What an account must be allowed, in its cloud's words.
+#[derive(Clone, Copy, Debug)]
+struct Permissions {
+    create: &'static str,
+    get: &'static str,
+    list: &'static str,
+}
+
+/// A bucket of S3, or a container of Azure's.
+#[derive(Debug)]
+pub struct ObjectStoreBucket {
+    stores: Renewable,
+    prefix: String,
+    permissions: Permissions,
+    base_url: String,
+    label: String,
+}
+
+impl ObjectStoreBucket {
+    fn new(scheme: &str, bucket: &str, prefix: &str, permissions: Permissions, stores: Renewable) -> Self {
+        Self {
+            stores,
+            prefix: prefix.to_owned(),
+            permissions,
+            base_url: format!("{scheme}://{bucket}/{prefix}"),
+            label: format!("{scheme}://{bucket}"),
+        }
+    }
+
+    fn path(&self, key: &str) -> Result<Path, BucketError> {
+        Path::parse(format!("{}{key}", self.prefix)).map_err(|error| BucketError {
+            kind: BucketErrorKind::Permanent,
+            maybe_stored: false,
+            retry_after: None,
+            message: format!("{}: cannot name an object `{key}`: {error}", self.label),
+        })
+    }
+
+    /// Makes an attempt, and a second one at once where the first was refused for its credentials and there are others.
+    async fn attempt<T, F>(
+        &self,
+        attempt: impl Fn(Arc<dyn Store>, Extensions) -> F + Send + Sync,
+    ) -> Result<Result<T, Failure>, BucketError>
+    where
+        T: Send,
+        F: Future<Output = ::object_store::Result<T>> + Send,
+    {
+        let mut last = false;
+        loop {
+            let (number, store) = self.stores.current();
+            let notes = Notes::default();
+            let result = attempt(store, notes.extensions()).await;
+            let failure = match result {
+                Ok(done) => {
+                    self.stores.accepted(number);
+                    return Ok(Ok(done));
+                }
+                Err(error) => Failure { heard: notes.heard(), cause: deepest(&error) },
+            };
+            if failure.tells_that_we_are_known() {
+                self.stores.accepted(number);
+            }
+            let renewed = !last && failure.is_about_credentials() && self.stores.renew(number)?;
+            if !renewed {
+                return Ok(Err(failure));
+            }
+            last = true;
+        }
+    }
+
+    async fn open(&self, key: &str) -> Result<Option<GetResult>, BucketError> {
+        let path = &self.path(key)?;
+        let open = |store: Arc<dyn Store>, extensions| async move {
+            store.get_opts(path, GetOptions { extensions, ..GetOptions::default() }).await
+        };
+        match self.attempt(open).await? {
+            Ok(object) => Ok(Some(object)),
+            Err(failure) if failure.is_no_object() => Ok(None),
+            Err(failure) => Err(self.error(&failure, self.permissions.get)),
+        }
+    }
+
+    fn error(&self, failure: &Failure, permission: &str) -> BucketError {
+        refusal::map_error(&self.label, self.stores.remedy(), permission, failure)
+    }
+
+    fn broken(&self, error: &::object_store::Error) -> BucketError {
+        BucketError {
+            kind: BucketErrorKind::Transient,
+            maybe_stored: true,
+            retry_after: None,
+            message: format!("{}: reading an object broke off: {}", self.label, deepest(error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for ObjectStoreBucket {
+    async fn create(
+        &self,
+        key: &str,
+        content: Bytes,
+        _crc32c: u32,
+        content_type: ContentType,
+    ) -> Result<Created, BucketError> {
+        let path = &self.path(key)?;
+        let put = |store: Arc<dyn Store>, extensions| {
+            let options = PutOptions {
+                mode: PutMode::Create,
+                attributes: Attributes::from_iter([(Attribute::ContentType, content_type.as_str())]),
+                extensions,
+                ..PutOptions::default()
+            };
+            let payload = PutPayload::from(content.clone());
+            async move { store.put_opts(path, payload, options).await }
+        };
+        match self.attempt(put).await? {
+            Ok(_) => Ok(Created::New),
+            Err(failure) if failure.is_an_object() => Ok(Created::Exists),
+            Err(failure) => Err(self.error(&failure, self.permissions.create)),
+        }
+    }
+
+    /// Reads the whole object: neither store keeps a CRC32C of what was put without one.
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
+        let Some(object) = self.open(key).await? else { return Ok(None) };
+        let mut content = object.into_stream();
+        let mut info = ObjectInfo { bytes: 0, crc32c: 0 };
+        while let Some(part) = content.try_next().await.map_err(|error| self.broken(&error))? {
+            info.bytes += part.len() as u64;
+            info.crc32c = crc32c::crc32c_append(info.crc32c, &part);
+        }
+        Ok(Some(info))
+    }
+
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError> {
+        let Some(object) = self.open(key).await? else { return Ok(None) };
+        if object.meta.size > limit {
+            return Err(too_large(&self.url(key), limit));
+        }
+        let mut parts = object.into_stream();
+        let mut content = Vec::new();
+        while let Some(part) = parts.try_next().await.map_err(|error| self.broken(&error))? {
+            content.extend_from_slice(&part);
+            if content.len() as u64 > limit {
+                return Err(too_large(&self.url(key), limit));
+            }
+        }
+        Ok(Some(content.into()))
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
+        let prefix = &format!("{}{prefix}", self.prefix);
+        let (offset, page_token) = match after {
+            Some(After::Key(key)) => (Some(format!("{}{key}", self.prefix)), None),
+            Some(After::Page(token)) => (None, Some(token.clone())),
+            None => (None, None),
+        };
+        let list = |store: Arc<dyn Store>, extensions| {
+            let options = PaginatedListOptions {
+                offset: offset.clone(),
+                page_token: page_token.clone(),
+                max_keys: Some(PAGE),
+                extensions,
+                ..PaginatedListOptions::default()
+            };
+            async move { store.list_paginated(Some(prefix), options).await }
+        };
+        let page = match self.attempt(list).await? {
+            Ok(page) => page,
+            Err(failure) => return Err(self.error(&failure, self.permissions.list)),
+        };
+        // Not every server knows an offset.
+        let behind = |name: &str| offset.as_deref().is_none_or(|offset| name > offset);
+        let objects = page.result.objects.into_iter().filter_map(|object| {
+            let name = object.location.as_ref();
+            let key = name.strip_prefix(&self.prefix).filter(|_| behind(name))?.to_owned();
+            Some(Listed { key, bytes: object.size, crc32c: None })
+        });
+        Ok(Page { objects: objects.collect(), next: page.page_token.map(After::Page) })
+    }
+
+    fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    fn label(&self) -> &str {
+        &self.label
+    }
+}
+
+/// No retries: those are ours.
+fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+/// No timeouts: an attempt's deadline is ours, and depends on its size. Plain HTTP where an endpoint asks for it.
+fn client_options(endpoint: Option<&str>) -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout_disabled()
+        .with_connect_timeout_disabled()
+        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
+}

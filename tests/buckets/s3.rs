@@ -1,0 +1,77 @@
+//! Amazon S3, as moto speaks it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use framehaul::config::Credentials;
+use framehaul::storage::{Bucket as _, BucketErrorKind, ContentType, ObjectStoreBucket, s3};
+
+use super::conformance::{KEY, conforms, content};
+use super::servers::Server;
+
+pub const BUCKET: &str = "frames";
+
+/// A key file, in a directory that goes when the test ends.
+pub fn key_file(id: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("credentials");
+    write_key(&path, id);
+    (dir, path)
+}
+
+pub fn write_key(path: &std::path::Path, id: &str) {
+    std::fs::write(path, format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = canary\n")).unwrap();
+}
+
+/// A server with a bucket.
+pub async fn server(auth: bool) -> Server {
+    let server = Server::moto(auth);
+    let made = reqwest::Client::new().put(format!("{}/{BUCKET}", server.endpoint)).send().await.unwrap();
+    assert!(made.status().is_success(), "{made:?}");
+    server
+}
+
+pub fn open(endpoint: &str, bucket: &str, key_file: PathBuf) -> ObjectStoreBucket {
+    s3::open(bucket, "some/prefix/", Some(endpoint), None, &Credentials::KeyFile(key_file)).unwrap()
+}
+
+#[tokio::test]
+async fn s3_conforms() {
+    let server = server(false).await;
+    let (_dir, key_file) = key_file("framehaul");
+    let bucket = Arc::new(open(&server.endpoint, BUCKET, key_file));
+    conforms(bucket.clone()).await;
+    assert_eq!(bucket.url(KEY), format!("s3://frames/some/prefix/{KEY}"));
+    let bare = s3::open(BUCKET, "", Some(&server.endpoint), None, &Credentials::Anonymous).unwrap();
+    let page = bare.list("some/prefix/gate/", None).await;
+    // Nobody may look at a bucket that nobody opened to all.
+    assert!(page.is_err_and(|error| error.kind == BucketErrorKind::Auth));
+}
+
+#[tokio::test]
+async fn an_s3_bucket_that_is_not_there_is_said_to_be_missing() {
+    let server = server(false).await;
+    let (_dir, key_file) = key_file("framehaul");
+    let bucket = open(&server.endpoint, "elsewhere", key_file);
+    let (first, crc32c) = content("the first content");
+    let created = bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.map(|_| ());
+    for asked in [created, bucket.head(KEY).await.map(|_| ()), bucket.list("", None).await.map(|_| ())] {
+        let error = asked.unwrap_err();
+        assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::NotFound, false), "{error}");
+        assert!(error.message.starts_with("s3://elsewhere: the server answered 404 (NoSuchBucket): "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_s3_does_not_know_is_refused_and_stores_nothing() {
+    let server = server(true).await;
+    let (_dir, key_file) = key_file("nobody");
+    let bucket = open(&server.endpoint, BUCKET, key_file);
+    let (first, crc32c) = content("the first content");
+    let created = bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.map(|_| ());
+    for asked in [created, bucket.head(KEY).await.map(|_| ()), bucket.list("", None).await.map(|_| ())] {
+        let error = asked.unwrap_err();
+        assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Auth, false), "{error}");
+        assert!(error.message.contains("check the destination's `key_file`"), "{error}");
+    }
+}
