@@ -1,7 +1,8 @@
 //! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of the API in
-//! `requests`, those of the spool in `spool`, the rest here.
+//! `requests`, those of the spool in `spool`, those of the manifests in `manifests`, the rest here.
 
 mod cameras;
+mod manifests;
 mod requests;
 mod spool;
 
@@ -15,9 +16,10 @@ use prometheus::{
 };
 
 use self::cameras::{CameraCollector, Cameras};
+use self::manifests::ManifestSeries;
 use self::requests::Requests;
 use self::spool::SpoolSeries;
-use crate::model::CameraId;
+use crate::model::{CameraId, UnixMicros};
 use crate::spool::SpoolStatus;
 use crate::storage::BucketErrorKind;
 
@@ -63,6 +65,7 @@ struct Inner {
     memory_max_bytes: Gauge,
     journal_commit: Histogram,
     spool: SpoolSeries,
+    manifests: ManifestSeries,
     requests: Requests,
     streams: IntGauge,
     reload_successful: IntGauge,
@@ -153,6 +156,7 @@ impl Metrics {
                 "Time from the first write of a commit until it was on disk.",
             ))?,
             spool: SpoolSeries::new(&registry)?,
+            manifests: ManifestSeries::new(&registry)?,
             requests: Requests::new(&registry)?,
             streams: IntGauge::with_opts(opts(
                 "http_streams_open",
@@ -254,6 +258,26 @@ impl Metrics {
     /// The journal has committed.
     pub fn journal_committed(&self, took: Duration) {
         self.0.journal_commit.observe(took.as_secs_f64());
+    }
+
+    /// A manifest was stored.
+    pub fn manifest_stored(&self) {
+        self.0.manifests.put("stored");
+    }
+
+    /// A manifest met an object with other content under its key.
+    pub fn manifest_conflict(&self) {
+        self.0.manifests.put("conflict");
+    }
+
+    /// A put of a manifest failed and is made again.
+    pub fn manifest_failed(&self, kind: BucketErrorKind) {
+        self.0.manifests.put(kind.as_str());
+    }
+
+    /// How many listed frames are in no stored manifest, since when, and how many manifests met other content.
+    pub fn set_manifests(&self, frames: u64, oldest: Option<UnixMicros>, conflicts: usize) {
+        self.0.manifests.set(frames, oldest, conflicts);
     }
 
     /// How the spool stands.
