@@ -38,15 +38,18 @@ const LOOK_AT_THE_END: Duration = Duration::from_millis(50);
 /// When a journal that could not be read, or a task that panicked, is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Finds something, from any thread.
+type Lookup<A, B> = Arc<dyn Fn(&A) -> B + Send + Sync>;
+
 /// Finds the places where manifests and frames go.
 #[derive(Clone)]
 pub struct Destinations {
     /// The name of a camera's destination, also of a deleted one's.
-    pub of_camera: Arc<dyn Fn(&CameraId) -> String + Send + Sync>,
+    pub of_camera: Lookup<CameraId, String>,
     /// The bucket of that name; `None` where the configuration has no such destination any more.
-    pub bucket: Arc<dyn Fn(&str) -> Option<Arc<dyn Bucket>> + Send + Sync>,
+    pub bucket: Lookup<str, Option<Arc<dyn Bucket>>>,
     /// Where a frame is.
-    pub url: Arc<dyn Fn(&Stored) -> String + Send + Sync>,
+    pub url: Lookup<Stored, String>,
 }
 
 impl Destinations {

@@ -27,7 +27,7 @@ pub struct Problem {
     oldest: Option<u64>,
     /// Where the entries are that a list does not have any more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    manifests: Option<ManifestsDto>,
+    manifests: Option<Box<ManifestsDto>>,
 }
 
 /// Where to read on in the bucket.
@@ -57,7 +57,7 @@ impl Problem {
     /// The same, with the manifests in which the rest is.
     pub fn read_on_in(self, manifests: ManifestsDto) -> Self {
         let detail = format!("{}; what is gone from the list is in manifests, from {} on", self.detail, manifests.first);
-        Self { detail, manifests: Some(manifests), ..self }
+        Self { detail, manifests: Some(Box::new(manifests)), ..self }
     }
 
     /// A request that cannot be understood or used.

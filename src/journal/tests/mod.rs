@@ -1,6 +1,7 @@
 //! The journal as a whole: what is written, read again, and gone after its time.
 
 mod full;
+mod manifests;
 mod recovery;
 
 use std::collections::BTreeMap;
