@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::actors::{
-    Admission, Changed, ControlError, Hub, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring,
+    Admission, Changed, ControlError, Destinations, Hub, ManifestRecipe, Manifests, Sequencers, SetFileCameras,
+    Supervisor, UploadRecipe, Wiring,
 };
 use crate::capture::{Deadlines, Launcher};
 use crate::claim;
@@ -176,8 +177,23 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
 
     if let Some(keep) = settings.list_keep {
-        actix_rt::spawn(journal::retain(opened.journal.clone(), opened.reader.clone(), ledgers.clone(), keep));
+        let (journal, reader, manifested) =
+            (opened.journal.clone(), opened.reader.clone(), settings.manifests.is_some());
+        actix_rt::spawn(journal::retain(journal, reader, ledgers.clone(), keep, manifested));
     }
+    let manifests = settings.manifests.map(|manifests| {
+        Manifests::start(ManifestRecipe {
+            journal: opened.journal.clone(),
+            reader: opened.reader.clone(),
+            ledgers: ledgers.clone(),
+            origin: opened.origin.clone(),
+            destinations: Destinations::one("default", bucket.clone()),
+            runtime: uploads.clone(),
+            settings: manifests,
+            upload: settings.upload.clone(),
+            metrics: metrics.clone(),
+        })
+    });
     let streams = Streams::default();
     let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), spool.clone(), uploads, http::WORKERS);
     let api = Api {
@@ -253,7 +269,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     });
     let (journal, writer) = (opened.journal, opened.writer);
     let server = handle;
-    let ending = Ending { supervisor, hub, spool, journal, ledgers, streams, server, writer, spooler, watchdog };
+    let ending =
+        Ending { supervisor, hub, spool, manifests, journal, ledgers, streams, server, writer, spooler, watchdog };
     shutdown::run(ending, settings.shutdown_deadline).await;
     let _ = std::fs::remove_file(&address_file);
     info!("stopped");

@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod delivery;
 pub mod http;
 pub mod journal;
+pub mod manifest;
 pub mod metrics;
 pub mod model;
 pub mod pulse;

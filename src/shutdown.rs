@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::actors::{Hub, StopCapture, StopUploads, Supervisor};
+use crate::actors::{Hub, Manifests, StopCapture, StopUploads, Supervisor};
 use crate::config::Durability;
 use crate::http::{self, Streams};
 use crate::journal::{Journal, Ledgers};
@@ -21,6 +21,9 @@ use crate::spool::Spool;
 const CAPTURE_DEADLINE: Duration = Duration::from_secs(5);
 /// Time aborted uploads get to put their frames back.
 const RETURN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Time the last manifests get, where the deadline for frames is not shorter.
+const MANIFEST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Time the spool gets to write the last pictures.
 const SPOOL_DEADLINE: Duration = Duration::from_secs(5);
@@ -37,6 +40,8 @@ pub struct Ending {
     pub hub: Hub,
     /// Where they lie on disk.
     pub spool: Spool,
+    /// The writing of manifests, where it is wanted.
+    pub manifests: Option<Manifests>,
     /// The journal.
     pub journal: Journal,
     /// All cameras' accounts.
@@ -57,7 +62,8 @@ pub struct Ending {
 /// stored stays in the spool; without one it gets the deadline to be stored, and the rest is recorded as lost. HTTP
 /// goes last, so that all of it can be watched.
 pub async fn run(ending: Ending, deadline: Duration) {
-    let Ending { supervisor, hub, spool, journal, ledgers, streams, server, writer, spooler, watchdog } = ending;
+    let Ending { supervisor, hub, spool, manifests, journal, ledgers, streams, server, writer, spooler, watchdog } =
+        ending;
     info!("stopping capture");
     service::phase("stopping capture", CAPTURE_DEADLINE);
     let captured = matches!(timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await, Ok(Ok(true)));
@@ -69,6 +75,15 @@ pub async fn run(ending: Ending, deadline: Duration) {
         Durability::Memory => empty_memory(&supervisor, &hub, deadline).await,
     }
 
+    if let Some(manifests) = manifests {
+        let deadline = deadline.min(MANIFEST_DEADLINE);
+        service::phase("writing the last manifests", deadline);
+        // What has ended just now is on its way to the lists.
+        let committed = timeout(deadline, journal.barrier()).await.is_ok();
+        if !committed || !manifests.finish(deadline).await {
+            info!("some of the lists are in no manifest yet: they will be after the next start");
+        }
+    }
     // With a capture still running, seqs may still be issued; then the rest of its block stays for the next start.
     if captured {
         for ledger in ledgers.all() {

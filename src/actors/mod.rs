@@ -8,6 +8,7 @@ mod control;
 mod hub;
 mod intake;
 mod lease;
+mod manifests;
 pub mod messages;
 mod notices;
 mod permit;
@@ -20,6 +21,7 @@ mod upload;
 
 pub use hub::{Admission, Hub};
 pub use lease::Lease;
+pub use manifests::{Destinations, ManifestRecipe, Manifests};
 pub use messages::*;
 pub use permit::{DestinationStatus, Permit};
 pub use sequencer::Sequencers;

@@ -287,7 +287,9 @@ fn stored(record: &Record) -> Stored {
     }
 }
 
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+/// A task that ends with whoever waits for it.
+#[derive(Debug)]
+pub(super) struct AbortOnDrop<T>(pub tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {

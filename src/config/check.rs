@@ -10,8 +10,8 @@ use url::Host;
 use super::destination::RawDestination;
 use super::raw::{RawConfig, RawSpool, RawStorage};
 use super::settings::{
-    CaptureSettings, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
-    SpoolSettings, UploadSettings, WhenFull,
+    CaptureSettings, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings, Problem,
+    Settings, SpoolSettings, UploadSettings, WhenFull,
 };
 use crate::model::KeyTemplate;
 
@@ -41,6 +41,12 @@ impl Settings {
             text => check.duration("list.keep", text, 60_000..=3_153_600_000_000).map(Some),
         };
         let destination = check.destination("storage", &raw.storage);
+        let every = check.duration("manifests.every", &raw.manifests.every, 1_000..=86_400_000);
+        let entries =
+            check.that("manifests.entries", &raw.manifests.entries.to_string(), |text| match text.parse::<usize>() {
+                Ok(n @ 1..=10_000) => Ok(NonZeroUsize::new(n).expect("at least 1")),
+                _ => Err("use 1 to 10000".to_owned()),
+            });
         let key_template = check.that("storage.key_template", &raw.storage.key_template, KeyTemplate::parse);
         let workers =
             check.that("upload.workers", &raw.upload.workers.to_string(), |text| match text.parse::<usize>() {
@@ -88,6 +94,10 @@ impl Settings {
                 hosts: hosts?,
                 cameras_file: cameras_file?,
                 list_keep: list_keep?,
+                manifests: {
+                    let settings = ManifestSettings { every: every?, entries: entries? };
+                    raw.manifests.enabled.then_some(settings)
+                },
                 destination: destination?,
                 key_template: key_template?,
                 upload: UploadSettings {

@@ -11,6 +11,6 @@ pub use cameras::load_cameras;
 pub use load::load;
 pub use raw::RawConfig;
 pub use settings::{
-    CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
-    SpoolSettings, UploadSettings, WhenFull,
+    CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings,
+    Problem, Settings, SpoolSettings, UploadSettings, WhenFull,
 };

@@ -28,6 +28,8 @@ pub struct RawConfig {
     pub cameras: RawCameras,
     /// `[list]`
     pub list: RawList,
+    /// `[manifests]`
+    pub manifests: RawManifests,
     /// `[storage]`
     pub storage: RawStorage,
     /// `[upload]`
@@ -76,6 +78,17 @@ section! {
     RawList {
         /// How long entries stay listed: a time, or `forever`.
         keep: String = "forever",
+    }
+}
+section! {
+    /// The lists as objects in the bucket.
+    RawManifests {
+        /// Whether they are written.
+        enabled: bool = true,
+        /// How long an entry may wait until it is in one.
+        every: String = "60s",
+        /// Entries of one.
+        entries: u32 = 1000u32,
     }
 }
 section! {

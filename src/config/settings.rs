@@ -25,6 +25,8 @@ pub struct Settings {
     pub cameras_file: Option<PathBuf>,
     /// How long entries stay listed; `None` means for ever.
     pub list_keep: Option<Duration>,
+    /// The lists as objects in the bucket; `None` where they are not written.
+    pub manifests: Option<ManifestSettings>,
     /// Where frames go.
     pub destination: Destination,
     /// What their objects are called.
@@ -43,6 +45,15 @@ pub struct Settings {
     pub log: LogSettings,
     /// Whether requests may make actors panic.
     pub fault_injection: bool,
+}
+
+/// The lists as objects in the bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ManifestSettings {
+    /// How long an entry may wait until it is in one.
+    pub every: Duration,
+    /// Entries of one.
+    pub entries: NonZeroUsize,
 }
 
 /// A bucket.

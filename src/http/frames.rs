@@ -6,9 +6,11 @@ use serde::Deserialize;
 use super::Api;
 use super::cameras::read_id;
 use super::dto::{EntryDto, PageDto};
-use super::problem::Problem;
+use super::problem::{ManifestsDto, Problem};
 use crate::actors::ControlError;
-use crate::model::{Cursor, Seq};
+use crate::journal::ReadError;
+use crate::manifest;
+use crate::model::{CameraId, Cursor, Seq};
 
 const MAX_LIMIT: usize = 1_000;
 const DEFAULT_LIMIT: usize = 100;
@@ -40,7 +42,11 @@ pub async fn page(api: web::Data<Api>, id: web::Path<String>, request: HttpReque
     let (reader, key, after) = (api.reader.clone(), camera.clone(), Cursor::after(query.after));
     let page = web::block(move || reader.page(&key, after, limit, watermark))
         .await
-        .map_err(|_| Problem::unavailable("the reader was cut off: try again"))??;
+        .map_err(|_| Problem::unavailable("the reader was cut off: try again"))?;
+    let page = match page {
+        Ok(page) => page,
+        Err(error) => return Err(explain(&api, &camera, query.after, error).await),
+    };
     Ok(HttpResponse::Ok().json(PageDto {
         camera,
         origin: api.origin.as_str().to_owned(),
@@ -49,4 +55,20 @@ pub async fn page(api: web::Data<Api>, id: web::Path<String>, request: HttpReque
         next: page.next,
         more: page.more,
     }))
+}
+
+/// The problem of a list that cannot be read after a cursor. Where entries are gone, it names the manifests that hold
+/// them.
+pub async fn explain(api: &Api, camera: &CameraId, after: Seq, error: ReadError) -> Problem {
+    let oldest = if let ReadError::Gone { oldest } = &error { *oldest } else { return error.into() };
+    let (reader, key) = (api.reader.clone(), camera.clone());
+    let found = web::block(move || reader.manifest_of(&key, after.saturating_add(1))).await;
+    let problem = Problem::from(error);
+    // One that begins after what is gone holds nothing of it.
+    let Some(manifest) = found.ok().and_then(Result::ok).flatten().filter(|found| found.seqs.first <= oldest) else {
+        return problem;
+    };
+    let first = api.bucket.url(&manifest::key(camera, &api.origin, manifest.seqs));
+    let prefix = first.strip_suffix(&manifest::file_name(manifest.seqs)).unwrap_or(&first).to_owned();
+    problem.read_on_in(ManifestsDto { prefix, first })
 }

@@ -25,6 +25,18 @@ pub struct Problem {
     /// The first cursor from which a list is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest: Option<u64>,
+    /// Where the entries are that a list does not have any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifests: Option<Box<ManifestsDto>>,
+}
+
+/// Where to read on in the bucket.
+#[derive(Debug, serde::Serialize)]
+pub struct ManifestsDto {
+    /// What the URLs of all the camera's manifests begin with.
+    pub prefix: String,
+    /// The first one that holds what follows the cursor.
+    pub first: String,
 }
 
 impl Problem {
@@ -38,7 +50,15 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             oldest: None,
+            manifests: None,
         }
+    }
+
+    /// The same, with the manifests in which the rest is.
+    pub fn read_on_in(self, manifests: ManifestsDto) -> Self {
+        let detail =
+            format!("{}; what is gone from the list is in manifests, from {} on", self.detail, manifests.first);
+        Self { detail, manifests: Some(Box::new(manifests)), ..self }
     }
 
     /// A request that cannot be understood or used.

@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 use super::Api;
 use super::cameras::read_id;
 use super::dto::{CommitDto, EntryDto};
+use super::frames::explain;
 use super::problem::Problem;
 use crate::actors::ControlError;
 use crate::journal::{Entry, JournalError, ReadError, Reader};
@@ -165,7 +166,12 @@ async fn answer(api: &Api, place: Place, moves: watch::Receiver<u64>) -> Result<
         _counted: api.metrics.streaming(),
     };
     // Now it can still be answered with a status that the place is gone.
-    consumer.read(0).await?;
+    if let Err(error) = consumer.read(0).await {
+        return Err(match &consumer.place {
+            Place::List { camera, cursor } => explain(api, camera, cursor.seq, error).await,
+            Place::Commits(_) => error.into(),
+        });
+    }
     let first = futures_util::stream::once(async { Bytes::from(hello) });
     let rest = unfold(consumer, |mut consumer| async move { Some((consumer.next().await?, consumer)) });
     Ok(HttpResponse::Ok()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::catalog::CatalogChange;
+use super::manifests::PendingManifest;
 use super::retention::Pruned;
 use super::{JournalError, Ledger};
 use crate::model::{CameraId, CommitNo, Login, Refusal, Seq, SessionNo, Settled, UnixMicros};
@@ -55,7 +56,9 @@ pub(super) enum Command {
     Watermark { camera: CameraId, seq: Seq },
     Spooled(BTreeMap<CameraId, Seq>),
     ReturnUnused { camera: CameraId, next_seq: Seq },
-    Prune { ledger: Arc<Ledger>, before: UnixMicros, done: oneshot::Sender<Pruned> },
+    Prune { ledger: Arc<Ledger>, before: UnixMicros, manifested: bool, done: oneshot::Sender<Pruned> },
+    CommitManifest { manifest: PendingManifest, done: oneshot::Sender<bool> },
+    ManifestStored { camera: CameraId, last: Seq, done: oneshot::Sender<bool> },
     Barrier { done: oneshot::Sender<()> },
     Ping { done: oneshot::Sender<()> },
     Hang(Duration),
@@ -78,6 +81,8 @@ impl Command {
                 | Self::CloseSession(_)
                 | Self::LoginRefused(_)
                 | Self::LoginAccepted(..)
+                | Self::CommitManifest { .. }
+                | Self::ManifestStored { .. }
         )
     }
 }
@@ -105,7 +110,7 @@ impl Journal {
         Self { commands, committed, stuck }
     }
 
-    fn send(&self, command: Command) {
+    pub(super) fn send(&self, command: Command) {
         // The writer ends last, and a writer that fails takes the process with it.
         let _ = self.commands.send(command);
     }
@@ -178,11 +183,11 @@ impl Journal {
         self.send(Command::ReturnUnused { camera, next_seq });
     }
 
-    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before`: a
-    /// bounded number of them. `None` where the writer has ended.
-    pub(super) async fn prune(&self, ledger: Arc<Ledger>, before: UnixMicros) -> Option<Pruned> {
+    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before` and,
+    /// if `manifested`, are in a stored manifest: a bounded number of them. `None` where the writer has ended.
+    pub(super) async fn prune(&self, ledger: Arc<Ledger>, before: UnixMicros, manifested: bool) -> Option<Pruned> {
         let (done, answer) = oneshot::channel();
-        self.send(Command::Prune { ledger, before, done });
+        self.send(Command::Prune { ledger, before, manifested, done });
         answer.await.ok()
     }
 

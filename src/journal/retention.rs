@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use super::{Journal, JournalError, Ledger, Ledgers, Reader};
+use super::{Journal, JournalError, Ledger, Ledgers, Reader, manifests};
 use crate::model::{CameraId, CommitNo, Seq, UnixMicros};
 
 /// Entries that go in one transaction. The journal's thread does nothing else meanwhile.
@@ -62,8 +62,8 @@ pub struct Pruned {
 }
 
 /// Removes from all lists what has been in them for longer than `keep`, at once and then every minute, until the
-/// journal is closed.
-pub async fn retain(journal: Journal, reader: Reader, ledgers: Ledgers, keep: Duration) {
+/// journal is closed. With `manifested`, only what a stored manifest holds.
+pub async fn retain(journal: Journal, reader: Reader, ledgers: Ledgers, keep: Duration, manifested: bool) {
     let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
     let newest = match tokio::task::spawn_blocking(move || reader.newest_entry()).await {
         Ok(Ok(newest)) => newest,
@@ -81,7 +81,7 @@ pub async fn retain(journal: Journal, reader: Reader, ledgers: Ledgers, keep: Du
         ticks.tick().await;
         let before = UnixMicros(believed.look(UnixMicros::now(), Instant::now()).0.saturating_sub(keep));
         for ledger in ledgers.all() {
-            if shorten(&journal, &ledger, before).await.is_none() {
+            if shorten(&journal, &ledger, before, manifested).await.is_none() {
                 return;
             }
         }
@@ -89,10 +89,10 @@ pub async fn retain(journal: Journal, reader: Reader, ledgers: Ledgers, keep: Du
 }
 
 /// Removes in steps what is older than `before`; between two of them the journal does what else there is to do.
-async fn shorten(journal: &Journal, ledger: &Arc<Ledger>, before: UnixMicros) -> Option<()> {
+async fn shorten(journal: &Journal, ledger: &Arc<Ledger>, before: UnixMicros, manifested: bool) -> Option<()> {
     let mut entries = 0;
     loop {
-        let pruned = journal.prune(ledger.clone(), before).await?;
+        let pruned = journal.prune(ledger.clone(), before, manifested).await?;
         entries += pruned.entries;
         if !pruned.more {
             break;
@@ -105,12 +105,13 @@ async fn shorten(journal: &Journal, ledger: &Arc<Ledger>, before: UnixMicros) ->
 }
 
 /// Removes entries from the beginning of a camera's list: at most [`CHUNK`], none past `watermark`, none from the first
-/// on that was recorded at `before` or later.
+/// on that was recorded at `before` or later, and with `manifested` none that is in no stored manifest.
 pub(super) fn prune(
     transaction: &Transaction<'_>,
     camera: &CameraId,
     watermark: Seq,
     before: UnixMicros,
+    manifested: bool,
 ) -> Result<Pruned, JournalError> {
     let found = transaction
         .prepare_cached("SELECT num, pruned_to FROM camera WHERE id = ?1")?
@@ -118,6 +119,7 @@ pub(super) fn prune(
         .optional()?;
     // A camera's accounts may be there before its row is.
     let Some((num, pruned_to)) = found else { return Ok(Pruned::default()) };
+    let watermark = if manifested { watermark.min(manifests::through(transaction, num)?) } else { watermark };
     let (mut entries, mut last, mut newest) = (0, pruned_to, 0);
     {
         let mut oldest = transaction.prepare_cached(

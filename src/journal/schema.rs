@@ -4,11 +4,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use super::JournalError;
+use super::{JournalError, manifests};
 use crate::model::Origin;
 
 /// Raised whenever the tables change; an older program refuses a newer journal.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// `reserved_until` is the first seq not yet reserved: seqs start at 1. `spec` is NULL for a deleted camera, whose row
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
@@ -115,6 +115,9 @@ CREATE TABLE login (
 ) STRICT;
 ";
 
+/// What version 2 lacks.
+const FROM_2: &str = manifests::TABLES;
+
 /// Opens the writing connection, making the tables where there are none.
 pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     let connection = Connection::open(path)?;
@@ -124,9 +127,10 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match version {
         0 => {
-            connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+            connection.execute_batch(&format!("BEGIN; {TABLES} {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
-        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+        2 => connection.execute_batch(&format!("BEGIN; {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?,
         VERSION => {}
         other => {
             let detail = format!("has format {other}, this program knows {VERSION}");

@@ -16,6 +16,7 @@ use super::batch::Batch;
 use super::catalog::{self, Applied};
 use super::handle::Command;
 use super::ledger::BLOCK;
+use super::manifests;
 use super::outcome::{Recorded, record};
 use super::reserve::Reserve;
 use super::retention::{Pruned, prune};
@@ -32,6 +33,7 @@ enum Answer {
     Catalog(Result<Applied, JournalError>),
     Reserved(SeqRange),
     Pruned(Pruned),
+    Manifest(bool),
     Recorded(Recorded),
 }
 
@@ -192,6 +194,9 @@ impl Writer {
                 let _ = done.send(());
             }
             (Command::Prune { done, .. }, Answer::Pruned(pruned)) => drop(done.send(pruned)),
+            (Command::CommitManifest { done, .. } | Command::ManifestStored { done, .. }, Answer::Manifest(fits)) => {
+                drop(done.send(fits))
+            }
             (Command::Reserve { ledger }, Answer::Reserved(block)) => ledger.refill(block),
             (Command::Settle { ledger, settled }, Answer::Recorded(recorded)) => {
                 let news = match recorded {
@@ -299,8 +304,16 @@ impl Step<'_> {
                     .execute("UPDATE camera SET reserved_until = ?2 WHERE num = ?1", params![num, *next_seq as i64])?;
                 Answer::Nothing
             }
-            Command::Prune { ledger, before, .. } => {
-                Answer::Pruned(prune(self.transaction, ledger.camera(), ledger.watermark(), *before)?)
+            Command::Prune { ledger, before, manifested, .. } => {
+                Answer::Pruned(prune(self.transaction, ledger.camera(), ledger.watermark(), *before, *manifested)?)
+            }
+            Command::CommitManifest { manifest, .. } => {
+                let num = self.num(&manifest.camera)?;
+                Answer::Manifest(manifests::commit(self.transaction, num, manifest)?)
+            }
+            Command::ManifestStored { camera, last, .. } => {
+                let num = self.num(camera)?;
+                Answer::Manifest(manifests::stored(self.transaction, num, *last)?)
             }
             Command::Barrier { .. } | Command::Ping { .. } | Command::Hang(_) | Command::Close => Answer::Nothing,
         })

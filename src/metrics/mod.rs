@@ -1,8 +1,10 @@
 //! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of destinations'
-//! gates in `destinations`, those of the API in `requests`, those of the spool in `spool`, the rest here.
+//! gates in `destinations`, those of the API in `requests`, those of the manifests in `manifests`, those of the spool in
+//! `spool`, the rest here.
 
 mod cameras;
 mod destinations;
+mod manifests;
 mod requests;
 mod spool;
 
@@ -17,9 +19,10 @@ use prometheus::{
 
 use self::cameras::{CameraCollector, Cameras};
 use self::destinations::Destinations;
+use self::manifests::ManifestSeries;
 use self::requests::Requests;
 use self::spool::SpoolSeries;
-use crate::model::CameraId;
+use crate::model::{CameraId, UnixMicros};
 use crate::spool::SpoolStatus;
 use crate::storage::BucketErrorKind;
 
@@ -66,6 +69,7 @@ struct Inner {
     journal_commit: Histogram,
     spool: SpoolSeries,
     destinations: Destinations,
+    manifests: ManifestSeries,
     requests: Requests,
     streams: IntGauge,
     reload_successful: IntGauge,
@@ -157,6 +161,7 @@ impl Metrics {
             ))?,
             spool: SpoolSeries::new(&registry)?,
             destinations: Destinations::new(&registry)?,
+            manifests: ManifestSeries::new(&registry)?,
             requests: Requests::new(&registry)?,
             streams: IntGauge::with_opts(opts(
                 "http_streams_open",
@@ -258,6 +263,26 @@ impl Metrics {
     /// The journal has committed.
     pub fn journal_committed(&self, took: Duration) {
         self.0.journal_commit.observe(took.as_secs_f64());
+    }
+
+    /// A manifest was stored.
+    pub fn manifest_stored(&self) {
+        self.0.manifests.put("stored");
+    }
+
+    /// A manifest met an object with other content under its key.
+    pub fn manifest_conflict(&self) {
+        self.0.manifests.put("conflict");
+    }
+
+    /// A put of a manifest failed and is made again.
+    pub fn manifest_failed(&self, kind: BucketErrorKind) {
+        self.0.manifests.put(kind.as_str());
+    }
+
+    /// How many listed frames are in no stored manifest, since when, and how many manifests met other content.
+    pub fn set_manifests(&self, frames: u64, oldest: Option<UnixMicros>, conflicts: usize) {
+        self.0.manifests.set(frames, oldest, conflicts);
     }
 
     /// How the spool stands.

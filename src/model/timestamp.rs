@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
@@ -19,6 +19,13 @@ impl UnixMicros {
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Takes a time as it prints itself, and no other way of writing it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let nanos = PrimitiveDateTime::parse(text, RFC3339).ok()?.assume_utc().unix_timestamp_nanos();
+        let parsed = Self(i64::try_from(nanos / 1_000).ok()?);
+        (parsed.to_string() == text).then_some(parsed)
     }
 
     /// The same instant as a calendar date in UTC. Times outside the years -9999 to 9999 become 1970.
@@ -69,5 +76,14 @@ mod tests {
     fn prints_rfc3339_with_microseconds() {
         assert_eq!(UnixMicros(1_767_323_045_000_006).to_string(), "2026-01-02T03:04:05.000006Z");
         assert_eq!(UnixMicros(0).to_string(), "1970-01-01T00:00:00.000000Z");
+    }
+    #[test]
+    fn reads_what_it_prints_and_nothing_else() {
+        for time in [0, -1, 1_767_323_045_000_006, 253_402_300_799_999_999] {
+            assert_eq!(UnixMicros::parse(&UnixMicros(time).to_string()), Some(UnixMicros(time)));
+        }
+        for bad in ["", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000006+00:00", "2026-13-02T03:04:05.000006Z"] {
+            assert_eq!(UnixMicros::parse(bad), None, "{bad}");
+        }
     }
 }

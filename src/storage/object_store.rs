@@ -18,7 +18,8 @@ use std::sync::Arc;
 use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
 use ::object_store::path::Path;
 use ::object_store::{
-    Attribute, Attributes, ClientOptions, GetOptions, GetResult, ObjectStore, PutMode, PutOptions, PutPayload, RetryConfig,
+    Attribute, Attributes, ClientOptions, GetOptions, GetResult, ObjectStore, PutMode, PutOptions, PutPayload,
+    RetryConfig,
 };
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,6 +1,7 @@
 //! The journal as a whole: what is written, read again, and gone after its time.
 
 mod full;
+mod manifests;
 mod recovery;
 
 use std::collections::BTreeMap;
@@ -116,7 +117,7 @@ impl Bench {
     }
 
     async fn prune(&self, camera: &str, before: i64) -> Pruned {
-        self.opened.journal.prune(self.ledger(camera), UnixMicros(before)).await.unwrap()
+        self.opened.journal.prune(self.ledger(camera), UnixMicros(before), false).await.unwrap()
     }
 
     /// The whole list from a cursor on, in pages of `limit`.
@@ -376,7 +377,7 @@ async fn a_journal_of_version_1_is_numbered_and_loses_nothing() {
     assert_eq!(bench.ledger("a").totals().lost, 4);
     // Nobody knows how old the tombstone is: it counts as new.
     assert_eq!(bench.prune("a", 1_000).await.entries, 1);
-    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(2));
+    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(3));
     // It opens again as what it is now.
     assert_eq!(bench.reopen().commits(4), expected[4..]);
 }

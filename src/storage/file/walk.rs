@@ -65,7 +65,9 @@ impl Walk<'_> {
         let (mut least, mut more) = (BTreeMap::<String, bool>::new(), false);
         let read = match fs::read_dir(self.root.join(inside)) {
             // Somebody removed it while we were on the way there.
-            Err(error) if error.kind() == ErrorKind::NotFound && !inside.is_empty() => return Ok((BTreeMap::new(), false)),
+            Err(error) if error.kind() == ErrorKind::NotFound && !inside.is_empty() => {
+                return Ok((BTreeMap::new(), false));
+            }
             other => other?,
         };
         for entry in read {

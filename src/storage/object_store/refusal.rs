@@ -82,7 +82,8 @@ fn is_bucket_missing(code: &str) -> bool {
 pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &Failure) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
     let error = |kind, maybe_stored, retry_after, cause: &str, way_out: &str| {
-        let message = if way_out.is_empty() { format!("{label}: {cause}") } else { format!("{label}: {cause}: {way_out}") };
+        let message =
+            if way_out.is_empty() { format!("{label}: {cause}") } else { format!("{label}: {cause}: {way_out}") };
         BucketError { kind, maybe_stored, retry_after, message }
     };
     let (status, code, retry_after, region) = match &failure.heard {
@@ -90,7 +91,9 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
             return error(Auth, false, None, &format!("no credentials could be had: {}", failure.cause), remedy);
         }
         Heard::Silence { cause, connected } => return error(Transient, *connected, None, cause, ""),
-        Heard::Answer { status, code, retry_after, region } => (*status, code.as_str(), *retry_after, region.as_deref()),
+        Heard::Answer { status, code, retry_after, region } => {
+            (*status, code.as_str(), *retry_after, region.as_deref())
+        }
     };
     let (kind, way_out) = match (status, code) {
         // Its text was not to be read to the end.
@@ -101,7 +104,11 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
         // Bytes were damaged on the way, or came too slowly.
         (
             400,
-            "BadDigest" | "XAmzContentSHA256Mismatch" | "Md5Mismatch" | "Crc64Mismatch" | "IncompleteBody"
+            "BadDigest"
+            | "XAmzContentSHA256Mismatch"
+            | "Md5Mismatch"
+            | "Crc64Mismatch"
+            | "IncompleteBody"
             | "RequestTimeout",
         ) => (Transient, String::new()),
         (_, "RequestTimeTooSkewed") => (Auth, "set this machine's clock".to_owned()),

@@ -192,7 +192,7 @@ pub fn crash(stage: &Stage, plan: &Crash) -> anyhow::Result<Outcome> {
     // The other direction: every object in the bucket is listed, or the list says that it may be there.
     let mut unlisted = 0;
     let mut of_seq: HashMap<(String, u64), String> = HashMap::new();
-    for object in gcs.objects(BUCKET) {
+    for object in gcs.objects(BUCKET).into_iter().filter(|object| !object.name.starts_with("_manifest/")) {
         match place(&object.name) {
             Some(place) => {
                 if let Some(other) = of_seq.insert(place, object.name.clone()) {

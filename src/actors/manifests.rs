@@ -1,0 +1,424 @@
+//! Writes the lists into the bucket: for each camera a manifest every so often, one on its way at a time.
+//!
+//! What a manifest says is read from the journal, and committed there as bytes before it is put: so a crash at any
+//! moment is followed by the same bytes under the same key, and every seq is in exactly one manifest. It belongs to no
+//! camera's actor: the rest of a deleted camera's list is written like any other. Should it panic it begins anew from
+//! the journal, which has all that it needs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::upload::AbortOnDrop;
+use crate::config::{ManifestSettings, UploadSettings};
+use crate::delivery::{Backoff, attempt_deadline};
+use crate::journal::{Entry, Journal, Ledgers, Part, PendingManifest, ReadError, Reader};
+use crate::manifest::{self, Due, Header, Line, Manifest, Schedule};
+use crate::metrics::Metrics;
+use crate::model::{CameraId, Origin, Outcome, Seq, Stored, UnixMicros};
+use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created};
+
+/// Manifests on their way to one destination: at 200 ms a put, more than a thousand cameras' a minute. They bound the
+/// journal's bytes of them, some 400 KB each.
+const ON_THEIR_WAY: usize = 16;
+
+/// How often watermarks are looked at. It costs a few microseconds a hundred cameras, and no query.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The same at the end, when somebody waits for it.
+const LOOK_AT_THE_END: Duration = Duration::from_millis(50);
+
+/// When a journal that could not be read, or a task that panicked, is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Finds something, from any thread.
+type Lookup<A, B> = Arc<dyn Fn(&A) -> B + Send + Sync>;
+
+/// Finds the places where manifests and frames go.
+#[derive(Clone)]
+pub struct Destinations {
+    /// The name of a camera's destination, also of a deleted one's.
+    pub of_camera: Lookup<CameraId, String>,
+    /// The bucket of that name; `None` where the configuration has no such destination any more.
+    pub bucket: Lookup<str, Option<Arc<dyn Bucket>>>,
+    /// Where a frame is.
+    pub url: Lookup<Stored, String>,
+}
+
+impl Destinations {
+    /// One for all.
+    pub fn one(name: &str, bucket: Arc<dyn Bucket>) -> Self {
+        let (name, frames) = (name.to_owned(), bucket.clone());
+        let known = name.clone();
+        Self {
+            of_camera: Arc::new(move |_| name.clone()),
+            bucket: Arc::new(move |name| (name == known).then(|| bucket.clone())),
+            url: Arc::new(move |stored| frames.url(&stored.key)),
+        }
+    }
+}
+
+/// What the writing of manifests needs.
+#[derive(Clone)]
+pub struct ManifestRecipe {
+    /// Where they are committed.
+    pub journal: Journal,
+    /// Where the lists are read.
+    pub reader: Reader,
+    /// How far the lists go.
+    pub ledgers: Ledgers,
+    /// This state directory's origin.
+    pub origin: Origin,
+    /// Where they go.
+    pub destinations: Destinations,
+    /// The runtime on which the buckets' clients were made.
+    pub runtime: Handle,
+    /// How often, and how large.
+    pub settings: ManifestSettings,
+    /// How long a put may take, and how long it waits for the next one.
+    pub upload: UploadSettings,
+    /// The daemon's metrics.
+    pub metrics: Metrics,
+}
+
+/// The writing of manifests, at work. It goes on until [`Manifests::finish`].
+#[derive(Debug)]
+pub struct Manifests {
+    ending: watch::Sender<bool>,
+    task: AbortOnDrop<()>,
+}
+
+impl Manifests {
+    /// Starts it on the runtime of whoever calls.
+    pub fn start(recipe: ManifestRecipe) -> Self {
+        let (ending, end) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            loop {
+                match AbortOnDrop(tokio::spawn(work(recipe.clone(), end.clone()))).await {
+                    Err(failure) if failure.is_panic() => {
+                        error!("the writing of manifests panicked: it begins anew from the journal");
+                        sleep(AGAIN).await;
+                    }
+                    _ => return,
+                }
+            }
+        });
+        Self { ending, task: AbortOnDrop(task) }
+    }
+
+    /// Writes what is in no manifest yet, each camera's as far as it goes at the first try, and ends; `false` where that
+    /// takes longer than `deadline`. What is committed then is put at the next start.
+    pub async fn finish(self, deadline: Duration) -> bool {
+        self.ending.send_replace(true);
+        timeout(deadline, self.task).await.is_ok()
+    }
+}
+
+/// What became of a camera's turn.
+enum Turn {
+    /// Its manifests are in the bucket up to this seq.
+    Stored(Seq),
+    /// There is none to put, or none could be made.
+    Nothing,
+    /// It is in the journal, to be put again.
+    Later { wait: Duration, conflict: bool },
+    /// The journal has ended.
+    Closed,
+}
+
+async fn work(recipe: ManifestRecipe, mut end: watch::Receiver<bool>) {
+    let settings = recipe.settings;
+    let seed = fastrand::u64(..);
+    let mut schedule = Schedule::new(settings.every, settings.entries.get() as u64, ON_THEIR_WAY, seed);
+    know(&recipe, &mut schedule).await;
+    let mut turns = FuturesUnordered::new();
+    let mut ticks = ticks(LOOK_EVERY);
+    let (mut ending, mut rested) = (false, false);
+    loop {
+        let mut looked = false;
+        tokio::select! {
+            _ = ticks.tick() => {
+                looked = true;
+                let now = Instant::now();
+                for ledger in recipe.ledgers.all() {
+                    schedule.look(ledger.camera(), ledger.watermark(), now);
+                }
+            }
+            Some((due, turn)) = turns.next() => {
+                if !note(&mut schedule, due, turn) {
+                    return;
+                }
+            }
+            // Whoever held the other end is gone: nobody waits for the rest.
+            changed = end.changed(), if !ending => {
+                if changed.is_err() {
+                    return;
+                }
+                (ending, ticks) = (true, self::ticks(LOOK_AT_THE_END));
+                schedule.retry_now(Instant::now());
+            }
+        }
+        if ending && looked {
+            schedule.hurry(Instant::now());
+        }
+        for due in schedule.take(Instant::now(), &*recipe.destinations.of_camera) {
+            let recipe = recipe.clone();
+            turns.push(async move {
+                let turn = take_turn(&recipe, &due).await;
+                (due, turn)
+            });
+        }
+        show(&recipe.metrics, &schedule);
+        if ending && looked {
+            // Twice in a row: the last outcomes are on their way to the watermark when the end begins.
+            if rested && turns.is_empty() && schedule.is_resting() {
+                return;
+            }
+            rested = turns.is_empty() && schedule.is_resting();
+        }
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Asks the journal how far all manifests go, until it answers.
+async fn know(recipe: &ManifestRecipe, schedule: &mut Schedule) {
+    loop {
+        match blocking(&recipe.reader, |reader| reader.manifested()).await {
+            Ok(all) => {
+                for known in all {
+                    schedule.know(known.camera, known.through, known.pending, Instant::now());
+                }
+                return;
+            }
+            Err(error) => error!(error, "it cannot be read how far manifests go; asking again"),
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// Takes down what became of a camera's turn; `false` where there is no journal any more.
+fn note(schedule: &mut Schedule, due: Due, turn: Turn) -> bool {
+    let now = Instant::now();
+    match turn {
+        Turn::Stored(last) => schedule.stored(&due.camera, last, now),
+        Turn::Nothing => schedule.nothing(&due.camera, now),
+        Turn::Later { wait, conflict } => schedule.later(&due.camera, due.destination, wait, conflict, now),
+        Turn::Closed => return false,
+    }
+    true
+}
+
+fn show(metrics: &Metrics, schedule: &Schedule) {
+    let oldest = schedule.oldest().map(|since| UnixMicros::now().before(since.elapsed()));
+    metrics.set_manifests(schedule.seqs_left(), oldest, schedule.conflicts());
+}
+
+/// Has the reader do something off the event loop.
+async fn blocking<T: Send + 'static>(
+    reader: &Reader,
+    query: impl FnOnce(Reader) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, String> {
+    let reader = reader.clone();
+    let done = tokio::task::spawn_blocking(move || query(reader)).await;
+    done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// Makes a camera's next manifest, or takes the one that is in the journal, and tries once to put it.
+async fn take_turn(recipe: &ManifestRecipe, due: &Due) -> Turn {
+    let camera = &due.camera;
+    let Some(bucket) = (recipe.destinations.bucket)(&due.destination) else {
+        warn!(%camera, destination = due.destination, "manifests wait: the configuration has no such destination");
+        return wait_or_nothing(due, recipe.upload.retry_max);
+    };
+    let manifest = if due.again {
+        let key = camera.clone();
+        match blocking(&recipe.reader, move |reader| reader.pending_manifest(&key)).await {
+            Ok(Some(manifest)) => manifest,
+            // An earlier life of this task has come to its end after all.
+            Ok(None) => {
+                let key = camera.clone();
+                let through = blocking(&recipe.reader, move |reader| reader.manifested_through(&key)).await;
+                return through.map_or_else(|_| wait_or_nothing(due, AGAIN), Turn::Stored);
+            }
+            Err(error) => {
+                error!(%camera, error, "a manifest cannot be read; trying again");
+                return wait_or_nothing(due, recipe.upload.retry_max);
+            }
+        }
+    } else {
+        // What cannot be recorded must not take the room of what has to be.
+        if *recipe.journal.stuck().borrow() {
+            return Turn::Nothing;
+        }
+        match make(recipe, due).await {
+            Ok(Some(manifest)) => {
+                match recipe.journal.commit_manifest(manifest.clone()).await {
+                    Some(true) => manifest,
+                    // An earlier life of this task, which panicked, had given one to the journal.
+                    Some(false) => return Turn::Later { wait: AGAIN, conflict: false },
+                    None => return Turn::Closed,
+                }
+            }
+            Ok(None) => return Turn::Nothing,
+            Err(error) => {
+                error!(%camera, error, "the list cannot be read for a manifest; trying again");
+                return Turn::Nothing;
+            }
+        }
+    };
+    deliver(recipe, due, bucket, manifest).await
+}
+
+/// Nothing is lost by waiting, whether it is in the journal or not made yet.
+fn wait_or_nothing(due: &Due, wait: Duration) -> Turn {
+    if due.again { Turn::Later { wait, conflict: false } } else { Turn::Nothing }
+}
+
+/// One attempt, and what follows from it.
+async fn deliver(recipe: &ManifestRecipe, due: &Due, bucket: Arc<dyn Bucket>, manifest: PendingManifest) -> Turn {
+    let camera = &due.camera;
+    let key = manifest::key(camera, &recipe.origin, manifest.seqs);
+    // Here is where to ask the destination's gate for a permit, and below where to tell it the verdict.
+    let put = put(recipe, bucket.clone(), key.clone(), manifest.content.clone(), manifest.crc32c).await;
+    let backoff = Backoff { min: recipe.upload.retry_min, max: recipe.upload.retry_max };
+    match put {
+        Put::Stored => {
+            let Some(known) = recipe.journal.manifest_stored(camera.clone(), manifest.seqs.last).await else {
+                return Turn::Closed;
+            };
+            if !known {
+                error!(%camera, key, "a manifest was stored that the journal did not have");
+            }
+            recipe.metrics.manifest_stored();
+            if due.failures > 0 {
+                info!(%camera, key, failures = due.failures, "the manifest is stored");
+            }
+            Turn::Stored(manifest.seqs.last)
+        }
+        Put::Conflict => {
+            recipe.metrics.manifest_conflict();
+            if due.failures == 0 {
+                error!(%camera, url = bucket.url(&key), "an object with other content stands under a manifest's key: move it away; until \
+                    then the camera gets no manifests, and its list keeps what `list.keep` would remove");
+            }
+            Turn::Later { wait: backoff.max, conflict: true }
+        }
+        Put::Failed(failure) => {
+            recipe.metrics.manifest_failed(failure.kind);
+            let failures = due.failures + 1;
+            // What only a person can mend is tried less often from the start, as with frames.
+            let weight = match failure.kind {
+                BucketErrorKind::Transient | BucketErrorKind::Throttled => failures,
+                BucketErrorKind::Auth | BucketErrorKind::NotFound | BucketErrorKind::Permanent => failures + 5,
+            };
+            let wait = backoff.delay(weight, failure.retry_after, &mut fastrand::Rng::new());
+            debug!(%camera, key, failures, ?wait, error = %failure, "a manifest could not be put");
+            if failures == 3 {
+                warn!(%camera, key, error = %failure, "puts of a manifest keep failing and are tried again");
+            }
+            Turn::Later { wait, conflict: false }
+        }
+    }
+}
+
+/// What became of one attempt.
+enum Put {
+    Stored,
+    Conflict,
+    Failed(BucketError),
+}
+
+/// One attempt under its deadline, on the bucket's runtime. An object that is there already and is the same is stored:
+/// the answer to an earlier attempt was lost, or the process ended before it was written down.
+async fn put(recipe: &ManifestRecipe, bucket: Arc<dyn Bucket>, key: String, content: Bytes, crc32c: u32) -> Put {
+    let deadline = attempt_deadline(recipe.upload.deadline, recipe.upload.min_rate, content.len());
+    let label = bucket.label().to_owned();
+    let attempt = async move {
+        let bytes = content.len() as u64;
+        Ok(match bucket.create(&key, content, crc32c, ContentType::Ndjson).await? {
+            Created::New => Put::Stored,
+            Created::Exists => match bucket.head(&key).await? {
+                Some(found) if found.bytes == bytes && found.crc32c == crc32c => Put::Stored,
+                Some(_) => Put::Conflict,
+                None => return Err(broken_off(format!("{}: it was there and is gone", bucket.url(&key)))),
+            },
+        })
+    };
+    match AbortOnDrop(recipe.runtime.spawn(timeout(deadline, attempt))).await {
+        Ok(Ok(Ok(put))) => put,
+        Ok(Ok(Err(failure))) => Put::Failed(failure),
+        Ok(Err(_)) => Put::Failed(broken_off(format!("{label}: no answer within {:.1} s", deadline.as_secs_f64()))),
+        Err(error) => Put::Failed(broken_off(format!("{label}: the put broke off: {error}"))),
+    }
+}
+
+fn broken_off(message: String) -> BucketError {
+    BucketError { kind: BucketErrorKind::Transient, maybe_stored: true, retry_after: None, message }
+}
+
+/// Makes a camera's next manifest: what its list has after the last one, as far as the watermark.
+async fn make(recipe: &ManifestRecipe, due: &Due) -> Result<Option<PendingManifest>, String> {
+    let (origin, url, limit) = (recipe.origin.clone(), recipe.destinations.url.clone(), recipe.settings.entries.get());
+    let Due { camera, destination, through, watermark, .. } = due.clone();
+    blocking(&recipe.reader, move |reader| {
+        let Some(part) = reader.part(&camera, through, limit, watermark)? else { return Ok(None) };
+        let seqs = part.seqs;
+        let manifest = manifest_of(part, camera.clone(), origin, UnixMicros::now(), &*url);
+        let (entries, content) = (manifest.header.entries, Bytes::from(manifest.to_bytes()));
+        let crc32c = crc32c::crc32c(&content);
+        Ok(Some(PendingManifest { camera, seqs, entries, destination, content, crc32c }))
+    })
+    .await
+}
+
+/// A part of a list as a manifest says it.
+fn manifest_of(
+    part: Part,
+    camera: CameraId,
+    origin: Origin,
+    written_at: UnixMicros,
+    url: &dyn Fn(&Stored) -> String,
+) -> Manifest {
+    let Part { seqs, missing_from, entries, mut ends } = part;
+    let mut lines = Vec::with_capacity(entries.len() + ends.len());
+    for entry in entries {
+        let line = match entry {
+            Entry::Session { session, opened, codec, width, height, .. } => {
+                if let Some(end) = ends.remove(&session) {
+                    lines.push(Line::SessionEnd { session: end.session, closed: end.closed, why: end.why });
+                }
+                Line::Session { session, opened, codec, width, height }
+            }
+            Entry::Frames { seqs, session, outcome: Outcome::Stored(stored) } => Line::Frame {
+                session,
+                seq: seqs.first,
+                captured_at: stored.captured_at,
+                stored_at: stored.stored_at,
+                url: url(&stored),
+                key: stored.key,
+                bytes: stored.bytes,
+                crc32c: stored.crc32c,
+                width: stored.width,
+                height: stored.height,
+            },
+            Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored } } => {
+                Line::Tombstone { session, seqs, reason, maybe_stored }
+            }
+        };
+        lines.push(line);
+    }
+    let entries = lines.iter().filter(|line| line.seqs().is_some()).count() as u64;
+    Manifest { header: Header { camera, origin, seqs, entries, missing_from, written_at }, lines }
+}
