@@ -17,7 +17,8 @@ use crate::signals::told_to_end;
 /// GET /_testbed/stats shows what it has counted. A script is {"seed":1,"rules":[{"share":0.1,"fault":FAULT}]}, FAULT
 /// one of {"latency":{"ms":50,"jitter_ms":20}}, {"bandwidth":{"way":"to_server","bytes_per_s":1}},
 /// {"cut":{"way":"to_server","at":[0,9000]}}, {"reset":{"way":"to_client","at":[1,1]}},
-/// {"half_close":{"way":"to_client","at":[0,0]}}, "blackhole", "tls_stall", {"flip":{"way":"to_server","within":8000}}.
+/// {"half_close":{"way":"to_client","at":[0,0]}}, "blackhole", "blackhole_standing", "tls_stall",
+/// {"flip":{"way":"to_server","within":8000}}.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where connections go on to

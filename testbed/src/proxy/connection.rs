@@ -214,6 +214,7 @@ impl<'a> Pump<'a> {
     fn heed(&mut self, changed: Result<(), watch::error::RecvError>) -> Result<(), End> {
         changed.map_err(|_| End::Closed)?;
         self.fate = Fate::of(&self.script.borrow_and_update(), self.line.number, self.way);
+        self.fate.blackhole |= self.fate.blackhole_standing;
         Ok(())
     }
 

@@ -68,6 +68,8 @@ pub enum Fault {
     /// What comes is swallowed, from either side, and nothing is ever answered; a new connection's target is not even
     /// asked. One that has lost bytes stays so when the script changes.
     Blackhole,
+    /// The same for connections that stand when the script comes. New ones pass.
+    BlackholeStanding,
     /// A ClientHello is swallowed and never answered. What does not begin with one passes.
     TlsStall,
     /// One bit of a body of HTTP/1.1 is changed, somewhere in its first `within` bytes. A body may be shorter than
@@ -135,6 +137,8 @@ pub(super) struct Fate {
     /// After how many bytes it ends, and how: the first of those that are drawn.
     pub(super) ending: Option<(u64, Ending)>,
     pub(super) blackhole: bool,
+    /// The same, if the connection stood before the script came.
+    pub(super) blackhole_standing: bool,
     pub(super) tls_stall: bool,
     flips: Vec<(f64, u64)>,
     rng: Rng,
@@ -149,6 +153,7 @@ impl Fate {
             rate: None,
             ending: None,
             blackhole: false,
+            blackhole_standing: false,
             tls_stall: false,
             flips: Vec::new(),
             rng: Rng::with_seed(0),
@@ -169,6 +174,7 @@ impl Fate {
                 Fault::Reset { way: of, at } if of == way => fate.end(drawn.u64(at[0]..=at[1]), Ending::Reset),
                 Fault::HalfClose { way: of, at } if of == way => fate.end(drawn.u64(at[0]..=at[1]), Ending::HalfClose),
                 Fault::Blackhole => fate.blackhole = true,
+                Fault::BlackholeStanding => fate.blackhole_standing = true,
                 Fault::TlsStall => fate.tls_stall = true,
                 _ => {}
             }

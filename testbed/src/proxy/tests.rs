@@ -219,6 +219,19 @@ fn a_blackhole_swallows_new_connections_and_those_that_stand() {
 }
 
 #[test]
+fn a_blackhole_can_be_for_those_that_stand_alone() {
+    let (target, _server) = echo(2);
+    let proxy = proxy(target, Script::default());
+    let mut standing = client(&proxy);
+    assert_eq!(round_trip(&mut standing, b"hello"), b"hello");
+    proxy.set_script(Script::all(Fault::BlackholeStanding)).unwrap();
+    assert_eq!(round_trip(&mut client(&proxy), b"new"), b"new");
+    standing.write_all(b"old").unwrap();
+    assert!(is_silent(&mut standing));
+    assert_eq!(proxy.stats().injected.blackholed, 1);
+}
+
+#[test]
 fn a_client_hello_is_not_answered_and_other_bytes_are() {
     let (target, _server) = echo(1);
     let proxy = proxy(target, Script::all(Fault::TlsStall));
