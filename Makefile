@@ -46,8 +46,8 @@ lint: deps ## Check format, clippy's warnings and the docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 .PHONY: accept
-accept: build ## Run a piece of work's acceptance: make accept NAME=live-path-1 [LINES=2,5]
-	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? make accept NAME=live-path-1' >&2; exit 1; }
+accept: build ## Run a piece of work's acceptance: NAME=live-path-1, live-path-2, spool or delivery [LINES=2,5]
+	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? NAME=live-path-1, live-path-2, spool or delivery' >&2; exit 1; }
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
 # ROUNDS=N lengthens these: N kills, N damaged spools, 200 N cases of the model, 2,000 at the cap, every boundary and every
@@ -57,8 +57,8 @@ faults: build ## Inject faults into spool, journal and daemon; ROUNDS=500: every
 	@export $(if $(ROUNDS),ROUNDS='$(ROUNDS)' PROPTEST_CASES=$$((200 * $(ROUNDS))),PROPTEST_CASES=1500); \
 	begun=$$SECONDS; status=0; \
 	cargo test --locked -p framehaul --lib -- --nocapture spool::tests:: journal::tests:: || status=$$?; \
-	cargo test --locked -p framehaul --test faults --test faults_damaged --test faults_live --no-fail-fast -- --nocapture --test-threads=1 \
-		|| status=$$?; \
+	cargo test --locked -p framehaul --test faults --test faults_damaged --test faults_live --test faults_delivery --no-fail-fast \
+		-- --nocapture --test-threads=1 || status=$$?; \
 	echo; echo "faults: $$((SECONDS - begun)) s, $$([[ $$status = 0 ]] && echo passed || echo FAILED)"; \
 	exit $$status
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use clap::builder::PossibleValuesParser;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,8 +18,8 @@ mod plans;
 /// Runs the acceptance of a piece of work and writes docs/acceptance/NAME.json.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The piece of work: live-path-1, live-path-2 or spool
-    #[arg(long)]
+    /// The piece of work
+    #[arg(long, value_parser = PossibleValuesParser::new(plans::ALL.map(|(name, _)| name)))]
     name: String,
     /// Only these lines, by number; the others stay in the file as they are. From a tree with changes that are not
     /// committed (those of docs/acceptance are none) the report is printed and not written
@@ -81,12 +82,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let own = std::env::current_exe().context("cannot find our own binary: give --framehaul")?;
     let program = args.framehaul.clone().unwrap_or_else(|| own.with_file_name("framehaul"));
     ensure!(program.is_file(), "there is no {}: run `make build`, or give --framehaul", program.display());
-    let plans = match args.name.as_str() {
-        "live-path-1" => plans::live_path_1(),
-        "live-path-2" => plans::live_path_2(),
-        "spool" => plans::spool(),
-        other => bail!("`{other}` is not known: known are live-path-1, live-path-2 and spool"),
-    };
+    let plans = plans::ALL.iter().find(|(name, _)| *name == args.name).context("no such piece of work")?.1();
     let known: Vec<u32> = plans.iter().map(|plan| plan.line).collect();
     let unknown: Vec<&u32> = args.only.iter().filter(|line| !known.contains(line)).collect();
     ensure!(unknown.is_empty(), "`{}` has no lines {unknown:?}: it has {known:?}", args.name);
@@ -227,6 +223,16 @@ mod tests {
             machine: Value::Null,
             pass: false,
             lines: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_makefile_names_all_pieces_of_work() {
+        let makefile = include_str!("../../Makefile");
+        let lines: Vec<&str> = makefile.lines().filter(|line| line.contains("live-path-1")).collect();
+        assert_eq!(lines.len(), 2, "its help, and its error");
+        for (name, _) in plans::ALL {
+            assert!(lines.iter().all(|line| line.contains(name)), "{name}: {lines:#?}");
         }
     }
 

@@ -3,8 +3,8 @@
 //!
 //! [`cameras`] serves clips ([`clip`]) with a mark ([`mark`]) in every picture, [`synthetic`] cameras make theirs up,
 //! [`gcs`] takes the objects, and [`oracle`] reads the marks back from what framehaul stored; [`service_manager`] hears
-//! what it says, and [`tls`] stands before what has none. Nothing here shares code with framehaul: a common mistake
-//! could not be seen.
+//! what it says, [`tls`] stands before what has none, and [`proxy`] spoils what passes through it. Nothing here shares
+//! code with framehaul: a common mistake could not be seen.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ pub mod gcs;
 pub mod load;
 pub mod mark;
 pub mod oracle;
+pub mod proxy;
 pub mod scenario;
 pub mod service_manager;
 mod signals;

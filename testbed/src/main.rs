@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use testbed::{accept, cameras, demo, gcs, oracle, synthetic};
+use testbed::{accept, cameras, demo, gcs, oracle, proxy, synthetic};
 
 /// Real parts to test framehaul against
 #[derive(Parser)]
@@ -28,6 +28,8 @@ enum Part {
     Gcs(gcs::Args),
     /// Judge by the pixels whether a bucket holds what the cameras showed
     Oracle(oracle::Args),
+    /// Spoil TCP connections by a script
+    Proxy(proxy::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -40,6 +42,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Part::Demo(args) => demo::run(args),
         Part::Gcs(args) => block_on(gcs::run(args)),
         Part::Oracle(args) => oracle::run(args),
+        Part::Proxy(args) => block_on(proxy::run(args)),
     }
 }
 

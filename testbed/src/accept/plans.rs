@@ -1,5 +1,7 @@
 //! What each piece of work has to show, line by line, in full.
 
+mod delivery;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +13,14 @@ use crate::scenario::{
     Logins, Order, Outage, Outcome, Prometheus, Recovery, Reload, Service, Signals, Sources, Stage, Stream,
 };
 
-pub(super) fn live_path_1() -> Vec<Plan> {
+/// A piece of work's name, and what makes its lines.
+type Named = (&'static str, fn() -> Vec<Plan>);
+
+/// All of them. The Makefile's help names them as well.
+pub(super) const ALL: [Named; 4] =
+    [("live-path-1", live_path_1), ("live-path-2", live_path_2), ("spool", spool), ("delivery", delivery::delivery)];
+
+fn live_path_1() -> Vec<Plan> {
     const SEED: u64 = 20_261_120;
     let order = Order {
         cameras: 8,
@@ -44,7 +53,7 @@ pub(super) fn live_path_1() -> Vec<Plan> {
     ]
 }
 
-pub(super) fn live_path_2() -> Vec<Plan> {
+fn live_path_2() -> Vec<Plan> {
     const SEED: u64 = 20_261_121;
     let seconds = Duration::from_secs;
     let sources = Sources { fps: 10, seconds: 20, long: 15_000 };
@@ -95,7 +104,7 @@ pub(super) fn live_path_2() -> Vec<Plan> {
     ]
 }
 
-pub(super) fn spool() -> Vec<Plan> {
+fn spool() -> Vec<Plan> {
     const SEED: u64 = 20_261_122;
     let seconds = Duration::from_secs;
     let kills = Kills { rounds: 500, cameras: 6, real: 2, fps: 25.0, bytes: 6_000, ready: seconds(3), seed: SEED };

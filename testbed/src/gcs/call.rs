@@ -110,6 +110,14 @@ impl Call {
         })
     }
 
+    /// The object that its path names; an upload's is in its query, or in its body.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Call::GetMetadata { name, .. } | Call::GetMedia { name, .. } | Call::Delete { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether this is about the server itself and no fault applies to it.
     pub(super) fn is_control(&self) -> bool {
         use Call::{ChangeKnobs, ExpireTokens, ExpireUploads, GetKey, GetKnobs, GetStats};

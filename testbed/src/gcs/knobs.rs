@@ -50,6 +50,9 @@ pub struct Knobs {
     /// The `Retry-After` of injected answers, in seconds; no such header when absent.
     #[arg(long)]
     pub retry_after_s: Option<u32>,
+    /// Draws each `Retry-After` of injected answers evenly from `retry_after_s`, or 0, to this, in whole seconds.
+    #[arg(long)]
+    pub retry_after_max_s: Option<u32>,
     /// Answers every call with this status, as a revoked key (401), a missing permission (403) or a lost bucket (404)
     /// would.
     #[arg(long)]
@@ -57,6 +60,10 @@ pub struct Knobs {
     /// Answers uploads of objects with this in their name with 400, as something that is not to be had whoever asks.
     #[arg(long)]
     pub refuse_name: Option<String>,
+    /// Stores somebody else's bytes under each name with this in it when it is first uploaded, and answers that upload
+    /// with 503: whoever comes again finds a foreign object under its key.
+    #[arg(long)]
+    pub foreign_name: Option<String>,
     /// Takes storage calls only with `Authorization: Bearer`, a token of this server or a JWT of its service account.
     #[arg(long)]
     pub require_auth: bool,
@@ -136,6 +143,11 @@ impl Knobs {
                 bail!("knob `{name}` is {status}: it is an HTTP error, from 400 to 599");
             }
         }
+        if let Some(max) = self.retry_after_max_s
+            && max < self.retry_after_s.unwrap_or(0)
+        {
+            bail!("knob `retry_after_max_s` is {max}: `retry_after_s` is more");
+        }
         if let Some(seconds) = self.expire_tokens_after_s
             && !(0.0..=86_400.0).contains(&seconds)
         {
@@ -165,19 +177,28 @@ pub(super) enum Fault {
     SlowAnswer,
 }
 
-/// The random numbers behind the knobs. Faults and latencies have a sequence each, so that turning a latency on does
-/// not change which calls fail.
+/// The random numbers behind the knobs. Faults, latencies and waits have a sequence each, so that turning a latency on
+/// does not change which calls fail.
 #[derive(Debug)]
 pub(super) struct Dice {
     faults: fastrand::Rng,
     latencies: fastrand::Rng,
+    waits: fastrand::Rng,
 }
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Dice {
         let mut faults = fastrand::Rng::with_seed(seed);
         let latencies = faults.fork();
-        Dice { faults, latencies }
+        Dice { faults, latencies, waits: fastrand::Rng::with_seed(!seed) }
+    }
+
+    /// The `Retry-After` of the next injected answer, in seconds.
+    pub(super) fn retry_after_s(&mut self, knobs: &Knobs) -> Option<u32> {
+        match knobs.retry_after_max_s {
+            None => knobs.retry_after_s,
+            Some(max) => Some(self.waits.u32(knobs.retry_after_s.unwrap_or(0)..=max)),
+        }
     }
 
     /// The fault to inject into the next call, if any. Throws one number per call, whatever the rates are.
@@ -240,6 +261,7 @@ mod tests {
             (r#"{"rate_hang": 0.6, "rate_reset": 0.6}"#, "rate_hang"),
             (r#"{"slow_answer_bytes_per_s": 0}"#, "slow_answer_bytes_per_s"),
             (r#"{"refuse_status": 200}"#, "refuse_status"),
+            (r#"{"retry_after_s": 3, "retry_after_max_s": 2}"#, "retry_after_max_s"),
             (r#"{"refuse_tokens_status": 200}"#, "refuse_tokens_status"),
             (r#"{"expire_tokens_after_s": -1}"#, "expire_tokens_after_s"),
             (r#"{"token_lifetime_s": 1000000}"#, "token_lifetime_s"),

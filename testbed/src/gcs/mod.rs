@@ -10,13 +10,14 @@
 //! answer, with `call` reading its first line, `upload` and `multipart` its body, `objects`, `session` and `access`
 //! doing what it asks; `store` holds the objects, `tokens` the tokens, and neither knows HTTP; `account` signs nothing
 //! and verifies all; `resource` and `refusal` write what the service would write. [`Knobs`] are the faults, [`Stats`]
-//! the counts, and both can be reached at run time under `/_testbed/`.
+//! the counts, and both can be reached at run time under `/_testbed/`; `arrivals` says when each call came.
 //!
 //! Everything runs on one thread. An upload is read and summed where it lies in the read buffers, and copied once when
 //! its bytes are kept.
 
 mod access;
 mod account;
+mod arrivals;
 mod call;
 mod command;
 mod knobs;
@@ -35,7 +36,9 @@ mod store;
 mod tokens;
 mod upload;
 
+pub use arrivals::Arrival;
 pub use command::{Args, run};
 pub use knobs::Knobs;
+pub use objects::FOREIGN;
 pub use server::{GcsServer, ObjectInfo, Options};
 pub use stats::{AuthStats, Injected, Requests, Stats};

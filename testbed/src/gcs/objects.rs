@@ -20,6 +20,9 @@ use super::service::App;
 use super::store::{Body, Content, Object, Preconditions, Refused};
 use super::upload::{Sums, Upload};
 
+/// What `foreign_name` puts in other objects' places.
+pub const FOREIGN: &[u8] = b"somebody else's";
+
 impl App {
     /// Verifies an upload and stores it; returns the object's resource.
     pub(super) async fn store(&self, bucket: &str, upload: Upload, when: &Preconditions) -> Result<Value, Refusal> {
@@ -39,6 +42,7 @@ impl App {
                 return Err(Refusal::invalid("This answer was asked for with the knob `refuse_name`."));
             }
         }
+        self.forestall(bucket, name).await?;
         let early = self.state().store.may_put(bucket, name, when);
         early.map_err(|refused| self.refuse_put(&refused, bucket, name, when, size, sums))?;
         let body = self.keep(&upload.media).await?;
@@ -71,6 +75,34 @@ impl App {
                 Err(self.refuse_put(&refused, bucket, name, when, size, sums))
             }
         }
+    }
+
+    /// Puts somebody else's bytes where an upload wants to go, if it is to find them there, and fails it then.
+    async fn forestall(&self, bucket: &str, name: &str) -> Result<(), Refusal> {
+        {
+            let state = self.state();
+            let wanted = state.knobs.foreign_name.as_ref().is_some_and(|part| name.contains(part));
+            if !wanted || state.store.find(bucket, name).is_some() {
+                return Ok(());
+            }
+        }
+        let mut media = Pieces::default();
+        media.push(Bytes::from_static(FOREIGN));
+        let content = Content {
+            size: FOREIGN.len() as u64,
+            crc32c: media.crc32c(),
+            md5: None,
+            content_type: "text/plain".into(),
+            extra: None,
+            body: self.keep(&media).await?,
+        };
+        let mut state = self.state();
+        state
+            .store
+            .put(bucket, name, content, &Preconditions::default())
+            .map_err(|refused| Refusal::of_store(&refused, bucket, name))?;
+        state.stats.injected.foreign += 1;
+        Err(state.injected(503))
     }
 
     /// Puts an upload's bytes where this server keeps them.

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+use super::arrivals::{Arrival, Arrivals};
 use super::knobs::{Dice, Knobs};
 use super::line::Line;
 use super::service::{App, State};
@@ -96,6 +97,7 @@ impl GcsServer {
                 sessions: HashMap::new(),
                 next_file: first_file(),
                 next_turn: tokio::time::Instant::now(),
+                arrivals: None,
             }),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -158,6 +160,16 @@ impl GcsServer {
     /// The counts as they are now.
     pub fn stats(&self) -> Stats {
         self.app.state().stats.clone()
+    }
+
+    /// Remembers from now on when each call of the storage API comes: some bytes for each, and each name.
+    pub fn log_arrivals(&self) {
+        self.app.state().arrivals = Some(Arrivals::default());
+    }
+
+    /// The calls that have come since [`log_arrivals`](Self::log_arrivals), in their order.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.app.state().arrivals.as_ref().map(|arrivals| arrivals.log().to_vec()).unwrap_or_default()
     }
 
     /// The objects of a bucket in the order of their names; none if there is no such bucket.

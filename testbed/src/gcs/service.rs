@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::account::Account;
+use super::arrivals::Arrivals;
 use super::call::{Call, Query};
 use super::knobs::{Dice, Fault, Knobs};
 use super::line::Line;
@@ -80,6 +81,8 @@ pub(super) struct State {
     pub(super) next_file: u64,
     /// When it is the next upload's turn, where there is a limit.
     pub(super) next_turn: Instant,
+    /// When calls came, since somebody wants to know.
+    pub(super) arrivals: Option<Arrivals>,
 }
 
 impl State {
@@ -89,6 +92,11 @@ impl State {
             self.dice = Dice::new(knobs.seed);
         }
         self.knobs = knobs;
+    }
+
+    /// What a fault out of the knobs is answered with.
+    pub(super) fn injected(&mut self, status: u16) -> Refusal {
+        Refusal::injected(status, self.dice.retry_after_s(&self.knobs))
     }
 }
 
@@ -128,7 +136,7 @@ impl App {
                 return Ok(refusal.answer(false).map(Paced::at_once));
             }
         };
-        let Admission { refusal, fault, latency, turn } = self.admit(&call);
+        let Admission { refusal, fault, latency, turn } = self.admit(&call, &query);
         if fault == Some(Fault::Hang) {
             // Dropped with the connection, when the client has had enough.
             std::future::pending::<()>().await;
@@ -145,7 +153,7 @@ impl App {
         if lost == Some(Fault::LostAnswer) {
             let mut state = self.state();
             state.stats.injected.lost_answers += 1;
-            answer = Err(Refusal::injected(503, state.knobs.retry_after_s));
+            answer = Err(state.injected(503));
         }
         let due = turn.map_or(arrived + latency, |turn| turn.max(arrived + latency));
         if due > arrived {
@@ -162,16 +170,19 @@ impl App {
     }
 
     /// Counts a call and throws its dice.
-    fn admit(&self, call: &Call) -> Admission {
+    fn admit(&self, call: &Call, query: &Query) -> Admission {
         let mut admission = Admission::default();
         if call.is_control() {
             return admission;
         }
         let mut state = self.state();
-        let State { knobs, dice, stats, next_turn, .. } = &mut *state;
+        let State { knobs, dice, stats, next_turn, arrivals, .. } = &mut *state;
         call.count(&mut stats.requests);
         if call.is_about_tokens() {
             return admission;
+        }
+        if let Some(arrivals) = arrivals {
+            arrivals.note(call.is_upload(), call.name().or_else(|| query.get("name")));
         }
         if call.has_latency() {
             admission.latency = dice.latency(knobs);
@@ -199,7 +210,7 @@ impl App {
             }
         };
         *count += 1;
-        admission.refusal = Some(Refusal::injected(status, knobs.retry_after_s));
+        admission.refusal = Some(state.injected(status));
         admission
     }
 

@@ -89,6 +89,8 @@ pub struct Injected {
     pub refused: u64,
     /// Uploads answered with 400 by `refuse_name`.
     pub names_refused: u64,
+    /// Uploads that found somebody else's bytes in their place by `foreign_name`.
+    pub foreign: u64,
     /// Wishes for a token answered with `refuse_tokens_status`.
     pub tokens_refused: u64,
 }

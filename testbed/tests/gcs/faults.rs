@@ -187,3 +187,54 @@ fn a_slow_answer_comes_byte_by_byte() {
     assert_eq!(body, "{");
     assert_eq!(server.stats().injected.slow_answers, 2);
 }
+
+#[test]
+fn a_random_retry_after_keeps_its_bounds_and_its_seed() {
+    let run = |seed: u64| -> Vec<u64> {
+        let server = server();
+        let mut client = Client::of(&server);
+        client.set_knobs(&json!({"rate_429": 1, "retry_after_s": 2, "retry_after_max_s": 5, "seed": seed}));
+        (0..100).map(|_| client.put("name=x", b"x").headers["retry-after"].parse().unwrap()).collect()
+    };
+    let first = run(17);
+    for seconds in 2..=5 {
+        assert!(first.contains(&seconds), "{first:?}");
+    }
+    assert!(first.iter().all(|seconds| (2..=5).contains(seconds)), "{first:?}");
+    assert_eq!(first, run(17));
+    assert_ne!(first, run(18));
+}
+
+#[test]
+fn a_foreign_object_is_there_before_the_first_upload_of_its_name() {
+    let server = server();
+    let mut client = Client::of(&server);
+    client.set_knobs(&json!({"foreign_name": "theirs/"}));
+    client.put("name=ours%2F1&ifGenerationMatch=0", b"mine").ok();
+    assert_eq!(client.put("name=theirs%2F1&ifGenerationMatch=0", b"mine").error(503), "backendError");
+    assert_eq!(client.put("name=theirs%2F1&ifGenerationMatch=0", b"mine").error(412), "conditionNotMet");
+    assert_eq!(server.read("frames", "theirs/1").unwrap(), testbed::gcs::FOREIGN);
+    assert_eq!(server.read("frames", "ours/1").unwrap(), "mine");
+    let stats = server.stats();
+    assert_eq!((stats.injected.foreign, stats.puts_stored, stats.duplicates_refused), (1, 1, 0));
+}
+
+#[test]
+fn arrivals_are_logged_on_demand_and_tell_what_comes_again() {
+    let server = server();
+    let mut client = Client::of(&server);
+    client.put("name=before", b"x").ok();
+    assert!(server.arrivals().is_empty());
+    server.log_arrivals();
+    client.put("name=before", b"x").ok();
+    client.set_knobs(&json!({"rate_503": 1}));
+    client.put("name=a%2Fb", b"x").error(503);
+    client.set_knobs(&json!({"rate_503": 0}));
+    client.put("name=a%2Fb", b"x").ok();
+    client.get(&format!("{OBJECTS}/a%2Fb")).ok();
+    client.get(OBJECTS).ok();
+    let seen = server.arrivals();
+    let told: Vec<_> = seen.iter().map(|arrival| (arrival.upload, arrival.again)).collect();
+    assert_eq!(told, [(true, false), (true, false), (true, true), (false, true), (false, false)]);
+    assert!(seen.is_sorted_by_key(|arrival| arrival.at));
+}

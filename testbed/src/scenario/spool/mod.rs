@@ -44,16 +44,16 @@ use crate::oracle::Entry;
 
 /// Looks at all cameras' accounts, again and again: they must be exact each time, and `captured` never falls.
 #[derive(Debug, Default)]
-struct Watch {
+pub(super) struct Watch {
     captured: BTreeMap<String, u64>,
     /// The same at the last look at which no frame of any camera was lost.
     without_loss: BTreeMap<String, u64>,
-    looks: u64,
+    pub(super) looks: u64,
 }
 
 impl Watch {
     /// The sum over all cameras.
-    fn look(&mut self, daemon: &Daemon, problems: &mut Problems) -> anyhow::Result<Totals> {
+    pub(super) fn look(&mut self, daemon: &Daemon, problems: &mut Problems) -> anyhow::Result<Totals> {
         let statuses = daemon.statuses()?;
         self.judge(&statuses, problems);
         Ok(sum(&statuses))
@@ -79,7 +79,7 @@ impl Watch {
     }
 
     /// Looks until the sum fulfils a condition.
-    fn until(
+    pub(super) fn until(
         &mut self,
         daemon: &Daemon,
         patience: Duration,
@@ -95,7 +95,12 @@ impl Watch {
     }
 
     /// Looks for a while.
-    fn during(&mut self, daemon: &Daemon, time: Duration, problems: &mut Problems) -> anyhow::Result<Totals> {
+    pub(super) fn during(
+        &mut self,
+        daemon: &Daemon,
+        time: Duration,
+        problems: &mut Problems,
+    ) -> anyhow::Result<Totals> {
         let end = std::time::Instant::now() + time;
         loop {
             let totals = self.look(daemon, problems).map_err(|error| daemon.explain(error))?;
@@ -123,12 +128,12 @@ fn gauge(daemon: &Daemon, name: &str) -> anyhow::Result<f64> {
     value.with_context(|| format!("no metric `{name}`"))?.trim().parse().with_context(|| format!("`{name}`"))
 }
 
-fn time_of(text: &str) -> anyhow::Result<OffsetDateTime> {
+pub(super) fn time_of(text: &str) -> anyhow::Result<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).with_context(|| format!("`{text}` is no RFC 3339 time"))
 }
 
 /// From capture to stored, milliseconds, of the frames captured at `from` or later and before `to`.
-fn delays_ms(entries: &[Entry], from: OffsetDateTime, to: OffsetDateTime) -> anyhow::Result<Vec<f64>> {
+pub(super) fn delays_ms(entries: &[Entry], from: OffsetDateTime, to: OffsetDateTime) -> anyhow::Result<Vec<f64>> {
     let mut delays = Vec::new();
     for entry in entries {
         let Entry::Frame(frame) = entry else { continue };
@@ -142,7 +147,14 @@ fn delays_ms(entries: &[Entry], from: OffsetDateTime, to: OffsetDateTime) -> any
 
 /// Captured must be what these cameras give in a time. Synthetic ones wait for a daemon that does not take their
 /// frames, so that nothing else would show it. One frame of each may be on its way at either end. Returns the share.
-fn kept_up(problems: &mut Problems, what: &str, captured: u64, cameras: usize, fps: f64, seconds: f64) -> f64 {
+pub(super) fn kept_up(
+    problems: &mut Problems,
+    what: &str,
+    captured: u64,
+    cameras: usize,
+    fps: f64,
+    seconds: f64,
+) -> f64 {
     let expected = cameras as f64 * fps * seconds;
     problems.check(captured as f64 >= 0.98 * expected - cameras as f64, || {
         format!("{what}: {captured} frames of {cameras} cameras in {seconds:.1} s, {expected:.0} were given")
@@ -190,14 +202,14 @@ fn compare_stored_at(
 }
 
 /// The value below which this share of all lies.
-fn percentile(values: &mut [f64], share: f64) -> anyhow::Result<f64> {
+pub(super) fn percentile(values: &mut [f64], share: f64) -> anyhow::Result<f64> {
     values.sort_by(f64::total_cmp);
     let place = (values.len() as f64 * share).ceil() as usize;
     values.get(place.saturating_sub(1)).copied().context("nothing was measured")
 }
 
 /// One digit after the point is enough for people.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 

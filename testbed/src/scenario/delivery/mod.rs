@@ -1,0 +1,80 @@
+//! What delivery promises where the bucket or the way to it misbehaves: nothing is lost, nothing is there twice, a
+//! bucket in trouble is left in peace, and another one does not feel it.
+
+mod flips;
+mod lost_answers;
+mod refused;
+mod silent;
+mod storm;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+pub use flips::{Flips, flips};
+pub use lost_answers::{LostAnswers, lost_answers};
+pub use refused::{Refused, refused};
+pub use silent::{Silent, silent};
+pub use storm::{Storm, storm};
+
+use super::stage::BUCKET;
+use crate::daemon::{Daemon, Totals};
+use crate::gcs::{Arrival, GcsServer};
+use crate::synthetic::Synthetic;
+
+/// Synthetic cameras, `prefix0`, `prefix1` and so on.
+fn synthetic(prefix: &str, count: usize, fps: f64, bytes: usize) -> Vec<Synthetic> {
+    (0..count).map(|i| Synthetic::new(&format!("{prefix}{i}")).fps(fps).bytes(bytes)).collect()
+}
+
+/// The sum of these cameras' accounts.
+fn totals_of(daemon: &Daemon, ids: &[String]) -> anyhow::Result<Totals> {
+    let mut sum = Totals::default();
+    for (_, status) in daemon.statuses()?.iter().filter(|(id, _)| ids.contains(id)) {
+        sum.captured += status.totals.captured;
+        sum.stored += status.totals.stored;
+        sum.lost += status.totals.lost;
+        sum.in_flight += status.totals.in_flight;
+    }
+    Ok(sum)
+}
+
+/// How many objects there are of each camera and seq, by their names as the default `key_template` makes them:
+/// `{camera}/.../{captured_at}-{origin}-{seq}.jpg`.
+fn by_frame(gcs: &GcsServer) -> anyhow::Result<BTreeMap<(String, u64), u64>> {
+    let mut found = BTreeMap::new();
+    for object in gcs.objects(BUCKET) {
+        *found.entry(frame_of(&object.name)?).or_default() += 1;
+    }
+    Ok(found)
+}
+
+fn frame_of(name: &str) -> anyhow::Result<(String, u64)> {
+    let read = || {
+        let (camera, _) = name.split_once('/')?;
+        let (_, seq) = name.strip_suffix(".jpg")?.rsplit_once('-')?;
+        Some((camera.to_owned(), seq.parse().ok()?))
+    };
+    read().with_context(|| format!("`{name}` is not named by the default `key_template`"))
+}
+
+/// Calls a second from one moment to another.
+fn per_s(arrivals: &[Arrival], from: Instant, to: Instant) -> f64 {
+    let count = arrivals.iter().filter(|arrival| (from..to).contains(&arrival.at)).count();
+    count as f64 / (to - from).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_objects_name_tells_its_frame() {
+        let name = "gate-3/2026/11/21/10/20261121T101112.123456Z-0a1b2c3d-000000000042.jpg";
+        assert_eq!(frame_of(name).unwrap(), ("gate-3".to_owned(), 42));
+        for name in ["42.jpg", "gate/42", "gate/a-b.jpg"] {
+            assert!(frame_of(name).is_err(), "{name}");
+        }
+    }
+}
