@@ -132,8 +132,9 @@ impl Engine {
             }
             let book = &world.books[camera];
             let mut order = Reorder::default();
-            let ended = (1..=book.highest()).filter(|seq| book.end(*seq).is_some());
-            ended.for_each(|seq| drop(order.resolve(SeqRange::one(seq))));
+            for seq in (1..=book.highest()).filter(|seq| book.end(*seq).is_some()) {
+                order.resolve(SeqRange::one(seq));
+            }
             engine.orders.push(order);
             engine.next_seq.push(book.highest() + 1);
             if !book.records.is_empty() {
@@ -174,7 +175,9 @@ impl Engine {
                 job.unreadable += 1;
                 self.put_back(world, *job, now + Duration::from_secs(2), now);
             }
-            Step::Wake => self.wake_at = None,
+            Step::Wake if self.wake_at == Some(now) => self.wake_at = None,
+            // Another was earlier since, and has looked.
+            Step::Wake => return,
         }
         self.gate.look(now);
         self.pull(world, now);
