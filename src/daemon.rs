@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::actors::{
-    Admission, Changed, ControlError, Destinations, Hub, ManifestRecipe, Manifests, Sequencers, SetFileCameras, Supervisor, UploadRecipe, Wiring,
+    Admission, Changed, ControlError, Destinations, Hub, ManifestRecipe, Manifests, Sequencers, SetFileCameras,
+    Supervisor, UploadRecipe, Wiring,
 };
 use crate::capture::{Deadlines, Launcher};
 use crate::claim;
@@ -175,7 +176,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
 
     if let Some(keep) = settings.list_keep {
-        let (journal, reader, manifested) = (opened.journal.clone(), opened.reader.clone(), settings.manifests.is_some());
+        let (journal, reader, manifested) =
+            (opened.journal.clone(), opened.reader.clone(), settings.manifests.is_some());
         actix_rt::spawn(journal::retain(journal, reader, ledgers.clone(), keep, manifested));
     }
     let manifests = settings.manifests.map(|manifests| {

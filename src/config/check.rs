@@ -9,8 +9,8 @@ use url::{Host, Url};
 
 use super::raw::{RawConfig, RawSpool};
 use super::settings::{
-    CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings, Problem, Settings,
-    SpoolSettings, UploadSettings, WhenFull,
+    CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings,
+    Problem, Settings, SpoolSettings, UploadSettings, WhenFull,
 };
 use crate::model::KeyTemplate;
 
@@ -40,12 +40,11 @@ impl Settings {
             text => check.duration("list.keep", text, 60_000..=3_153_600_000_000).map(Some),
         };
         let every = check.duration("manifests.every", &raw.manifests.every, 1_000..=86_400_000);
-        let entries = check.that("manifests.entries", &raw.manifests.entries.to_string(), |text| {
-            match text.parse::<usize>() {
+        let entries =
+            check.that("manifests.entries", &raw.manifests.entries.to_string(), |text| match text.parse::<usize>() {
                 Ok(n @ 1..=10_000) => Ok(NonZeroUsize::new(n).expect("at least 1")),
                 _ => Err("use 1 to 10000".to_owned()),
-            }
-        });
+            });
         let destination = check.destination(raw);
         let key_template = check.that("storage.key_template", &raw.storage.key_template, KeyTemplate::parse);
         let workers =

@@ -56,7 +56,8 @@ impl Problem {
 
     /// The same, with the manifests in which the rest is.
     pub fn read_on_in(self, manifests: ManifestsDto) -> Self {
-        let detail = format!("{}; what is gone from the list is in manifests, from {} on", self.detail, manifests.first);
+        let detail =
+            format!("{}; what is gone from the list is in manifests, from {} on", self.detail, manifests.first);
         Self { detail, manifests: Some(Box::new(manifests)), ..self }
     }
 

@@ -125,8 +125,7 @@ impl Reader {
     /// When the database cannot be read, or has none.
     pub fn origin(&self) -> Result<Origin, JournalError> {
         self.with(|connection| {
-            schema::read_origin(connection, &self.path)?
-                .ok_or_else(|| self.corrupt("has no origin".to_owned()))
+            schema::read_origin(connection, &self.path)?.ok_or_else(|| self.corrupt("has no origin".to_owned()))
         })
     }
 
@@ -134,7 +133,10 @@ impl Reader {
         JournalError::Corrupt { path: self.path.clone(), detail }
     }
 
-    pub(super) fn with<T, E: From<JournalError>>(&self, query: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
+    pub(super) fn with<T, E: From<JournalError>>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         let idle = || self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let taken = idle().pop();
         let connection = match taken {

@@ -194,10 +194,9 @@ impl Writer {
                 let _ = done.send(());
             }
             (Command::Prune { done, .. }, Answer::Pruned(pruned)) => drop(done.send(pruned)),
-            (
-                Command::CommitManifest { done, .. } | Command::ManifestStored { done, .. },
-                Answer::Manifest(fits),
-            ) => drop(done.send(fits)),
+            (Command::CommitManifest { done, .. } | Command::ManifestStored { done, .. }, Answer::Manifest(fits)) => {
+                let _ = done.send(fits);
+            }
             (Command::Reserve { ledger }, Answer::Reserved(block)) => ledger.refill(block),
             (Command::Settle { ledger, settled }, Answer::Recorded(recorded)) => {
                 let news = match recorded {

@@ -105,7 +105,8 @@ fn no_piece_of_a_manifest_and_none_with_a_bit_flipped_is_taken_for_one() {
     // Whole lines left out at the end, in the middle, or one after the other.
     let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
     for left_out in 0..lines.len() {
-        let rest: Vec<u8> = lines.iter().enumerate().filter(|(n, _)| *n != left_out).flat_map(|(_, l)| *l).copied().collect();
+        let rest: Vec<u8> =
+            lines.iter().enumerate().filter(|(n, _)| *n != left_out).flat_map(|(_, l)| *l).copied().collect();
         assert!(read(&rest).is_err(), "without line {}", left_out + 1);
     }
     let mut spoilt = bytes.clone();
@@ -184,7 +185,8 @@ fn what_cannot_be_is_refused_with_the_value() {
 #[test]
 fn what_a_later_version_adds_is_ignored() {
     let text = String::from_utf8(usual().to_bytes()).unwrap();
-    let body = text.rsplit_once("{\"type\":\"end\"").unwrap().0.replace("\"session\":", "\"new\":{\"a\":[1]},\"session\":");
+    let body =
+        text.rsplit_once("{\"type\":\"end\"").unwrap().0.replace("\"session\":", "\"new\":{\"a\":[1]},\"session\":");
     let body = body.replacen("\"version\":1", "\"version\":1,\"later\":true", 1);
     let crc32c = write::checksum(crc32c::crc32c(body.as_bytes()));
     let end = format!("{{\"type\":\"end\",\"crc32c\":\"{crc32c}\",\"new\":1}}\n");
@@ -223,12 +225,12 @@ fn a_manifest_is_due_after_a_minute_or_a_thousand_seqs() {
     for (second, watermark) in [(0, 500), (1, 501), (30, 700)] {
         let now = begun + Duration::from_secs(second);
         schedule.look(&camera(1), watermark, now);
-        assert_eq!(schedule.take(now, to_one), [], "after {second} s");
+        assert_eq!(schedule.take(now, 1_000, to_one), [], "after {second} s");
     }
     assert_eq!((schedule.seqs_left(), schedule.oldest()), (200, Some(begun + Duration::from_secs(1))));
     let now = begun + MINUTE + Duration::from_secs(1);
     schedule.look(&camera(1), 710, now);
-    let due = schedule.take(now, to_one);
+    let due = schedule.take(now, 1_000, to_one);
     let expected = Due {
         camera: camera(1),
         destination: "default".to_owned(),
@@ -236,14 +238,15 @@ fn a_manifest_is_due_after_a_minute_or_a_thousand_seqs() {
         watermark: 710,
         again: false,
         failures: 0,
+        conflict: false,
     };
     assert_eq!(due, [expected]);
     // One at a time, however much there is to tell meanwhile.
     schedule.look(&camera(1), 5_000, now);
-    assert_eq!(schedule.take(now + 10 * MINUTE, to_one), []);
+    assert_eq!(schedule.take(now + 10 * MINUTE, 1_000, to_one), []);
     schedule.stored(&camera(1), 710, now);
     schedule.look(&camera(1), 5_000, now);
-    assert_eq!(schedule.take(now, to_one).len(), 1, "more than a thousand are due at once");
+    assert_eq!(schedule.take(now, 1_000, to_one).len(), 1, "more than a thousand are due at once");
     schedule.stored(&camera(1), 1_710, now);
     assert!(!schedule.is_resting());
     schedule.stored(&camera(1), 5_000, now);
@@ -257,25 +260,28 @@ fn what_failed_is_put_again_and_what_met_other_content_takes_no_place() {
     schedule.know(camera(1), 10, Some("far".to_owned()), now);
     schedule.know(camera(2), 0, None, now);
     schedule.look(&camera(2), 2_000, now);
-    let due = schedule.take(now, to_one);
-    assert_eq!(due.iter().map(|due| (due.again, &*due.destination)).collect::<Vec<_>>(), [(true, "far"), (false, "default")]);
+    let due = schedule.take(now, 1_000, to_one);
+    assert_eq!(
+        due.iter().map(|due| (due.again, &*due.destination)).collect::<Vec<_>>(),
+        [(true, "far"), (false, "default")]
+    );
     schedule.later(&camera(1), "far".to_owned(), MINUTE, false, now);
     schedule.later(&camera(2), "default".to_owned(), MINUTE, false, now);
     // There is one place, which camera 2 holds while its manifest lies in the journal.
     schedule.look(&camera(3), 2_000, now);
-    assert_eq!(schedule.take(now, to_one), []);
+    assert_eq!(schedule.take(now, 1_000, to_one), []);
     let now = now + MINUTE;
-    let due = schedule.take(now, to_one);
+    let due = schedule.take(now, 1_000, to_one);
     assert_eq!(due.iter().map(|due| (due.again, due.failures)).collect::<Vec<_>>(), [(true, 1), (true, 1)]);
     schedule.later(&camera(2), "default".to_owned(), MINUTE, true, now);
     assert_eq!(schedule.conflicts(), 1);
-    assert_eq!(schedule.take(now, to_one)[0].camera, camera(3));
+    assert_eq!(schedule.take(now, 1_000, to_one)[0].camera, camera(3));
     schedule.stored(&camera(3), 2_000, now);
     // A conflict rests, and so does all that is behind it.
     schedule.stored(&camera(1), 20, now);
     assert!(schedule.is_resting());
     schedule.retry_now(now);
-    assert_eq!(schedule.take(now, to_one)[0].camera, camera(2));
+    assert_eq!(schedule.take(now, 1_000, to_one)[0].camera, camera(2));
     assert!(!schedule.is_resting());
 }
 
@@ -292,7 +298,7 @@ fn a_thousand_cameras_take_turns_and_none_waits_for_ever() {
             let per_second = if n == 0 { 100_000 } else { 2 };
             schedule.look(&camera(n), (second + 1) * per_second, now);
         }
-        let due = schedule.take(now, to_one);
+        let due = schedule.take(now, 1_000, to_one);
         most.insert(due.len());
         for Due { camera, watermark, .. } in due {
             schedule.stored(&camera, watermark.min(through.get(&camera).unwrap_or(&0) + 1_000), now);
@@ -315,7 +321,7 @@ fn cameras_that_begin_together_are_spread_and_never_late() {
     }
     let mut at = BTreeMap::new();
     for second in 0..=60 {
-        let due = schedule.take(begun + Duration::from_secs(second), to_one).len();
+        let due = schedule.take(begun + Duration::from_secs(second), 1_000, to_one).len();
         at.insert(second, due);
     }
     assert_eq!(at.values().sum::<usize>(), 1_000);

@@ -59,7 +59,8 @@ async fn each_manifest_begins_where_the_last_one_ended_and_keeps_its_bytes_until
         assert_eq!(journal.commit_manifest(manifest("a", first, last)).await, Some(fits), "{first} to {last}");
     }
     assert_eq!(journal.manifest_stored(a.clone(), 6).await, Some(true));
-    let holds = |seq| bench.opened.reader.manifest_of(&a, seq).unwrap().map(|found| (found.seqs.first, found.seqs.last));
+    let holds =
+        |seq| bench.opened.reader.manifest_of(&a, seq).unwrap().map(|found| (found.seqs.first, found.seqs.last));
     assert_eq!([1, 4, 5, 6, 7].map(holds), [Some((1, 4)), Some((1, 4)), Some((5, 6)), Some((5, 6)), None]);
 
     // Bytes that the disk has spoilt are put nowhere.
@@ -89,7 +90,10 @@ async fn a_part_holds_whole_runs_up_to_the_watermark_and_tells_how_sessions_ende
 
     let first = part(&bench, 0, 2).unwrap();
     assert_eq!((first.seqs, first.missing_from), (SeqRange { first: 1, last: 5 }, None));
-    assert!(matches!(first.entries[..], [Entry::Session { session: 1, .. }, Entry::Frames { .. }, Entry::Frames { .. }]));
+    assert!(matches!(
+        first.entries[..],
+        [Entry::Session { session: 1, .. }, Entry::Frames { .. }, Entry::Frames { .. }]
+    ));
     assert!(first.ends.is_empty(), "none has ended before the first");
     let second = part(&bench, 5, 9).unwrap();
     assert_eq!((second.seqs, seqs(&second.entries)), (SeqRange { first: 6, last: 7 }, vec![(6, 6), (7, 7)]));
