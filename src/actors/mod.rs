@@ -6,9 +6,11 @@
 mod camera;
 mod control;
 mod hub;
+mod hubs;
 mod intake;
 mod lease;
 pub mod messages;
+mod newest;
 mod notices;
 mod probe;
 mod record;
@@ -18,8 +20,10 @@ mod supervisor;
 mod upload;
 
 pub use hub::{Admission, Hub};
+pub use hubs::{Hubs, Way};
 pub use lease::Lease;
 pub use messages::*;
+pub use newest::Newest;
 pub use sequencer::Sequencers;
 pub use spooling::Spooling;
 pub use supervisor::{Supervisor, Wiring};

@@ -1,5 +1,6 @@
 //! Every value of a configuration is looked at, and all that is wrong is told at once.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,15 +8,21 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use url::{Host, Url};
 
-use super::raw::{RawConfig, RawSpool};
+use super::raw::{RawConfig, RawDestination, RawSpool, RawStorage};
 use super::settings::{
     CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
     SpoolSettings, UploadSettings, WhenFull,
 };
-use crate::model::KeyTemplate;
+use crate::model::{DestinationName, InvalidDestinationName, KeyTemplate};
 
 /// Segments that the spool has room for at the least: one that is written, one that is copied forward, and frames.
 const LEAST_SEGMENTS: u64 = 4;
+
+/// Bytes of memory that a destination needs.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+/// Frames in memory that a destination needs.
+const LEAST_FRAMES: u64 = 16;
 
 impl Settings {
     /// Checks every value.
@@ -39,7 +46,7 @@ impl Settings {
             "forever" => Some(None),
             text => check.duration("list.keep", text, 60_000..=3_153_600_000_000).map(Some),
         };
-        let destination = check.destination(raw);
+        let destinations = check.destinations(raw);
         let key_template = check.that("storage.key_template", &raw.storage.key_template, KeyTemplate::parse);
         let workers =
             check.that("upload.workers", &raw.upload.workers.to_string(), |text| match text.parse::<usize>() {
@@ -56,11 +63,23 @@ impl Settings {
         let deadline = check.duration("upload.deadline", &raw.upload.deadline, 100..=600_000);
         let min_rate = check.bytes("upload.min_rate", &raw.upload.min_rate, 1..=u64::from(u32::MAX));
         let spool = check.spool(&raw.spool, state_dir.as_deref());
-        let bytes = check.bytes("memory.bytes", &raw.memory.bytes, 1 << 20..=1 << 44);
+        let bytes = check.bytes("memory.bytes", &raw.memory.bytes, LEAST_MEMORY..=1 << 44);
         let frames = check.that("memory.frames", &raw.memory.frames.to_string(), |text| match text.parse::<usize>() {
             Ok(n @ 16..) => Ok(n),
             _ => Err("use at least 16".to_owned()),
         });
+        let parts = 1 + raw.destinations.len() as u64;
+        if parts > 1 {
+            if bytes.is_some_and(|bytes| bytes / parts < LEAST_MEMORY) {
+                let least = ByteSize(parts * LEAST_MEMORY);
+                let hint = format!("use at least {least}: {parts} destinations share it evenly");
+                check.problem("memory.bytes", format!("is `{}`: {hint}", raw.memory.bytes));
+            }
+            if frames.is_some_and(|frames| (frames as u64) / parts < LEAST_FRAMES) {
+                let hint = format!("use at least {}: {parts} destinations share it evenly", parts * LEAST_FRAMES);
+                check.problem("memory.frames", format!("is `{}`: {hint}", raw.memory.frames));
+            }
+        }
         let engine_dir = check.absolute_or_none("capture.engine_dir", &raw.capture.engine_dir);
         let files = check.absolute_or_none("capture.files", &raw.capture.files);
         let open_timeout = check.duration("capture.open_timeout", &raw.capture.open_timeout, 100..=120_000);
@@ -87,7 +106,7 @@ impl Settings {
                 hosts: hosts?,
                 cameras_file: cameras_file?,
                 list_keep: list_keep?,
-                destination: destination?,
+                destinations: destinations?,
                 key_template: key_template?,
                 upload: UploadSettings {
                     workers: workers?,
@@ -197,18 +216,52 @@ impl Checker {
         })
     }
 
-    fn destination(&mut self, raw: &RawConfig) -> Option<Destination> {
-        let storage = &raw.storage;
+    /// `[storage]` and all `[destinations.NAME]`.
+    fn destinations(&mut self, raw: &RawConfig) -> Option<BTreeMap<DestinationName, Destination>> {
+        let RawStorage { url, endpoint, credentials, key_file, .. } = raw.storage.clone();
+        let storage = RawDestination { url, endpoint, credentials, key_file };
+        let mut places: Vec<(String, &RawDestination)> = vec![("storage".to_owned(), &storage)];
+        let mut destinations = BTreeMap::new();
+        destinations.extend(self.destination("storage", &storage).map(|there| (DestinationName::default(), there)));
+        for (name, written) in &raw.destinations {
+            let section = format!("destinations.{name}");
+            let checked = self.destination(&section, written);
+            // They would write over each other's halves.
+            let same = |(_, other): &&(String, &RawDestination)| {
+                let place = |raw: &RawDestination| (raw.url.trim_end_matches('/').to_owned(), raw.endpoint.clone());
+                place(other) == place(written)
+            };
+            if let Some((other, _)) = places.iter().find(same) {
+                let detail = format!("is where [{other}] goes already: use another bucket, prefix or directory");
+                self.problem(&format!("{section}.url"), detail);
+            }
+            match name.parse() {
+                Ok(name) if name == DestinationName::default() => {
+                    self.problem(&section, "is what [storage] is called: use another name".to_owned());
+                }
+                Ok(name) => destinations.extend(checked.map(|there| (name, there))),
+                Err(error) => {
+                    let error: InvalidDestinationName = error;
+                    self.problem(&section, error.to_string());
+                }
+            }
+            places.push((section, written));
+        }
+        destinations.contains_key(&DestinationName::default()).then_some(destinations)
+    }
+
+    fn destination(&mut self, section: &str, storage: &RawDestination) -> Option<Destination> {
+        let key = |key: &str| format!("{section}.{key}");
         let hint = "use gs://bucket/prefix or file:///directory";
-        let url = self.that("storage.url", &storage.url, |text| Url::parse(text).map_err(|_| hint.to_owned()))?;
+        let url = self.that(&key("url"), &storage.url, |text| Url::parse(text).map_err(|_| hint.to_owned()))?;
         match url.scheme() {
             "file" => {
                 let dir = url.to_file_path().ok().filter(|_| url.host_str().is_none_or(str::is_empty));
-                let dir = self.that("storage.url", &storage.url, |_| dir.ok_or_else(|| hint.to_owned()))?;
+                let dir = self.that(&key("url"), &storage.url, |_| dir.ok_or_else(|| hint.to_owned()))?;
                 Some(Destination::File { dir })
             }
             "gs" => {
-                let bucket = self.that("storage.url", &storage.url, |_| match url.host_str() {
+                let bucket = self.that(&key("url"), &storage.url, |_| match url.host_str() {
                     Some(host) if url.username().is_empty() && url.query().is_none() => Ok(host.to_owned()),
                     _ => Err(hint.to_owned()),
                 })?;
@@ -218,7 +271,7 @@ impl Checker {
                 };
                 let endpoint = match storage.endpoint.as_str() {
                     "" => None,
-                    text => Some(self.that("storage.endpoint", text, |text| match Url::parse(text) {
+                    text => Some(self.that(&key("endpoint"), text, |text| match Url::parse(text) {
                         Ok(url) if matches!(url.scheme(), "http" | "https") => {
                             Ok(text.trim_end_matches('/').to_owned())
                         }
@@ -226,8 +279,8 @@ impl Checker {
                     })?),
                 };
                 let credentials = match storage.credentials.as_str() {
-                    "key_file" => Credentials::KeyFile(self.absolute("storage.key_file", &storage.key_file)?),
-                    text => self.that("storage.credentials", text, |text| match text {
+                    "key_file" => Credentials::KeyFile(self.absolute(&key("key_file"), &storage.key_file)?),
+                    text => self.that(&key("credentials"), text, |text| match text {
                         "default" => Ok(Credentials::Default),
                         "anonymous" => Ok(Credentials::Anonymous),
                         _ => Err("use default, key_file or anonymous".to_owned()),
@@ -235,7 +288,7 @@ impl Checker {
                 };
                 Some(Destination::Gcs { bucket, prefix, endpoint, credentials })
             }
-            _ => self.that("storage.url", &storage.url, |_| Err(hint.to_owned())),
+            _ => self.that(&key("url"), &storage.url, |_| Err(hint.to_owned())),
         }
     }
 }

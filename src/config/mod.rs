@@ -8,7 +8,7 @@ mod settings;
 
 pub use cameras::load_cameras;
 pub use load::load;
-pub use raw::RawConfig;
+pub use raw::{RawConfig, RawDestination};
 pub use settings::{
     CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
     SpoolSettings, UploadSettings, WhenFull,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::Reach;
-use crate::model::{CameraId, KeyTemplate, RawCameraSpec};
+use crate::model::{CameraId, DestinationName, KeyTemplate, RawCameraSpec};
 
 /// A validated configuration; only [`load`](super::load) and [`Settings::validate`] make one.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub struct Settings {
     pub cameras_file: Option<PathBuf>,
     /// How long entries stay listed; `None` means for ever.
     pub list_keep: Option<Duration>,
-    /// Where frames go.
-    pub destination: Destination,
+    /// Where frames go; `default` is always there.
+    pub destinations: BTreeMap<DestinationName, Destination>,
     /// What their objects are called.
     pub key_template: KeyTemplate,
     /// How they get there.
@@ -99,7 +99,7 @@ pub struct SpoolSettings {
     pub durability: Durability,
     /// The spool's directory.
     pub dir: PathBuf,
-    /// Bytes that it may take.
+    /// Bytes that each destination's part of it may take.
     pub max_bytes: u64,
     /// Bytes of a segment.
     pub segment: u64,
@@ -125,7 +125,7 @@ pub enum WhenFull {
     DropNewest,
 }
 
-/// The memory budget.
+/// The memory budget of all destinations together.
 #[derive(Clone, Copy, Debug)]
 pub struct MemorySettings {
     /// JPEG bytes of the frames in memory.
@@ -202,7 +202,7 @@ impl Settings {
     /// All problems found, not only the first.
     pub fn file_cameras(&self) -> Result<BTreeMap<CameraId, RawCameraSpec>, Vec<Problem>> {
         match &self.cameras_file {
-            Some(path) => super::load_cameras(path, &self.capture.reach()),
+            Some(path) => super::load_cameras(path, &self.capture.reach(), &self.destinations),
             None => Ok(BTreeMap::new()),
         }
     }

@@ -45,7 +45,7 @@ pub async fn page(api: web::Data<Api>, id: web::Path<String>, request: HttpReque
         camera,
         origin: api.origin.as_str().to_owned(),
         watermark,
-        entries: page.entries.into_iter().map(|entry| EntryDto::new(entry, api.bucket.as_ref())).collect(),
+        entries: page.entries.into_iter().map(|entry| EntryDto::new(entry, &api.base_url)).collect(),
         next: page.next,
         more: page.more,
     }))

@@ -8,7 +8,7 @@ use super::JournalError;
 use crate::model::Origin;
 
 /// Raised whenever the tables change; an older program refuses a newer journal.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// `reserved_until` is the first seq not yet reserved: seqs start at 1. `spec` is NULL for a deleted camera, whose row
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
@@ -18,6 +18,9 @@ const VERSION: i64 = 2;
 /// when that was recorded: retention goes by it.
 ///
 /// `lost` parts `camera.lost` by reason, for good: retention removes the rows of `frame` that could tell.
+///
+/// `destination` has a row for each place that frames ever went to, so that a list shows where they are whatever the
+/// configuration says by now. `frame.destination` is NULL for what was stored before that was written down.
 ///
 /// `login` holds the camera logins that were refused and not accepted since, so that a restart does not forget them.
 const TABLES: &str = "
@@ -72,6 +75,7 @@ CREATE TABLE frame (
     width           INTEGER,
     height          INTEGER,
     commit_no       INTEGER,
+    destination     INTEGER,
     PRIMARY KEY (camera, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
@@ -81,6 +85,12 @@ CREATE TABLE login (
     user            TEXT NOT NULL,
     credentials     TEXT NOT NULL,
     refused_at      INTEGER NOT NULL
+) STRICT;
+CREATE TABLE destination (
+    num             INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL,
+    url             TEXT NOT NULL,
+    UNIQUE (name, url)
 ) STRICT;
 ";
 
@@ -115,6 +125,17 @@ CREATE TABLE login (
 ) STRICT;
 ";
 
+/// What version 2 lacks.
+const FROM_2: &str = "
+ALTER TABLE frame ADD COLUMN destination INTEGER;
+CREATE TABLE destination (
+    num             INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL,
+    url             TEXT NOT NULL,
+    UNIQUE (name, url)
+) STRICT;
+";
+
 /// Opens the writing connection, making the tables where there are none.
 pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     let connection = Connection::open(path)?;
@@ -126,7 +147,8 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
         0 => {
             connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
-        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+        2 => connection.execute_batch(&format!("BEGIN; {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?,
         VERSION => {}
         other => {
             let detail = format!("has format {other}, this program knows {VERSION}");

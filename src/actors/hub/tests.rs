@@ -11,7 +11,7 @@ use super::*;
 use crate::capture::wire::CapturedFrame;
 use crate::config::{SpoolSettings, WhenFull};
 use crate::journal::StateDir;
-use crate::model::{Seq, Stored, UnixMicros};
+use crate::model::{DestinationName, Seq, Stored, UnixMicros};
 use crate::spool;
 
 const CAMERAS: [&str; 3] = ["gate", "hall", "yard"];
@@ -48,6 +48,8 @@ impl Run {
         let opened = state.recover(&found.cameras, told, |_| ()).unwrap();
         let ledgers = Ledgers::new(opened.cameras.into_iter().map(|camera| camera.ledger));
         let admission = Admission {
+            name: DestinationName::default(),
+            newest: Newest::default(),
             // Far less than a backlog.
             budget: Budget { bytes: 40 * FRAME as u64, frames: 100 },
             durability,
@@ -142,6 +144,7 @@ async fn work(hub: Hub, seen: Arc<Mutex<Seen>>, seed: u64) {
             _ => {
                 seen.stored.insert(id);
                 lease.stored(Stored {
+                    destination: DestinationName::default(),
                     key: record.key.clone(),
                     captured_at: frame.captured_at,
                     stored_at: UnixMicros::now(),
@@ -375,6 +378,7 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
         run.hub.admit(run.frame("gate", 100));
     }
     let stored = Stored {
+        destination: DestinationName::default(),
         key: "k".into(),
         captured_at: UnixMicros(0),
         stored_at: UnixMicros(0),

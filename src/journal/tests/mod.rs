@@ -1,5 +1,6 @@
 //! The journal as a whole: what is written, read again, and gone after its time.
 
+mod destinations;
 mod full;
 mod recovery;
 
@@ -13,7 +14,9 @@ use tempfile::TempDir;
 
 use super::retention::Pruned;
 use super::{Commits, Entry, JournalError, Ledger, Ledgers, Opened, ReadError, SessionEnd, StateDir, Totals, schema};
-use crate::model::{CameraId, Cursor, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros};
+use crate::model::{
+    CameraId, Cursor, DestinationName, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
+};
 
 /// What a spool has found of each camera.
 type Spooled = BTreeMap<CameraId, SpooledCamera>;
@@ -159,7 +162,16 @@ fn take(dir: &Path) -> StateDir {
 
 fn stored(at: i64) -> Outcome {
     let (key, at) = (format!("at-{at}"), UnixMicros(at));
-    Outcome::Stored(Stored { key, captured_at: at, stored_at: at, bytes: 9, crc32c: 1, width: 640, height: 480 })
+    Outcome::Stored(Stored {
+        destination: DestinationName::default(),
+        key,
+        captured_at: at,
+        stored_at: at,
+        bytes: 9,
+        crc32c: 1,
+        width: 640,
+        height: 480,
+    })
 }
 
 const LOST: Outcome = Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false };
@@ -376,7 +388,7 @@ async fn a_journal_of_version_1_is_numbered_and_loses_nothing() {
     assert_eq!(bench.ledger("a").totals().lost, 4);
     // Nobody knows how old the tombstone is: it counts as new.
     assert_eq!(bench.prune("a", 1_000).await.entries, 1);
-    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(2));
+    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(3));
     // It opens again as what it is now.
     assert_eq!(bench.reopen().commits(4), expected[4..]);
 }
