@@ -3,6 +3,9 @@
 //! A camera's seqs, accounts and list are its own, whatever destinations its frames have gone to: so each commit is told
 //! to all, since any of them may hold the frames.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use futures_util::future::join_all;
