@@ -19,7 +19,7 @@ use testbed::scenario::Stage;
 use testbed::synthetic::Synthetic;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const CAMERAS: [&str; 2] = ["gate", "hall"];
 
 /// A daemon whose default destination is a bucket, `cloud` another one of the same server, and `nas` a directory.

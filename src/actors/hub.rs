@@ -13,7 +13,7 @@ use super::Newest;
 use super::lease::Lease;
 use super::spooling::Spooling;
 use crate::config::Durability;
-use crate::delivery::{self, Budget, Pulled};
+use crate::delivery::{self, Answer, Budget, Errand, Gate, Pulled, Ticket};
 use crate::journal::{Journal, Ledger, Ledgers};
 use crate::metrics::Metrics;
 use crate::model::{
@@ -50,8 +50,12 @@ pub struct Hub(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Never locked while the dispatcher is.
+    gate: Mutex<Gate>,
     dispatcher: Mutex<Dispatcher>,
     admission: Admission,
+    /// Whoever holds it waits for work; the others wait for their turn, and need not all wake for one frame.
+    turn: tokio::sync::Mutex<()>,
     work: Notify,
     /// Told whenever a frame has left the hub or come back to it.
     moved: Notify,
@@ -64,12 +68,21 @@ struct Inner {
     metrics: Metrics,
 }
 
+/// What a worker may do.
+enum Next {
+    Go(Box<Job>, Ticket),
+    NotBefore(Instant),
+    NotYet,
+}
+
 impl Hub {
     /// An empty hub.
     pub fn new(admission: Admission, spool: Spool, journal: Journal, ledgers: Ledgers, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
+            gate: Mutex::new(Gate::new(Instant::now(), fastrand::Rng::new())),
             dispatcher: Mutex::new(Dispatcher::new(admission.budget)),
             admission,
+            turn: tokio::sync::Mutex::default(),
             work: Notify::new(),
             moved: Notify::new(),
             closed: AtomicBool::new(false),
@@ -102,6 +115,10 @@ impl Hub {
 
     pub(super) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
         self.0.dispatcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.0.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a camera that loses nothing by waiting may go on.
@@ -212,14 +229,13 @@ impl Hub {
         self.0.spool.read(camera, spooled).await
     }
 
-    /// Waits for the next frame to upload; `None` once the hub is closed. While the journal cannot write, none leaves:
-    /// what would be stored could not be told.
+    /// Waits for the next frame to upload, and for the gate to let it go; `None` once the hub is closed. While the
+    /// journal cannot write, none leaves: what would be stored could not be told.
     pub async fn next(&self) -> Option<Lease> {
         let mut stuck = self.0.journal.stuck();
+        let _turn = self.0.turn.lock().await;
         loop {
             if self.is_closed() {
-                // Passed on, so that one word reaches all who wait.
-                self.0.work.notify_one();
                 return None;
             }
             let work = self.0.work.notified();
@@ -231,21 +247,10 @@ impl Hub {
                 }
                 continue;
             }
-            let (pulled, more) = {
-                let mut dispatcher = self.dispatcher();
-                (dispatcher.pull(Instant::now(), self.0.spool.pending()), dispatcher.is_waiting())
-            };
-            match pulled {
-                Pulled::Job(job) => {
-                    if more {
-                        // Whoever takes a frame wakes the next: it was perhaps the only one that knew when a retry is
-                        // due.
-                        self.0.work.notify_one();
-                    }
-                    return Some(Lease::new(job, self.clone()));
-                }
-                Pulled::Empty => work.await,
-                Pulled::NotBefore(at) => {
+            match self.pull(Instant::now()) {
+                Next::Go(job, ticket) => return Some(Lease::new(*job, self.permitted(ticket), self.clone())),
+                Next::NotYet => work.await,
+                Next::NotBefore(at) => {
                     tokio::select! {
                         () = work => {}
                         () = tokio::time::sleep_until(at.into()) => {}
@@ -255,6 +260,23 @@ impl Hub {
         }
     }
 
+    fn pull(&self, now: Instant) -> Next {
+        self.at_gate(now, |gate| {
+            let pulled = match gate.ask(now, Errand::Frame) {
+                Answer::NotBefore(at) => return Next::NotBefore(at),
+                Answer::Go => self.dispatcher().pull(now, self.0.spool.pending()),
+                Answer::Probe => {
+                    self.dispatcher().pull_probe(self.0.spool.pending()).map_or(Pulled::Empty, Pulled::Job)
+                }
+            };
+            match pulled {
+                Pulled::Job(job) => Next::Go(Box::new(job), gate.begin(now)),
+                Pulled::NotBefore(at) => Next::NotBefore(at),
+                Pulled::Empty => Next::NotYet,
+            }
+        })
+    }
+
     /// Frames that memory cannot let go, because they lie nowhere else or are on their way to the bucket, and their
     /// bytes together with those on their way to the disk.
     pub fn load(&self) -> (usize, u64) {
@@ -262,9 +284,25 @@ impl Hub {
         (frames, bytes + self.0.spool.pending())
     }
 
+    /// Frames that are not stored yet, in the spool or in memory alone.
+    pub(super) fn waiting(&self) -> u64 {
+        let in_memory = self.dispatcher().only_in_memory() as u64;
+        self.0.spool.status().frames + in_memory
+    }
+
     /// Frames that are being uploaded.
     pub fn on_their_way(&self) -> usize {
         self.dispatcher().on_their_way()
+    }
+
+    /// What is told whenever a frame has left, or an attempt has ended.
+    pub(super) fn moved(&self) -> &Notify {
+        &self.0.moved
+    }
+
+    /// Where frames go, as metrics and the log name it.
+    pub(super) fn destination(&self) -> &str {
+        self.name().as_str()
     }
 
     /// Counts a frame that was stored.
@@ -316,7 +354,7 @@ impl Hub {
     /// Hands out nothing more.
     pub fn close(&self) {
         self.0.closed.store(true, Relaxed);
-        self.0.work.notify_one();
+        self.wake();
     }
 
     /// Gives up what still waits and lives in memory alone, and returns how much that was. For the end of a shutdown:

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 
-use super::Hub;
 use super::hub::Job;
+use super::{Hub, Permit};
+use crate::delivery::Verdict;
 use crate::model::{LostReason, Outcome, SeqRange, Stored};
 use crate::spool::{ReadError, Record, Spooled};
 
@@ -21,12 +22,14 @@ const UNREADABLE: u32 = 8;
 #[derive(Debug)]
 pub struct Lease {
     job: Option<Job>,
+    /// Until the gate was told how the attempt has ended.
+    permit: Option<Permit>,
     hub: Hub,
 }
 
 impl Lease {
-    pub(super) fn new(job: Job, hub: Hub) -> Self {
-        Self { job: Some(job), hub }
+    pub(super) fn new(job: Job, permit: Permit, hub: Hub) -> Self {
+        Self { job: Some(job), permit: Some(permit), hub }
     }
 
     /// The frame's history.
@@ -56,6 +59,9 @@ impl Lease {
     }
 
     fn unreadable(mut self, failure: &ReadError) {
+        if let Some(permit) = self.permit.take() {
+            permit.unused();
+        }
         let job = self.job.as_mut().expect("the lease has not ended");
         let (camera, seq) = (&job.camera, job.seq);
         match failure {
@@ -98,6 +104,13 @@ impl Lease {
         self.lost(LostReason::Damaged, maybe_stored);
     }
 
+    /// Tells the gate what the attempt told of the destination, and returns whether nothing but probes goes there now.
+    pub fn tell(&mut self, verdict: Verdict, error: Option<&str>) -> bool {
+        let Some(permit) = self.permit.take() else { return false };
+        let camera = &self.job().camera;
+        permit.ended(Some(camera), verdict, error)
+    }
+
     /// The frame is in the bucket.
     pub fn stored(mut self, stored: Stored) {
         self.hub.count_stored();
@@ -115,6 +128,14 @@ impl Lease {
         job.failures += 1;
         job.carried |= maybe_stored;
         self.hub.put_back(job, at);
+    }
+
+    /// An attempt has failed for its destination's sake, where now nothing but probes goes: as soon as the gate lets it,
+    /// and not the later for this.
+    pub fn again(mut self, maybe_stored: bool) {
+        let mut job = self.take();
+        job.carried |= maybe_stored;
+        self.hub.put_back(job, Instant::now());
     }
 
     /// Takes note that the bucket refuses the frame for good, and answers how often it has, and how many other frames

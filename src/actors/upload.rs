@@ -14,7 +14,7 @@ use tracing::{debug, error, warn};
 use super::messages::{Panic, StopUpload, UploadExited, UploadTrouble};
 use super::{Hub, Supervisor};
 use crate::config::UploadSettings;
-use crate::delivery::{Backoff, attempt_deadline};
+use crate::delivery::{Backoff, Verdict, attempt_deadline};
 use crate::metrics::Metrics;
 use crate::model::{Frame, LostReason, Origin, Stored, UnixMicros};
 use crate::spool::{Quarantine, Record};
@@ -102,6 +102,27 @@ enum Attempt {
     Stored,
     Conflict,
     Failed(BucketError),
+    /// No answer within our own deadline.
+    Late(BucketError),
+}
+
+impl Attempt {
+    /// What it tells of the destination.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Stored | Self::Conflict => Verdict::Answered,
+            Self::Failed(failure) => failure.kind.into(),
+            // Whoever is overloaded is late before it refuses.
+            Self::Late(_) => Verdict::Throttled,
+        }
+    }
+
+    fn failure(&self) -> Option<&BucketError> {
+        match self {
+            Self::Stored | Self::Conflict => None,
+            Self::Failed(failure) | Self::Late(failure) => Some(failure),
+        }
+    }
 }
 
 async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
@@ -116,6 +137,7 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
         let in_flight = recipe.metrics.uploading(destination);
         let attempt = attempt(&recipe, frame, key).await;
         drop(in_flight);
+        let shut = lease.tell(attempt.verdict(), attempt.failure().map(|failure| failure.message.as_str()));
         match attempt {
             Attempt::Stored => {
                 let stored = stored(&recipe, &record);
@@ -158,7 +180,15 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
                 let maybe_stored = lease.job().carried || failure.maybe_stored;
                 lease.lost(LostReason::Rejected, maybe_stored);
             }
-            Attempt::Failed(failure) => {
+            Attempt::Failed(failure) | Attempt::Late(failure) if shut => {
+                recipe.metrics.upload_failed(destination, failure.kind);
+                ledger.note_upload(true);
+                debug!(camera = %frame.camera, seq = frame.seq, error = %failure, "upload failed: the destination is shut");
+                let error = Some((failure.kind.as_str(), failure.message));
+                supervisor.do_send(UploadTrouble { camera: frame.camera.clone(), error });
+                lease.again(failure.maybe_stored);
+            }
+            Attempt::Failed(failure) | Attempt::Late(failure) => {
                 recipe.metrics.upload_failed(destination, failure.kind);
                 ledger.note_upload(true);
                 let failures = lease.job().failures + 1;
@@ -221,7 +251,7 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     match task.await {
         Ok(Ok(Ok(attempt))) => attempt,
         Ok(Ok(Err(error))) => Attempt::Failed(error),
-        Ok(Err(_)) => Attempt::Failed(broken_off(format!("no answer within {:.1} s", deadline.as_secs_f64()))),
+        Ok(Err(_)) => Attempt::Late(broken_off(format!("no answer within {:.1} s", deadline.as_secs_f64()))),
         Err(error) => Attempt::Failed(broken_off(format!("the upload broke off: {error}"))),
     }
 }

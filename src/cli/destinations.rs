@@ -49,8 +49,9 @@ async fn list(args: DestinationsArgs) -> Result<(), Failure> {
 }
 
 /// Destinations as rows: a list of them, or one.
-fn table(answer: &Value) -> Table<8> {
-    let mut table = Table::new(["NAME", "STATE", "URL", "WAITING>", "SIZE>", "OF>", "OLDEST", "IN FLIGHT>"]);
+fn table(answer: &Value) -> Table<10> {
+    let mut table =
+        Table::new(["NAME", "STATE", "URL", "WAITING>", "SIZE>", "OF>", "OLDEST", "IN FLIGHT>", "RATE>", "LAST ERROR"]);
     let one = std::slice::from_ref(answer);
     for destination in answer["destinations"].as_array().map_or(one, Vec::as_slice) {
         let text = |value: &Value| match value {
@@ -69,6 +70,8 @@ fn table(answer: &Value) -> Table<8> {
             bytes(&spool["max_size"]),
             text(&spool["oldest"]),
             text(&status["in_flight"]),
+            status["rate"].as_f64().map_or(NONE.to_owned(), |rate| format!("{rate:.1}")),
+            text(&status["last_error"]),
         ]);
     }
     table
@@ -88,7 +91,7 @@ mod tests {
             "status": { "state": "unconfigured", "in_flight": 0 },
             "spool": { "frames": 12, "size": 67_108_864, "max_size": 1_073_741_824, "oldest": "T" },
         });
-        let row = "nas   unconfigured  -         12  64.0 MiB  1.0 GiB  T               0";
+        let row = "nas   unconfigured  -         12  64.0 MiB  1.0 GiB  T               0     -  -";
         for answer in [json!({ "destinations": [nas] }), nas] {
             let text = table(&answer).render(None);
             assert_eq!(text.lines().nth(1), Some(row), "{text}");

@@ -307,6 +307,25 @@ impl<B, P> Dispatcher<B, P> {
         earliest.map_or(Pulled::Empty, Pulled::NotBefore)
     }
 
+    /// Gives a frame with which to try a destination that is down: that of the camera whose turn it is which has waited
+    /// longest, whenever it should be tried again; and the turn is over, so that no one camera's frames decide. `None`
+    /// where nothing waits that could go.
+    pub fn pull_probe(&mut self, pending: u64) -> Option<Job<B, P>> {
+        for _ in 0..self.turns.len() {
+            let camera = self.turns.front().cloned()?;
+            self.turns.rotate_left(1);
+            let room = match self.queue(&camera).oldest_unread() {
+                Some(bytes) => self.make_room(bytes, pending),
+                None => true,
+            };
+            let Some(job) = self.queue(&camera).take_longest_waiting(room) else { continue };
+            self.send_off(&job);
+            self.end_turn_if_idle(&camera);
+            return Some(job);
+        }
+        None
+    }
+
     /// Takes note that a frame on its way has ended, before anything else hears of its outcome: from then on that may
     /// be [committed](Dispatcher::committed) at any moment, and until then the frame keeps its place in the window.
     pub fn ends(&mut self, job: &Job<B, P>) {

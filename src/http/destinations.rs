@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::problem::Problem;
-use crate::actors::{Hubs, Way};
+use crate::actors::{DestinationStatus, Hubs, Way};
 use crate::model::{DestinationName, InvalidDestinationName, UnixMicros};
 use crate::spool::SpoolStatus;
 
@@ -23,9 +23,15 @@ struct DestinationDto {
 
 #[derive(Debug, Serialize)]
 struct StatusDto {
-    /// `open`, or `unconfigured`: nobody carries its frames.
+    /// `open`, `limited`, `down` or `paused`; `unconfigured` where nobody carries its frames.
     state: &'static str,
-    /// Uploads that are under way.
+    /// Since when; `null` where it is not configured.
+    since: Option<UnixMicros>,
+    /// What it said last that was wrong, however long ago.
+    last_error: Option<String>,
+    /// Requests a second that may be made; `null` where nothing limits them.
+    rate: Option<f64>,
+    /// Attempts that are being made.
     in_flight: usize,
 }
 
@@ -46,6 +52,16 @@ struct SpoolDto {
     full: bool,
 }
 
+impl From<&Way> for StatusDto {
+    fn from(way: &Way) -> Self {
+        if way.base_url.is_none() {
+            return Self { state: "unconfigured", since: None, last_error: None, rate: None, in_flight: 0 };
+        }
+        let DestinationStatus { state, since, error, rate, in_flight, .. } = way.hub.destination_status();
+        Self { state: state.as_str(), since: Some(since), last_error: error, rate, in_flight }
+    }
+}
+
 impl From<&Way> for DestinationDto {
     fn from(way: &Way) -> Self {
         let SpoolStatus { frames, bytes, size, max_size, oldest, full, .. } = way.spool.status();
@@ -53,10 +69,7 @@ impl From<&Way> for DestinationDto {
             name: way.name().clone(),
             url: way.base_url.clone(),
             configured: way.base_url.is_some(),
-            status: StatusDto {
-                state: if way.base_url.is_some() { "open" } else { "unconfigured" },
-                in_flight: way.hub.on_their_way(),
-            },
+            status: StatusDto::from(way),
             spool: SpoolDto { frames, bytes, size, max_size, oldest, full },
         }
     }

@@ -49,6 +49,9 @@ pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     for way in api.hubs.all() {
         let (frames, bytes) = way.hub.load();
         api.metrics.set_memory(way.name(), frames, bytes);
+        if way.base_url.is_some() {
+            way.hub.show_destination();
+        }
         api.metrics.set_spool(way.name(), &way.spool.status());
     }
     let text =

@@ -1,7 +1,8 @@
-//! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of the API in
-//! `requests`, those of the spool in `spool`, the rest here.
+//! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of destinations'
+//! gates in `destinations`, those of the API in `requests`, those of the spool in `spool`, the rest here.
 
 mod cameras;
+mod destinations;
 mod requests;
 mod spool;
 
@@ -15,6 +16,7 @@ use prometheus::{
 };
 
 use self::cameras::{CameraCollector, Cameras};
+use self::destinations::Destinations;
 use self::requests::Requests;
 use self::spool::SpoolSeries;
 use crate::model::{CameraId, DestinationName};
@@ -63,6 +65,7 @@ struct Inner {
     memory_max_bytes: GaugeVec,
     journal_commit: Histogram,
     spool: SpoolSeries,
+    destinations: Destinations,
     requests: Requests,
     streams: IntGauge,
     reload_successful: IntGauge,
@@ -154,6 +157,7 @@ impl Metrics {
                 "Time from the first write of a commit until it was on disk.",
             ))?,
             spool: SpoolSeries::new(&registry)?,
+            destinations: Destinations::new(&registry)?,
             requests: Requests::new(&registry)?,
             streams: IntGauge::with_opts(opts(
                 "http_streams_open",
@@ -348,6 +352,7 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::actors::CameraState;
+    use crate::delivery::DestinationState;
 
     /// What all that is not of a single camera may cost a Prometheus, where there is one destination.
     const MOST_SERIES: usize = 200;
@@ -365,6 +370,7 @@ mod tests {
         for kind in BUCKET_ERRORS {
             metrics.upload_failed(&name, kind);
         }
+        metrics.set_destination(name.as_str(), DestinationState::Limited, Some(1.0));
         metrics.set_spool(&name, &SpoolStatus { oldest: Some(crate::model::UnixMicros(1)), ..SpoolStatus::default() });
         // Every route with the methods it takes, now or soon, and every class of answer they can give.
         let routes = [

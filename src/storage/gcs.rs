@@ -177,7 +177,7 @@ fn map_error(label: &str, remedy: &str, permission: &str, error: &GaxError) -> B
         Some(401) => (Auth, remedy.to_owned()),
         Some(403) => (Auth, format!("grant the account {permission} on the bucket")),
         Some(404) => (NotFound, "there is no such bucket: check `storage.url`".to_owned()),
-        Some(429) => (Throttled, String::new()),
+        Some(429 | 503) => (Throttled, String::new()),
         Some(408 | 500..=599) => (Transient, String::new()),
         // 400 as well: it is said of a key or a frame that will never be taken. Bytes that were damaged on the way are
         // answered with it too; so whoever uploads does not believe the first refusal.

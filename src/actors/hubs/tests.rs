@@ -233,15 +233,14 @@ async fn what_one_spool_drops_is_nothing_of_another() {
     // Of 3 KB each, 1,300 fill the four segments.
     let run = Run::start(dir.path(), &["default", "nas"], 4 << 20);
     let mut on_nas = BTreeSet::new();
-    for round in 0..200 {
+    for _ in 0..200 {
         run.admit("default", 9).await;
         on_nas.insert(run.ledger.next_seq());
         run.admit("nas", 1).await;
-        // After a start nobody knows which were taken: what is dropped is beyond the window then, too.
-        assert_eq!(on_nas.len(), round + 1);
     }
     run.hubs.written().await;
     run.journal.barrier().await;
+    run.hubs.written().await;
     let totals = run.ledger.totals();
     assert_eq!((totals.captured, totals.stored), (2_000, 0));
     let [(_, kept), (_, others)] = run.frames().try_into().unwrap();

@@ -106,6 +106,14 @@ impl<B, P> Lane<B, P> {
         retry.or_else(|| self.fresh.pop_first().map(|(_, job)| job))
     }
 
+    /// The frame that has waited longest, and under which key where it is a retry. One that the disk did not give comes
+    /// last: it would tell nothing of the destination.
+    fn oldest(&self) -> Option<(Option<Instant>, &Job<B, P>)> {
+        let fresh = self.fresh.values().next().map(|job| (None, job));
+        let retries = self.retries.iter().map(|((at, _), job)| (Some(*at), job));
+        retries.chain(fresh).min_by_key(|(_, job)| (job.unreadable > 0, job.seq))
+    }
+
     /// Takes the oldest frame that no attempt has carried.
     pub(super) fn take_oldest(&mut self) -> Option<Job<B, P>> {
         let retries = self.retries.iter().filter(|(_, job)| !job.carried);
@@ -172,6 +180,33 @@ impl<B, P> Queue<B, P> {
         self.deficit = left;
         self.passed = if passes { self.passed.saturating_add(1) } else { 0 };
         lane.take_next(now).map_or(Taken::NotYet, Taken::Job)
+    }
+
+    /// Whether the frame that has waited longest is on disk.
+    fn is_oldest_on_disk(&self) -> bool {
+        let seq = |lane: &Lane<B, P>| lane.oldest().map(|(_, job)| (job.unreadable > 0, job.seq));
+        match (seq(&self.disk), seq(&self.memory)) {
+            (Some(disk), Some(memory)) => disk < memory,
+            (disk, _) => disk.is_some(),
+        }
+    }
+
+    /// The size of the frame that has waited longest, if it has to be read first.
+    pub(super) fn oldest_unread(&self) -> Option<u64> {
+        if !self.is_oldest_on_disk() {
+            return None;
+        }
+        self.disk.oldest().filter(|(_, job)| job.body.is_none()).map(|(_, job)| job.bytes)
+    }
+
+    /// Takes the frame that has waited longest; without room in memory, one that is there.
+    pub(super) fn take_longest_waiting(&mut self, room: bool) -> Option<Job<B, P>> {
+        let lane = if room && self.is_oldest_on_disk() { &mut self.disk } else { &mut self.memory };
+        let (retry_at, seq) = lane.oldest().map(|(at, job)| (at, job.seq))?;
+        match retry_at {
+            Some(at) => lane.retries.remove(&(at, seq)),
+            None => lane.fresh.remove(&seq),
+        }
     }
 
     /// Whether a frame could be dropped that lives in memory alone.

@@ -600,3 +600,50 @@ fn random_use_of_a_backlog_forgets_nothing_and_takes_nothing_twice() {
         assert_eq!((d.frames(), d.bytes(), d.needed()), (0, 0, (0, 0)), "seed {seed}");
     }
 }
+
+#[test]
+fn probes_go_round_the_cameras_and_take_the_oldest_whatever_its_time() {
+    let mut d = dispatcher(1_000_000, 100);
+    let now = Instant::now();
+    for seq in 1..=3 {
+        d.durable(spooled("a", seq, 10), 0);
+        d.durable(spooled("b", seq, 10), 0);
+    }
+    let first = job(d.pull(now, 0));
+    let camera = first.camera.clone();
+    d.put_back(Job { failures: 3, ..first }, now + Duration::from_secs(60), 0);
+    let mut probe = || d.pull_probe(0).map(|job| (job.camera, job.seq)).unwrap();
+    let probes: Vec<(CameraId, Seq)> = (0..4).map(|_| probe()).collect();
+    let other = if camera == id("a") { id("b") } else { id("a") };
+    let turns = |first: &CameraId, second: &CameraId| {
+        [(first.clone(), 1), (second.clone(), 1), (first.clone(), 2), (second.clone(), 2)]
+    };
+    assert!(probes == turns(&camera, &other) || probes == turns(&other, &camera), "{probes:?}");
+    assert_eq!((probe().1, probe().1), (3, 3));
+    assert!(d.pull_probe(0).is_none() && !d.is_waiting());
+    assert_eq!(d.on_their_way(), 6);
+}
+
+#[test]
+fn a_frame_that_the_disk_did_not_give_is_the_last_to_probe_with() {
+    let mut d = dispatcher(1_000_000, 100);
+    let now = Instant::now();
+    (1..=2).for_each(|seq| d.durable(spooled("a", seq, 10), 0));
+    let first = job(d.pull(now, 0));
+    d.put_back(Job { unreadable: 1, body: None, ..first }, now, 0);
+    assert_eq!(d.pull_probe(0).unwrap().seq, 2);
+    assert_eq!(d.pull_probe(0).unwrap().seq, 1);
+}
+
+#[test]
+fn without_room_a_probe_takes_what_is_in_memory() {
+    let mut d = dispatcher(20, 100);
+    assert!(d.admit(frame("a", 9, 10)).is_empty());
+    assert!(d.load(&id("a")).is_none());
+    d.recovered(&id("a"));
+    d.load(&id("a")).unwrap();
+    d.loaded(&id("a"), [found("a", 1, 10), found("a", 2, 10)], false);
+    assert_eq!(d.pull_probe(0).unwrap().seq, 1);
+    assert_eq!(d.pull_probe(0).unwrap().seq, 9, "one that is in memory needs no room");
+    assert!(d.pull_probe(0).is_none());
+}

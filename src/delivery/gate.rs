@@ -1,0 +1,260 @@
+//! The gate before a destination: whether an attempt may be made now.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use super::breaker::Breaker;
+use super::limiter::{Ended, Limiter};
+use super::pause::Refusals;
+use crate::model::CameraId;
+
+/// How a destination stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum DestinationState {
+    /// It takes what it is given.
+    Open,
+    /// It asks for fewer requests, or has just come back: the rate is limited.
+    Limited,
+    /// It does not answer, or nothing but failures: it is tried once a second.
+    Down,
+    /// It does not let us in, or is not there: it is tried once in 30 s.
+    Paused,
+}
+
+impl DestinationState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Limited, Self::Down, Self::Paused];
+
+    /// The state as it stands in metrics and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Limited => "limited",
+            Self::Down => "down",
+            Self::Paused => "paused",
+        }
+    }
+
+    /// Whether nothing goes there but probes.
+    pub fn is_shut(self) -> bool {
+        matches!(self, Self::Down | Self::Paused)
+    }
+}
+
+/// What an attempt tells of its destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It works: it has stored the object, or had an answer that concerns this object alone.
+    Answered,
+    /// It is overloaded or limits us, or has not answered in time.
+    Throttled,
+    /// It failed in another way, or could not be reached.
+    Failed,
+    /// It does not let us in, or there is no such bucket.
+    Refused,
+}
+
+/// What may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Errand {
+    /// A frame.
+    Frame,
+    /// Another object. There are few of them: one goes before the frames that wait for the rate.
+    Object,
+}
+
+/// The answer to [`Gate::ask`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// An attempt may begin.
+    Go,
+    /// An attempt may begin, to see whether the destination is back.
+    Probe,
+    /// None may before this instant, unless the gate is told of how another ended.
+    NotBefore(Instant),
+}
+
+/// An attempt that has begun.
+#[derive(Debug)]
+#[must_use = "the gate has to be told how an attempt ended"]
+pub struct Ticket {
+    begun: Instant,
+    probe: bool,
+}
+
+impl Ticket {
+    /// Whether it was let through a gate that is shut.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
+/// A state that has ended, and the one that follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The state before.
+    pub from: DestinationState,
+    /// The state now.
+    pub to: DestinationState,
+}
+
+/// Limiter, breaker and pause of one destination. Asked before each attempt, told after each.
+#[derive(Debug)]
+pub struct Gate {
+    limiter: Limiter,
+    breaker: Breaker,
+    refusals: Refusals,
+    rng: fastrand::Rng,
+    in_flight: usize,
+    probes: u64,
+    state: DestinationState,
+    since: Instant,
+    /// What it said last that was wrong.
+    error: Option<String>,
+}
+
+impl Gate {
+    /// An open gate.
+    pub fn new(now: Instant, rng: fastrand::Rng) -> Self {
+        Self {
+            limiter: Limiter::new(now),
+            breaker: Breaker::new(),
+            refusals: Refusals::default(),
+            rng,
+            in_flight: 0,
+            probes: 0,
+            state: DestinationState::Open,
+            since: now,
+            error: None,
+        }
+    }
+
+    /// Whether an attempt may begin.
+    pub fn ask(&mut self, now: Instant, errand: Errand) -> Answer {
+        let until = match self.next_probe() {
+            Some(at) if at <= now => return Answer::Probe,
+            Some(at) => Some(at),
+            None => self.limiter.ask(now, if errand == Errand::Frame { 1.0 } else { 0.0 }),
+        };
+        until.map_or(Answer::Go, Answer::NotBefore)
+    }
+
+    /// An attempt begins, which must have been [allowed](Gate::ask).
+    pub fn begin(&mut self, now: Instant) -> Ticket {
+        let probe = self.next_probe().is_some();
+        if probe {
+            self.probes += 1;
+            self.breaker.begin_probe(now, &mut self.rng);
+            self.refusals.begin_probe(now, &mut self.rng);
+        }
+        self.limiter.begin(now);
+        self.in_flight += 1;
+        Ticket { begun: now, probe }
+    }
+
+    /// An attempt has ended: for which camera's frame it was, if any, and what was wrong.
+    pub fn ended(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        camera: Option<&CameraId>,
+        verdict: Verdict,
+        error: Option<&str>,
+    ) {
+        self.in_flight -= 1;
+        let how = match verdict {
+            Verdict::Answered => Ended::Taken,
+            Verdict::Throttled => Ended::Refused,
+            Verdict::Failed | Verdict::Refused => Ended::Failed,
+        };
+        self.limiter.ended(now, how);
+        match verdict {
+            Verdict::Answered => {
+                let was_down = self.breaker.answered(now);
+                let was_paused = self.refusals.let_in(now, ticket.begun, camera);
+                if was_down || was_paused {
+                    self.limiter.start_slowly(now);
+                }
+            }
+            Verdict::Throttled | Verdict::Failed => self.breaker.failed(now, ticket.begun),
+            Verdict::Refused => self.refusals.refused(now, camera),
+        }
+        // What is wrong with an object alone is not the destination's error.
+        if let Some(error) = error.filter(|_| verdict != Verdict::Answered) {
+            self.error = Some(error.to_owned());
+        }
+    }
+
+    /// An attempt was not made: its frame could not be read.
+    pub fn unused(&mut self, now: Instant, ticket: Ticket) {
+        self.in_flight -= 1;
+        if ticket.probe {
+            self.refusals.probe_unused(now);
+        }
+    }
+
+    /// An attempt has ended, nobody knows how.
+    pub fn abandoned(&mut self, _: Ticket) {
+        self.in_flight -= 1;
+    }
+
+    /// Takes note of the time, and tells whether the state has changed since this was asked last.
+    pub fn look(&mut self, now: Instant) -> Option<Change> {
+        self.limiter.look(now);
+        let (from, to) = (self.state, self.stands());
+        if from == to {
+            return None;
+        }
+        (self.state, self.since) = (to, now);
+        Some(Change { from, to })
+    }
+
+    /// How the destination stands, since when, as of the last [look](Gate::look).
+    pub fn state(&self) -> (DestinationState, Instant) {
+        (self.state, self.since)
+    }
+
+    /// Whether nothing goes there but probes.
+    pub fn is_shut(&self) -> bool {
+        self.stands().is_shut()
+    }
+
+    /// What the destination said last that was wrong.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// Requests a second that may be made; `None` where nothing limits them.
+    pub fn rate(&self) -> Option<f64> {
+        self.limiter.rate()
+    }
+
+    /// Attempts that are being made.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Probes that were made.
+    pub fn probes(&self) -> u64 {
+        self.probes
+    }
+
+    fn next_probe(&self) -> Option<Instant> {
+        // Who is not let in may be locked out for asking: so the longer wait counts.
+        self.refusals.next_probe().or(self.breaker.next_probe())
+    }
+
+    fn stands(&self) -> DestinationState {
+        if self.refusals.next_probe().is_some() {
+            DestinationState::Paused
+        } else if self.breaker.next_probe().is_some() {
+            DestinationState::Down
+        } else if self.limiter.rate().is_some() {
+            DestinationState::Limited
+        } else {
+            DestinationState::Open
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Whether a destination lets us in.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::model::CameraId;
+
+/// So many refusals in a row and there is no use in asking on.
+const REFUSALS: usize = 3;
+/// Then it is asked so often, and up to a thirtieth more seldom. A store may lock out who does it oftener.
+const PROBE: Duration = Duration::from_secs(30);
+/// So soon another is asked where a probe came to nothing without a word to the destination.
+const UNUSED: Duration = Duration::from_secs(1);
+/// So long it counts for others that one was let in.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Counts refusals in a row: missing rights, or a bucket that is not there.
+///
+/// A policy may forbid one camera's keys only. Three refusals in a row may then be that camera's alone, and the
+/// destination pauses; but the first probe that is let in for another shows it, and from then on the camera's refusals
+/// do not count while others are let in.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// Who was refused since somebody was let in, and when; nobody where it is no camera's object.
+    row: Vec<(Option<CameraId>, Instant)>,
+    /// Who was refused before an attempt began that was let in, and has not been let in since.
+    alone: HashSet<Option<CameraId>>,
+    /// When somebody was let in.
+    let_in: Option<Instant>,
+    paused: Option<Paused>,
+}
+
+#[derive(Debug)]
+struct Paused {
+    since: Instant,
+    /// When the next attempt may go.
+    next: Instant,
+}
+
+impl Refusals {
+    /// While it is paused, when the next attempt may go.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.paused.as_ref().map(|paused| paused.next)
+    }
+
+    /// A probe goes.
+    pub(super) fn begin_probe(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        if let Some(paused) = &mut self.paused {
+            paused.next = now + PROBE.mul_f64(1.0 + rng.f64() / 30.0);
+        }
+    }
+
+    /// The last probe was not made.
+    pub(super) fn probe_unused(&mut self, now: Instant) {
+        if let Some(paused) = &mut self.paused {
+            paused.next = paused.next.min(now + UNUSED);
+        }
+    }
+
+    /// An attempt was refused.
+    pub(super) fn refused(&mut self, now: Instant, camera: Option<&CameraId>) {
+        let camera = camera.cloned();
+        let others_are_let_in = self.let_in.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED);
+        if self.paused.is_some() || (others_are_let_in && self.alone.contains(&camera)) {
+            return;
+        }
+        self.row.push((camera, now));
+        if self.row.len() >= REFUSALS {
+            self.alone.clear();
+            self.paused = Some(Paused { since: now, next: now + PROBE });
+        }
+    }
+
+    /// An attempt was let in that had begun then. Returns whether this ends a pause.
+    pub(super) fn let_in(&mut self, now: Instant, begun: Instant, camera: Option<&CameraId>) -> bool {
+        // What began before the pause tells nothing of what holds since.
+        if self.paused.as_ref().is_some_and(|paused| begun < paused.since) {
+            return false;
+        }
+        let camera = camera.cloned();
+        self.let_in = Some(now);
+        let before = self.row.drain(..).filter(|(_, at)| *at <= begun).map(|(other, _)| other);
+        self.alone.extend(before);
+        self.alone.remove(&camera);
+        self.paused.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn id(camera: &str) -> CameraId {
+        camera.parse().unwrap()
+    }
+
+    #[test]
+    fn three_refusals_in_a_row_pause_and_two_do_not() {
+        let (mut refusals, start, gate) = (Refusals::default(), Instant::now(), id("gate"));
+        refusals.refused(start, Some(&gate));
+        refusals.refused(start, None);
+        assert!(!refusals.let_in(start, start, Some(&id("hall"))));
+        refusals.refused(start + 61 * SECOND, Some(&gate));
+        refusals.refused(start + 61 * SECOND, None);
+        assert_eq!(refusals.next_probe(), None);
+        refusals.refused(start + 61 * SECOND, Some(&gate));
+        assert_eq!(refusals.next_probe(), Some(start + 91 * SECOND));
+    }
+
+    #[test]
+    fn only_an_attempt_that_began_in_the_pause_ends_it() {
+        let (mut refusals, start, gate) = (Refusals::default(), Instant::now(), id("gate"));
+        (0..3).for_each(|n| refusals.refused(start + n * SECOND, Some(&gate)));
+        assert!(!refusals.let_in(start + 3 * SECOND, start, Some(&gate)));
+        assert!(refusals.next_probe().is_some());
+        assert!(refusals.let_in(start + 33 * SECOND, start + 32 * SECOND, Some(&gate)));
+        assert_eq!(refusals.next_probe(), None);
+    }
+
+    #[test]
+    fn a_camera_that_alone_is_refused_pauses_once_and_not_again_while_others_are_let_in() {
+        let (mut refusals, start, forbidden, other) = (Refusals::default(), Instant::now(), id("gate"), id("hall"));
+        (0..3).for_each(|_| refusals.refused(start, Some(&forbidden)));
+        let mut now = start + 31 * SECOND;
+        assert!(refusals.let_in(now, now, Some(&other)));
+        for _ in 0..100 {
+            now += SECOND;
+            (0..5).for_each(|_| refusals.refused(now, Some(&forbidden)));
+            assert_eq!(refusals.next_probe(), None);
+            refusals.let_in(now, now, Some(&other));
+        }
+        // Then the others are refused as well.
+        (0..3).for_each(|_| refusals.refused(now, Some(&other)));
+        assert!(refusals.next_probe().is_some());
+    }
+
+    #[test]
+    fn who_alone_was_refused_counts_again_when_nobody_else_is_let_in() {
+        let (mut refusals, start, forbidden) = (Refusals::default(), Instant::now(), id("gate"));
+        refusals.refused(start, Some(&forbidden));
+        refusals.let_in(start + SECOND, start + SECOND, Some(&id("hall")));
+        (0..3).for_each(|_| refusals.refused(start + 2 * SECOND, Some(&forbidden)));
+        assert_eq!(refusals.next_probe(), None);
+        (0..3).for_each(|_| refusals.refused(start + 62 * SECOND, Some(&forbidden)));
+        assert!(refusals.next_probe().is_some());
+    }
+}
