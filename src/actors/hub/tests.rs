@@ -438,7 +438,7 @@ async fn a_destination_that_lets_nobody_in_is_paused_and_its_frames_wait() {
     assert!(status.since.0 > 0 && status.since <= UnixMicros::now());
     hub.show_destination();
     let metrics = String::from_utf8(hub.metrics().encode().unwrap()).unwrap();
-    let paused = r#"framehaul_destination_state{destination="file:///frames",state="paused"} 1"#;
+    let paused = r#"framehaul_destination_state{destination="default",state="paused"} 1"#;
     assert!(metrics.contains(paused), "{metrics}");
     run.end().await;
 }
