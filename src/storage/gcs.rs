@@ -141,11 +141,9 @@ impl GcsBucket {
         };
         let url = list::address(&endpoint, &self.bucket, prefix, after);
         list::page(&self.lists, url, headers, &self.prefix, after).await.map_err(|unlisted| match unlisted {
-            Unlisted::Refused(status, headers) => Failure {
-                status: Some(status.as_u16()),
-                retry_after: retry_after(&headers),
-                ..Failure::default()
-            },
+            Unlisted::Refused(status, headers) => {
+                Failure { status: Some(status.as_u16()), retry_after: retry_after(&headers), ..Failure::default() }
+            }
             Unlisted::Broken { cause, connect } => Failure { connect, cause, ..Failure::default() },
         })
     }
@@ -287,12 +285,7 @@ fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure) -> B
         None => cause,
     };
     let way_out = if way_out.is_empty() { String::new() } else { format!(": {way_out}") };
-    BucketError {
-        kind,
-        maybe_stored: !refused,
-        retry_after,
-        message: format!("{label}: {cause}{way_out}"),
-    }
+    BucketError { kind, maybe_stored: !refused, retry_after, message: format!("{label}: {cause}{way_out}") }
 }
 
 /// The innermost cause: "Connection refused" rather than "error sending request".

@@ -31,10 +31,7 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
 pub(super) fn address(endpoint: &str, bucket: &str, prefix: &str, after: Option<&After>) -> Result<Url, String> {
     let unusable = || format!("`{endpoint}` is no endpoint");
     let mut url = Url::parse(endpoint).map_err(|_| unusable())?;
-    url.path_segments_mut()
-        .map_err(|()| unusable())?
-        .pop_if_empty()
-        .extend(["storage", "v1", "b", bucket, "o"]);
+    url.path_segments_mut().map_err(|()| unusable())?.pop_if_empty().extend(["storage", "v1", "b", bucket, "o"]);
     let mut query = url.query_pairs_mut();
     query.append_pair("prefix", prefix).append_pair("maxResults", &PAGE.to_string());
     query.append_pair("fields", "items(name,size,crc32c),nextPageToken");
