@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use super::super::spool::{Watch, delays_ms, percentile, round};
 use super::super::stage::{BUCKET, add_synthetic, bucket, counter, examine};
 use super::super::{Outcome, Problems, Stage};
-use super::{synthetic, totals_of};
-use crate::daemon::{Credentials, Daemon, Storage, wait};
+use super::{Captured, synthetic, totals_of};
+use crate::daemon::{Credentials, Daemon, Storage};
 use crate::gcs::{GcsServer, Knobs, Options};
 use crate::proxy::{self, Fault, Proxy, Rule, Script, Way};
 
@@ -124,11 +124,8 @@ fn over_http(
     for silence in silences() {
         let mut figure = Map::new();
         let window = bed.hush(&silence, plan, &mut watch, problems, &mut figure)?;
-        let live = (plan.fps * plan.cameras as f64 * (1.0 + 2.0 * plan.latency_ms as f64 / 1e3)) as u64;
-        let gone = wait(plan.recovers, || {
-            watch.look(&bed.daemon, problems)?;
-            Ok((totals_of(&bed.daemon, &bed.ids)?.in_flight <= live).then_some(()))
-        });
+        let captured = Captured::now(&bed.daemon, &bed.ids)?;
+        let gone = captured.until_settled(&bed.daemon, plan.recovers, &mut watch, problems);
         problems.check(gone.is_ok(), || format!("{}: {:?} later its backlog is not gone", window.name, plan.recovers));
         figure.insert("backlog_gone_after_s".to_owned(), json!(round(window.to.1.elapsed().as_secs_f64())));
         bed.check_attempts(&window, plan, problems, &mut figure);
@@ -174,7 +171,12 @@ fn over_tls(
 fn prepare(stage: &Stage, plan: &Silent, dir: &str, endpoint: &str, other: &Storage) -> anyhow::Result<Daemon> {
     let storage =
         Storage::Gcs { endpoint: endpoint.to_owned(), bucket: BUCKET.to_owned(), credentials: Credentials::Anonymous };
-    let mut more = format!("{}[upload]\ndeadline = \"{}ms\"\n", stage.synthetic()?, plan.deadline.as_millis());
+    // At its end nobody waits for attempts that nothing will answer.
+    let mut more = format!(
+        "{}[shutdown]\ndeadline = \"1s\"\n[upload]\ndeadline = \"{}ms\"\n",
+        stage.synthetic()?,
+        plan.deadline.as_millis()
+    );
     if let (Storage::Gcs { endpoint, bucket, .. }, 1..) = (other, plan.others) {
         let (url, endpoint) = (json!(format!("gs://{bucket}")), json!(endpoint));
         more += &format!("[destinations.{OTHER}]\nurl = {url}\nendpoint = {endpoint}\ncredentials = \"anonymous\"\n");
