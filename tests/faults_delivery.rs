@@ -28,7 +28,7 @@ fn a_bucket_that_refuses_half_is_asked_much_less() {
             rate_503: 0.2,
             retry_after_s: 5,
             calm: seconds(5),
-            lasts: seconds(18),
+            lasts: seconds(16),
             within: seconds(10),
             falls_to: 0.5,
             bin_share: 0.05,
@@ -76,7 +76,7 @@ fn a_silent_bucket_holds_up_nobody() {
         slack: seconds(4),
         calm: seconds(4),
         lasts: seconds(7),
-        probes: 1,
+        probes: 3,
         recovers: seconds(180),
         factor: 6.0,
     };

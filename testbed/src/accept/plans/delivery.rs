@@ -48,7 +48,7 @@ pub(in crate::accept) fn delivery() -> Vec<Plan> {
         slack: Duration::from_millis(500),
         calm: seconds(60),
         lasts: seconds(60),
-        probes: 1,
+        probes: 11,
         recovers: seconds(60),
         factor: 2.0,
     };
