@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use serde_json::Value;
 
-use super::both;
+use super::{both, holds, some_fault};
 use crate::accept::Plan;
+use crate::accept::commands::{Wanted, telling, whole};
 use crate::scenario::{self, Flips, LostAnswers, Outcome, Refused, Silent, Stage, Storm};
 
 pub(in crate::accept) fn delivery() -> Vec<Plan> {
@@ -48,7 +50,7 @@ pub(in crate::accept) fn delivery() -> Vec<Plan> {
         slack: Duration::from_millis(500),
         calm: seconds(60),
         lasts: seconds(60),
-        probes: 1,
+        probes: 11,
         recovers: seconds(60),
         factor: 2.0,
     };
@@ -71,14 +73,70 @@ pub(in crate::accept) fn delivery() -> Vec<Plan> {
         }),
         Plan::new(3, None, move |program| scenario::silent(&Stage::new(program)?, &silent)),
         Plan::new(4, None, move |program| scenario::refused(&Stage::new(program)?, &refused)),
-        Plan::new(5, None, |_| to_come("conformance of all back ends, and 50 concurrent puts of one key")),
+        Plan::new(5, None, |_| {
+            telling(
+                "conformance of all back ends; of 50 concurrent puts of one key exactly one wins and the others learn it",
+                &[],
+                &["test", "--locked", "--test", "buckets", "--", "--nocapture", "--test-threads=1"],
+                // A directory, memory, Cloud Storage, S3 and Azure.
+                &[Wanted { field: "race", figures: 5, judge: raced }],
+            )
+        }),
         Plan::new(6, None, |_| to_come("a crash at every step of the manifest writer, and the Python reader")),
         Plan::new(7, None, |_| to_come("verify finds each kind of damage, and takes a bucket of 100,000 frames")),
-        Plan::new(8, None, |_| to_come("24 hours of outage and storm simulated with 10,000 seeds")),
+        Plan::new(8, None, |_| {
+            telling(
+                "24 hours of outage and storm simulated with 10,000 seeds: 0 violations; the seeds replay",
+                &[("SEEDS", "10000")],
+                &["test", "--locked", "--lib", "delivery::simulation", "--", "--nocapture", "--test-threads=1"],
+                &[Wanted { field: "simulation", figures: 1, judge: simulated }],
+            )
+        }),
     ]
+}
+
+/// One of the puts has won each time. Where an emulator lets several win, the store's own client has to show that.
+fn raced(figure: &Value) -> Result<(), String> {
+    holds(whole(figure, "puts")? >= 50, "fewer than 50 puts")?;
+    let rounds = whole(figure, "rounds")?;
+    holds(rounds > 0, "no round")?;
+    let several = |winners: &Vec<Value>| winners.iter().any(|winners| winners.as_u64() > Some(1));
+    let shown = figure["boto3"]["winners"].as_array().is_some_and(several);
+    holds(whole(figure, "rounds_with_one_winner")? == rounds || shown, "several puts of one key have won")
+}
+
+fn simulated(figure: &Value) -> Result<(), String> {
+    some_fault(figure)?;
+    holds(whole(figure, "seeds")? >= 10_000, "fewer than 10,000 seeds")?;
+    holds(whole(figure, "hours")? >= 24 * whole(figure, "seeds")?, "less than 24 hours each")?;
+    holds(whole(figure, "violations")? == 0, "violations")
 }
 
 /// A line that nothing shows yet: it fails, and so does the whole.
 fn to_come(what: &str) -> anyhow::Result<Outcome> {
     bail!("nothing shows this yet: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_race_with_several_winners_passes_only_where_the_stores_own_client_has_them_too() {
+        let race = |with_one: u64, boto3: Value| json!({ "puts": 50, "rounds": 3, "rounds_with_one_winner": with_one, "boto3": boto3 });
+        assert_eq!(raced(&race(3, Value::Null)), Ok(()));
+        assert!(raced(&race(2, Value::Null)).is_err());
+        assert_eq!(raced(&race(2, json!({ "winners": [1, 4, 1] }))), Ok(()));
+        assert!(raced(&race(2, json!({ "winners": [1, 1, 1] }))).is_err());
+        assert!(raced(&json!({ "puts": 50, "rounds": 0, "rounds_with_one_winner": 0 })).is_err());
+    }
+
+    #[test]
+    fn a_simulation_must_be_long_and_without_violations() {
+        let day = |seeds: u64, violations: u64| json!({ "faults": 1, "seeds": seeds, "hours": 24 * seeds, "violations": violations });
+        assert_eq!(simulated(&day(10_000, 0)), Ok(()));
+        assert!(simulated(&day(9_999, 0)).is_err() && simulated(&day(10_000, 1)).is_err());
+    }
 }
