@@ -254,8 +254,8 @@ fn judge(dir: &Path, pending: Option<(String, Vec<u8>)>) -> anyhow::Result<usize
     ensure!(entries == listed, "the reader finds {entries:?}, the journal has {listed:?}");
     let sessions = read.iter().filter_map(|entry| (entry["type"] == "session").then(|| entry["session"].as_u64())?);
     let sessions: Vec<u64> = sessions.collect();
-    let known: u64 = journal.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
-    ensure!(sessions.iter().copied().eq(1..=known), "the reader finds the sessions {sessions:?} of {known}");
+    let known: u32 = journal.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
+    ensure!(sessions.iter().copied().eq(1..=u64::from(known)), "the reader finds the sessions {sessions:?} of {known}");
     Ok(names.len())
 }
 
