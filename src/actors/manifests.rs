@@ -141,8 +141,8 @@ impl Manifests {
         Self { ending, task: AbortOnDrop(task) }
     }
 
-    /// Writes what is in no manifest yet, each camera's as far as it goes at the first try, and ends; `false` where that
-    /// takes longer than `deadline`. What is committed then is put at the next start.
+    /// Writes what is in no manifest yet, each camera's as far as it goes at the first try, and ends; `false` where
+    /// that takes longer than `deadline`. What is committed then is put at the next start.
     pub async fn finish(self, deadline: Duration) -> bool {
         self.ending.send_replace(true);
         timeout(deadline, self.task).await.is_ok()
@@ -347,8 +347,9 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
         Put::Conflict => {
             recipe.metrics.manifest_conflict();
             if !due.conflict {
-                error!(%camera, url = place.bucket.url(&key), "an object with other content stands under a manifest's key: move it away; until \
-                    then the camera gets no manifests, and its list keeps what `list.keep` would remove");
+                error!(%camera, url = place.bucket.url(&key), "an object with other content stands under a manifest's key: \
+                    move it away; until then the camera gets no manifests, and its list keeps what `list.keep` would \
+                    remove");
             }
             Turn::Later { destination, wait: backoff.max, conflict: true }
         }

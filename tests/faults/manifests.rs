@@ -11,14 +11,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use framehaul::actors::{Destinations, ManifestRecipe, Manifests};
-use framehaul::config::{ManifestSettings, UploadSettings};
+use framehaul::actors::{Admission, Hub, ManifestRecipe, Manifests, Newest, Place, Places};
+use framehaul::config::{Durability, ManifestSettings, UploadSettings};
+use framehaul::delivery::Budget;
 use framehaul::journal::{CatalogChange, Journal, Ledger, Ledgers, Opened, Reader, SessionEnd, StateDir};
 use framehaul::manifest;
 use framehaul::metrics::Metrics;
 use framehaul::model::{
-    CameraId, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled, Stored, UnixMicros,
+    CameraId, DestinationName, KeyTemplate, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled,
+    Stored, UnixMicros,
 };
+use framehaul::spool;
 use framehaul::storage::{Bucket, FileBucket};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -72,10 +75,11 @@ pub fn play(dir: &Path) -> anyhow::Result<()> {
         .build()?;
     let bucket: Arc<dyn Bucket> = Arc::new(FileBucket::open(dir.join("bucket"), &opened.origin)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(work(opened, ledgers, bucket, uploads.handle().clone()))
+    runtime.block_on(work(dir, opened, ledgers, bucket, uploads.handle().clone()))
 }
 
 async fn work(
+    dir: &Path,
     opened: Opened,
     ledgers: Ledgers,
     bucket: Arc<dyn Bucket>,
@@ -89,13 +93,26 @@ async fn work(
     journal.change_catalog(CatalogChange { puts, ..CatalogChange::default() }).await?;
     let warm = bucket.clone();
     uploads.spawn(async move { warm.head("nothing").await }).await??;
+    let metrics = Metrics::new()?;
+    // Of all that a hub is, its gate alone is wanted here.
+    let (spool, _inbox) = spool::channel(dir.join("spool"));
+    let admission = Admission {
+        name: DestinationName::default(),
+        newest: Newest::default(),
+        budget: Budget { bytes: 1, frames: 1 },
+        durability: Durability::Disk,
+        template: KeyTemplate::parse("{camera}/{origin}-{seq}.jpg").map_err(anyhow::Error::msg)?,
+        origin: opened.origin.clone(),
+    };
+    let hub = Hub::new(admission, spool, journal.clone(), ledgers.clone(), metrics.clone());
+    let base_url = bucket.base_url().into();
+    let place = (DestinationName::default(), Place { hub, bucket, runtime: uploads });
     let manifests = Manifests::start(ManifestRecipe {
         journal: journal.clone(),
         reader: reader.clone(),
         ledgers: ledgers.clone(),
         origin: opened.origin.clone(),
-        destinations: Destinations::one("default", bucket),
-        runtime: uploads,
+        places: Places::new([place], base_url),
         settings: ManifestSettings {
             every: Duration::from_secs(3_600),
             entries: NonZeroUsize::new(ENTRIES).context("some")?,
@@ -107,7 +124,7 @@ async fn work(
             deadline: Duration::from_secs(10),
             min_rate: NonZeroU32::MIN,
         },
-        metrics: Metrics::new()?,
+        metrics,
     });
     say("ready");
     await_word()?;
@@ -144,6 +161,7 @@ async fn list(journal: &Journal, ledger: &Arc<Ledger>, count: u64) {
     let now = UnixMicros::now();
     let outcome = match count {
         1 => Outcome::Stored(Stored {
+            destination: DestinationName::default(),
             key: format!("gate-1/{:012}.jpg", seqs.first),
             captured_at: now,
             stored_at: now,
@@ -254,8 +272,8 @@ fn judge(dir: &Path, pending: Option<(String, Vec<u8>)>) -> anyhow::Result<usize
     ensure!(entries == listed, "the reader finds {entries:?}, the journal has {listed:?}");
     let sessions = read.iter().filter_map(|entry| (entry["type"] == "session").then(|| entry["session"].as_u64())?);
     let sessions: Vec<u64> = sessions.collect();
-    let known: u64 = journal.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
-    ensure!(sessions.iter().copied().eq(1..=known), "the reader finds the sessions {sessions:?} of {known}");
+    let known: u32 = journal.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
+    ensure!(sessions.iter().copied().eq(1..=u64::from(known)), "the reader finds the sessions {sessions:?} of {known}");
     Ok(names.len())
 }
 

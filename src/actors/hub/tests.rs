@@ -477,7 +477,7 @@ async fn a_destination_that_is_down_is_tried_with_one_frame_a_second_of_each_cam
     }
     assert!(seen[0].0 != seen[1].0 && seen.iter().all(|(_, seq)| *seq == 1), "{seen:?}");
     // Another object may be the probe as well.
-    let permit = hub.permit().await.unwrap();
+    let permit = hub.permit().await;
     assert!(!permit.ended(None, Verdict::Answered, None));
     assert_eq!(hub.destination_status().state, DestinationState::Limited);
     let again = Instant::now();
@@ -486,7 +486,8 @@ async fn a_destination_that_is_down_is_tried_with_one_frame_a_second_of_each_cam
     }
     assert!(again.elapsed() < Duration::from_secs(5), "{:?}", again.elapsed());
     hub.close();
-    assert!(hub.permit().await.is_none());
+    // What is written at the end comes after the frames.
+    drop(hub.permit().await);
     hub.give_up();
     run.end().await;
 }
