@@ -10,8 +10,8 @@ use url::Host;
 use super::destination::RawDestination;
 use super::raw::{RawConfig, RawSpool, RawStorage};
 use super::settings::{
-    CaptureSettings, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings,
-    SpoolSettings, UploadSettings, WhenFull,
+    CaptureSettings, Destination, Durability, LogFormat, LogSettings, MemorySettings, Problem, Settings, SpoolSettings,
+    UploadSettings, WhenFull,
 };
 use crate::model::KeyTemplate;
 

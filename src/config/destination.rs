@@ -71,7 +71,9 @@ impl Reader<'_> {
         }
         let endpoint = self.that("endpoint", text, |text| match Url::parse(text) {
             // A name and password would go into requests and messages.
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.query().is_none() => {
+            Ok(url)
+                if matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.query().is_none() =>
+            {
                 Ok(text.trim_end_matches('/').to_owned())
             }
             _ => Err("use http://host:port, or leave it empty for the cloud's own".to_owned()),
@@ -195,7 +197,9 @@ mod tests {
                 "destinations.cold.region: is `EU/1`: use a region's name, for example eu-central-1".to_owned(),
             ]
         );
-        for url in ["gs:///x", "s3:///x", "http://h/b", "file://host/x", "nonsense", "s3://key:secret@b", "az://b?sig=x"] {
+        for url in
+            ["gs:///x", "s3:///x", "http://h/b", "file://host/x", "nonsense", "s3://key:secret@b", "az://b?sig=x"]
+        {
             assert_eq!(problems(RawDestination { url, ..PLAIN }).len(), 1, "{url}");
         }
         for endpoint in ["http://key:secret@host", "host:80", "http://host/?sig=x"] {

@@ -8,12 +8,10 @@ mod pace;
 
 use std::sync::Arc;
 
-pub use bucket::{
-    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page,
-};
+pub use self::object_store::{ObjectStoreBucket, azure, s3};
+pub use bucket::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page};
 pub use file::FileBucket;
 pub use gcs::GcsBucket;
-pub use self::object_store::{ObjectStoreBucket, azure, s3};
 
 use crate::config::Destination;
 use crate::model::Origin;

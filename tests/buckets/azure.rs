@@ -27,7 +27,9 @@ pub fn key_file(server: &str, key: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn write_key(path: &Path, server: &str, key: &str) {
     let key = BASE64_STANDARD.encode(key);
-    let text = format!("DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={key};BlobEndpoint={server}/{ACCOUNT};\n");
+    let text = format!(
+        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={key};BlobEndpoint={server}/{ACCOUNT};\n"
+    );
     std::fs::write(path, text).unwrap();
 }
 
@@ -43,9 +45,8 @@ pub async fn server() -> Server {
 ///
 /// <https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key>
 async fn signed_put(endpoint: &str, path: &str, query: &[(&str, &str)]) -> reqwest::Response {
-    let format = format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
+    let format =
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
     let date = OffsetDateTime::now_utc().format(format).unwrap();
     let headers = [("x-ms-date", date.as_str()), ("x-ms-version", "2021-12-02")];
     let mut text = format!("PUT{}", "\n".repeat(12));

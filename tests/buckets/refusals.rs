@@ -82,10 +82,7 @@ async fn refusals_have_their_kind_and_one_attempt_is_one_request() {
 
 #[tokio::test]
 async fn an_object_that_is_there_is_told_from_other_conflicts() {
-    for (open, reply) in [
-        (open_s3 as Open, Reply::s3 as fn(u16, &str) -> Reply),
-        (open_azure, Reply::azure),
-    ] {
+    for (open, reply) in [(open_s3 as Open, Reply::s3 as fn(u16, &str) -> Reply), (open_azure, Reply::azure)] {
         let server = Responder::start(move |_| reply(412, "PreconditionFailed"));
         assert_eq!(create(&*open(&server).1).await.unwrap(), Created::Exists);
     }
@@ -107,8 +104,7 @@ async fn an_object_that_is_there_is_told_from_other_conflicts() {
 
 #[tokio::test]
 async fn a_bucket_of_another_region_names_it() {
-    let server =
-        Responder::start(|_| Reply::s3(301, "PermanentRedirect").with("x-amz-bucket-region", "eu-central-1"));
+    let server = Responder::start(|_| Reply::s3(301, "PermanentRedirect").with("x-amz-bucket-region", "eu-central-1"));
     let error = create(&*open_s3(&server).1).await.unwrap_err();
     assert_eq!(
         error.message,

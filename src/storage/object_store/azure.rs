@@ -54,10 +54,11 @@ fn make(container: &str, endpoint: Option<&str>, credentials: &Credentials) -> R
             let builder = MicrosoftAzureBuilder::new().with_account(keys.account);
             match keys.access {
                 Access::Key(key) => builder.with_access_key(key.expose_secret()),
-                Access::Signature(pairs) => builder
-                    .with_sas_authorization(split_sas(pairs.expose_secret()).map_err(|_| {
+                Access::Signature(pairs) => {
+                    builder.with_sas_authorization(split_sas(pairs.expose_secret()).map_err(|_| {
                         format!("the SharedAccessSignature in {} is none: check `key_file`", path.display())
-                    })?),
+                    })?)
+                }
             }
         }
     };

@@ -43,10 +43,10 @@ impl Failure {
         matches!(self.answer(), Some((404, code)) if !is_bucket_missing(code))
     }
 
-    /// Whether others may help. A status that says nothing more counts: servers differ in their words.
+    /// Whether others may help. What says nothing more counts: servers differ in their words.
     pub(super) fn is_about_credentials(&self) -> bool {
         match self.answer() {
-            Some((401, _) | (403, "")) => true,
+            Some((401, _) | (403, "" | "AuthorizationFailure")) => true,
             Some((_, code)) => is_credential_code(code),
             None => self.heard == Heard::Nothing,
         }
@@ -81,7 +81,8 @@ fn is_bucket_missing(code: &str) -> bool {
 pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &Failure) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
     let error = |kind, maybe_stored, retry_after, cause: &str, way_out: &str| {
-        let message = if way_out.is_empty() { format!("{label}: {cause}") } else { format!("{label}: {cause}: {way_out}") };
+        let message =
+            if way_out.is_empty() { format!("{label}: {cause}") } else { format!("{label}: {cause}: {way_out}") };
         BucketError { kind, maybe_stored, retry_after, message }
     };
     let (status, code, retry_after, region) = match &failure.heard {
@@ -89,7 +90,9 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
             return error(Auth, false, None, &format!("no credentials could be had: {}", failure.cause), remedy);
         }
         Heard::Silence { cause, connected } => return error(Transient, *connected, None, cause, ""),
-        Heard::Answer { status, code, retry_after, region } => (*status, code.as_str(), *retry_after, region.as_deref()),
+        Heard::Answer { status, code, retry_after, region } => {
+            (*status, code.as_str(), *retry_after, region.as_deref())
+        }
     };
     let (kind, way_out) = match (status, code) {
         (200..=299, _) => (Transient, String::new()),
@@ -99,7 +102,11 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
         // Bytes were damaged on the way, or came too slowly.
         (
             400,
-            "BadDigest" | "XAmzContentSHA256Mismatch" | "Md5Mismatch" | "Crc64Mismatch" | "IncompleteBody"
+            "BadDigest"
+            | "XAmzContentSHA256Mismatch"
+            | "Md5Mismatch"
+            | "Crc64Mismatch"
+            | "IncompleteBody"
             | "RequestTimeout",
         ) => (Transient, String::new()),
         (_, "RequestTimeTooSkewed") => (Auth, "set this machine's clock".to_owned()),
@@ -107,7 +114,7 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
             let there = region.map_or_else(|| "another".to_owned(), |region| format!("the {region}"));
             (NotFound, format!("the bucket is in {there} region: set the destination's `region`"))
         }
-        (401, _) | (403, "") => (Auth, format!("{remedy}, or grant {permission}")),
+        (401, _) | (403, "" | "AuthorizationFailure") => (Auth, format!("{remedy}, or grant {permission}")),
         (_, code) if is_credential_code(code) => (Auth, remedy.to_owned()),
         (403, _) => (Auth, format!("grant {permission}")),
         (_, code) if status == 404 || is_bucket_missing(code) => {

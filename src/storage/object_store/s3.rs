@@ -50,9 +50,8 @@ fn make(
             let keys = read_keys(path).map_err(|why| {
                 format!("cannot use key file {}: {why}: check the destination's `key_file`", path.display())
             })?;
-            let mut builder = AmazonS3Builder::new()
-                .with_access_key_id(&keys.id)
-                .with_secret_access_key(keys.secret.expose_secret());
+            let mut builder =
+                AmazonS3Builder::new().with_access_key_id(&keys.id).with_secret_access_key(keys.secret.expose_secret());
             if let Some(token) = &keys.token {
                 builder = builder.with_token(token.expose_secret());
             }
