@@ -1,29 +1,16 @@
 //! The daemon over a disk that is damaged, or refuses. Each test prints its seed, counts its faults and fails at none.
 //! `ROUNDS=N` makes the damaged spools N; one of them is tried again with `SEED=1234 ROUNDS=1`.
 
-use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Damaged, Outcome, Stage, SyncErrors};
+use testbed::scenario::testing::{self, assert_passed, number};
+use testbed::scenario::{self, Damaged, Stage, SyncErrors};
 
 /// Seeds of spools with which this failed once: they are tried first.
 const REGRESSIONS: &[u64] = &[];
 
 fn stage() -> Stage {
-    Stage::new(Path::new(env!("CARGO_BIN_EXE_framehaul"))).expect("a stage")
-}
-
-#[track_caller]
-fn assert_passed(outcome: anyhow::Result<Outcome>) {
-    let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
-    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
-    println!("{{\"figure\":{},\"faults\":{}}}", outcome.figure, outcome.faults);
-}
-
-/// The number in a variable of the environment, if it is set and not empty.
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    testing::stage(env!("CARGO_BIN_EXE_framehaul"))
 }
 
 #[test]

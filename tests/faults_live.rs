@@ -3,47 +3,22 @@
 //!
 //! Each prints its seed, with which the same moments come again: `SEED=1234`. `ROUNDS=N` makes the kills more.
 
-use std::path::Path;
 use std::time::Duration;
 
+use testbed::scenario::testing::{self, assert_passed, number, seeded};
 use testbed::scenario::{
-    self, Backlog, Cap, DiskFull, Durability, Fairness, Kills, Outage, Outcome, Pictures, Refusal, Signals, Stage,
+    self, Backlog, Cap, DiskFull, Durability, Fairness, Kills, Outage, Pictures, Refusal, Signals, Stage,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
 
 fn stage() -> Stage {
-    Stage::new(Path::new(PROGRAM)).expect("a stage")
-}
-
-#[track_caller]
-fn assert_passed(outcome: anyhow::Result<Outcome>) {
-    let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
-    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
-    println!("{{\"figure\":{},\"faults\":{}}}", outcome.figure, outcome.faults);
+    testing::stage(PROGRAM)
 }
 
 /// Seeds with which something failed once: they are tried first.
 const REGRESSIONS_OF_KILLS: &[u64] = &[];
 const REGRESSIONS_OF_SIGNALS: &[u64] = &[];
-
-/// The number in a variable of the environment; none where that is not set, or empty.
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
-/// Runs with the seed that is asked for, or with those that failed once and then another one at each run.
-fn seeded(failed_once: &[u64], run: impl Fn(u64)) {
-    let seeds = match number("SEED") {
-        Some(seed) => vec![seed],
-        None => failed_once.iter().copied().chain([fastrand::u64(..1 << 32)]).collect(),
-    };
-    for seed in seeds {
-        println!("SEED={seed}");
-        run(seed);
-    }
-}
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -6,18 +6,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Crash, Credentials, Footprint, Latency, Order, Outcome, Recovery, Settings, Stage};
+use testbed::scenario::testing::{self, assert_passed};
+use testbed::scenario::{self, Crash, Credentials, Footprint, Latency, Order, Recovery, Settings, Stage};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
 
 fn stage() -> Stage {
-    Stage::new(Path::new(PROGRAM)).expect("a stage")
-}
-
-#[track_caller]
-fn assert_passed(outcome: anyhow::Result<Outcome>) {
-    let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
-    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
+    testing::stage(PROGRAM)
 }
 
 #[test]

@@ -1,19 +1,13 @@
 //! Many cameras at once: those that come and go, those that share a login, those that a file manages. Each test is the
 //! short form of a scenario that `make accept NAME=live-path-2` runs in full.
 
-use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Churn, Logins, Outcome, Reload, Stage};
+use testbed::scenario::testing::{self, assert_passed};
+use testbed::scenario::{self, Churn, Logins, Reload, Stage};
 
 fn stage() -> Stage {
-    Stage::new(Path::new(env!("CARGO_BIN_EXE_framehaul"))).expect("a stage")
-}
-
-#[track_caller]
-fn assert_passed(outcome: anyhow::Result<Outcome>) {
-    let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
-    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
+    testing::stage(env!("CARGO_BIN_EXE_framehaul"))
 }
 
 #[test]

@@ -3,19 +3,13 @@
 //!
 //! Timings are asserted at three times their bound: this says that nothing hangs, not how fast it is.
 
-use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Changes, Outcome, Sources, Stage};
+use testbed::scenario::testing::{self, assert_passed};
+use testbed::scenario::{self, Changes, Sources, Stage};
 
 fn stage() -> Stage {
-    Stage::new(Path::new(env!("CARGO_BIN_EXE_framehaul"))).expect("a stage")
-}
-
-#[track_caller]
-fn assert_passed(outcome: anyhow::Result<Outcome>) {
-    let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
-    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
+    testing::stage(env!("CARGO_BIN_EXE_framehaul"))
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod spool;
 mod stage;
 mod stream;
 mod synthetic;
+pub mod testing;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
