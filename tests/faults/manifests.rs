@@ -209,15 +209,15 @@ fn run_well(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// At which step of a manifest a run was cut.
+/// Before which step of a manifest a run was cut.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Step {
     /// None was on its way: it was being made or committed, or all were stored.
-    BeforeTheCommit,
+    Commit,
     /// It was committed, and no object was there.
-    BeforeThePut,
+    Put,
     /// Its object was there, and the journal did not know.
-    BeforeTheConfirmation,
+    Confirmation,
 }
 
 /// The manifest that the journal has committed and does not know to be stored: its key and its bytes.
@@ -235,9 +235,9 @@ fn pending(dir: &Path) -> anyhow::Result<Option<(String, Vec<u8>)>> {
 
 fn step(dir: &Path, pending: Option<&(String, Vec<u8>)>) -> Step {
     match pending {
-        None => Step::BeforeTheCommit,
-        Some((key, _)) if dir.join("bucket").join(key).exists() => Step::BeforeTheConfirmation,
-        Some(_) => Step::BeforeThePut,
+        None => Step::Commit,
+        Some((key, _)) if dir.join("bucket").join(key).exists() => Step::Confirmation,
+        Some(_) => Step::Put,
     }
 }
 
@@ -324,15 +324,15 @@ fn cut(extent: &Extent, thread: &str) -> anyhow::Result<()> {
     let at = |step| steps.get(&step).copied().unwrap_or_default();
     let figures = json!({
         "manifests": manifests.into_inner(), "of": thread, "seed": extent.seed, "boundaries": boundaries,
-        "tried": faults.len(), "faults": killed, "before_the_commit": at(Step::BeforeTheCommit),
-        "before_the_put": at(Step::BeforeThePut), "before_the_confirmation": at(Step::BeforeTheConfirmation),
+        "tried": faults.len(), "faults": killed, "before_the_commit": at(Step::Commit),
+        "before_the_put": at(Step::Put), "before_the_confirmation": at(Step::Confirmation),
         "holes": 0, "twice": 0, "other_bytes": 0, "unreached": unreached,
     });
     println!("\n{figures}");
     if thread == "bucket" {
-        ensure!(at(Step::BeforeThePut) > 0 && at(Step::BeforeTheConfirmation) > 0, "not every step was cut: {figures}");
+        ensure!(at(Step::Put) > 0 && at(Step::Confirmation) > 0, "not every step was cut: {figures}");
     } else {
-        ensure!(at(Step::BeforeTheCommit) > 0, "not every step was cut: {figures}");
+        ensure!(at(Step::Commit) > 0, "not every step was cut: {figures}");
     }
     ensure!(unreached.len() * 20 <= faults.len().max(20), "{figures}");
     Ok(())
