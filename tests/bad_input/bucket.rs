@@ -1,5 +1,7 @@
 //! A bucket that refuses.
 
+use std::time::Duration;
+
 use serde_json::json;
 use testbed::daemon::{Credentials, Status, Storage};
 use testbed::gcs::{GcsServer, Knobs, Options};
@@ -9,6 +11,9 @@ use super::vocabulary::{PATIENCE, assert_sound, cameras, get, leave, stage};
 
 const BUCKET: &str = "frames";
 const QUICK_RETRIES: &str = "[upload]\nretry_min = \"50ms\"\nretry_max = \"500ms\"\n";
+
+/// A bucket that does not let us in is asked every 30 seconds.
+const ASKED_AGAIN: Duration = Duration::from_secs(60);
 
 /// Without a spool memory is all there is.
 const MEMORY: &str = "[spool]\ndurability = \"memory\"\n";
@@ -43,7 +48,7 @@ fn nothing_is_lost_while_a_bucket_refuses_for_a_while() -> anyhow::Result<()> {
         let told = |seen: &Status| {
             seen.last_error.as_ref().is_some_and(|error| error.to_string().contains(&status.to_string()))
         };
-        let seen = daemon.wait_for("gate", PATIENCE, told)?;
+        let seen = daemon.wait_for("gate", ASKED_AGAIN, told)?;
         let error = seen.last_error.unwrap_or_default();
         assert_eq!((&error["source"], &error["kind"]), (&json!("upload"), &json!(kind)), "{error}");
         let message = error["message"].as_str().unwrap_or_default();
@@ -58,7 +63,7 @@ fn nothing_is_lost_while_a_bucket_refuses_for_a_while() -> anyhow::Result<()> {
     assert!(gcs.stats().injected.refused > 0);
 
     refuse(&gcs, None)?;
-    daemon.wait_for("gate", PATIENCE, |status| status.last_error.is_none() && status.totals.in_flight <= 2)?;
+    daemon.wait_for("gate", ASKED_AGAIN, |status| status.last_error.is_none() && status.totals.in_flight <= 2)?;
     daemon.quiesce(PATIENCE)?;
     let totals = daemon.status("gate")?.totals;
     assert_eq!((totals.stored, totals.lost), (totals.captured, 0));
@@ -83,7 +88,7 @@ fn what_memory_cannot_hold_is_dropped_oldest_first_and_listed() -> anyhow::Resul
     assert_eq!((&*full.state, full.generation, full.totals.stored), ("streaming", 1, 0));
 
     refuse(&gcs, None)?;
-    daemon.wait_for("gate", PATIENCE, |status| {
+    daemon.wait_for("gate", ASKED_AGAIN, |status| {
         assert!(status.totals.add_up(), "{status:?}");
         status.last_error.is_none() && status.totals.in_flight <= 2
     })?;

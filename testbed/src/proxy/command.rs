@@ -14,11 +14,11 @@ use crate::signals::told_to_end;
 ///
 /// Prints one line, {"listen":"127.0.0.1:PORT","control":"http://127.0.0.1:PORT"}, when it listens. GET and PUT
 /// /_testbed/script of the control port show and change the script while it runs, for connections that stand as well;
-/// GET /_testbed/stats shows what it has counted. A script is {"seed":1,"rules":[{"share":0.1,"fault":FAULT}]}, FAULT
-/// one of {"latency":{"ms":50,"jitter_ms":20}}, {"bandwidth":{"way":"to_server","bytes_per_s":1}},
-/// {"cut":{"way":"to_server","at":[0,9000]}}, {"reset":{"way":"to_client","at":[1,1]}},
-/// {"half_close":{"way":"to_client","at":[0,0]}}, "blackhole", "blackhole_standing", "tls_stall",
-/// {"flip":{"way":"to_server","within":8000}}.
+/// GET /_testbed/stats shows what it has counted. A script is `{"seed":1,"rules":[{"share":0.1,"fault":FAULT}]}`, FAULT
+/// one of `{"latency":{"ms":50,"jitter_ms":20}}`, `{"bandwidth":{"way":"to_server","bytes_per_s":1}}`,
+/// `{"cut":{"way":"to_server","at":[0,9000]}}`, `{"reset":{"way":"to_client","at":[1,1]}}`,
+/// `{"half_close":{"way":"to_client","at":[0,0]}}`, `"blackhole"`, `"blackhole_standing"`, `"tls_stall"`,
+/// `{"flip":{"way":"to_server","within":8000}}`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where connections go on to

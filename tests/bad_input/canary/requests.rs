@@ -112,7 +112,8 @@ pub fn every_route_is_asked(daemon: &Daemon, set: &Map<String, Value>, spec: &Va
     let mut endpoints: Vec<_> = ROUTES.iter().collect();
     endpoints.sort_by_key(|endpoint| endpoint.method == "DELETE");
     for endpoint in endpoints {
-        let (method, path) = (endpoint.method.as_str(), endpoint.path.replace("{id}", "walked"));
+        let (method, path) =
+            (endpoint.method.as_str(), endpoint.path.replace("{id}", "walked").replace("{name}", "default"));
         let what = format!("{method} {path}");
         if path.ends_with("/stream") {
             let head = read_events(daemon, &format!("{path}?after=0"))?;
