@@ -29,3 +29,4 @@ pub mod service;
 pub mod shutdown;
 pub mod spool;
 pub mod storage;
+pub mod verify;

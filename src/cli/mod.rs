@@ -7,6 +7,7 @@ mod serve;
 mod spool;
 mod table;
 mod token;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +30,8 @@ const EXAMPLES: &str = "Examples:
   FRAMEHAUL__UPLOAD__WORKERS=8 framehaul serve
   framehaul camera add gate rtsp://10.0.0.9/main --user viewer --password-file gate.password
   framehaul token new grafana --scope read
-  framehaul spool verify --config /etc/framehaul/config.toml";
+  framehaul spool verify --config /etc/framehaul/config.toml
+  framehaul verify --all --config /etc/framehaul/config.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -43,6 +45,8 @@ enum Command {
     Spool(spool::SpoolArgs),
     /// Make, list and remove the tokens that open the API.
     Token(token::TokenArgs),
+    /// Check lists, manifests and objects against each other.
+    Verify(verify::VerifyArgs),
 }
 
 /// For whom output is written.
@@ -74,6 +78,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Camera(args) => camera::run(*args),
         Command::Spool(args) => Ok(spool::run(&args)),
         Command::Token(args) => Ok(token::run(&args)),
+        Command::Verify(args) => Ok(verify::run(&args)),
     }
 }
 

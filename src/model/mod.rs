@@ -18,7 +18,7 @@ pub use clock::{ClockAnchor, MAX_CLOCK_DRIFT_MICROS};
 pub use cursor::{Cursor, InvalidCursor};
 pub use frame::{CommitNo, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
 pub use ids::{CameraId, InvalidCameraId, Origin};
-pub use key::KeyTemplate;
+pub use key::{KeyTemplate, Named};
 pub use login::{FORGET_REFUSAL_AFTER, Login, Refusal, fingerprint};
 pub use misfits::{is_plain, misfits};
 pub use sampler::Sampler;
