@@ -29,6 +29,10 @@ use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created}
 /// journal's bytes of them, some 400 KB each.
 const ON_THEIR_WAY: usize = 16;
 
+/// How many begin at a look. A list that was never told before, of years, may be told back to back: it must leave the
+/// journal time for what happens now.
+const AT_A_LOOK: usize = 8;
+
 /// How often watermarks are looked at. It costs a few microseconds a hundred cameras, and no query.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -139,36 +143,35 @@ async fn work(recipe: ManifestRecipe, mut end: watch::Receiver<bool>) {
     let mut schedule = Schedule::new(settings.every, settings.entries.get() as u64, ON_THEIR_WAY, seed);
     know(&recipe, &mut schedule).await;
     let mut turns = FuturesUnordered::new();
-    let mut ticks = ticks(LOOK_EVERY);
+    let mut ticks = ticking(LOOK_EVERY);
     let (mut ending, mut rested) = (false, false);
     loop {
-        let mut looked = false;
         tokio::select! {
-            _ = ticks.tick() => {
-                looked = true;
-                let now = Instant::now();
-                for ledger in recipe.ledgers.all() {
-                    schedule.look(ledger.camera(), ledger.watermark(), now);
-                }
-            }
+            _ = ticks.tick() => {}
             Some((due, turn)) = turns.next() => {
                 if !note(&mut schedule, due, turn) {
                     return;
                 }
+                continue;
             }
             // Whoever held the other end is gone: nobody waits for the rest.
             changed = end.changed(), if !ending => {
                 if changed.is_err() {
                     return;
                 }
-                (ending, ticks) = (true, self::ticks(LOOK_AT_THE_END));
+                (ending, ticks) = (true, ticking(LOOK_AT_THE_END));
                 schedule.retry_now(Instant::now());
+                continue;
             }
         }
-        if ending && looked {
-            schedule.hurry(Instant::now());
+        let now = Instant::now();
+        for ledger in recipe.ledgers.all() {
+            schedule.look(ledger.camera(), ledger.watermark(), now);
         }
-        for due in schedule.take(Instant::now(), &*recipe.destinations.of_camera) {
+        if ending {
+            schedule.hurry(now);
+        }
+        for due in schedule.take(now, AT_A_LOOK, &*recipe.destinations.of_camera) {
             let recipe = recipe.clone();
             turns.push(async move {
                 let turn = take_turn(&recipe, &due).await;
@@ -176,7 +179,7 @@ async fn work(recipe: ManifestRecipe, mut end: watch::Receiver<bool>) {
             });
         }
         show(&recipe.metrics, &schedule);
-        if ending && looked {
+        if ending {
             // Twice in a row: the last outcomes are on their way to the watermark when the end begins.
             if rested && turns.is_empty() && schedule.is_resting() {
                 return;
@@ -186,7 +189,7 @@ async fn work(recipe: ManifestRecipe, mut end: watch::Receiver<bool>) {
     }
 }
 
-fn ticks(every: Duration) -> tokio::time::Interval {
+fn ticking(every: Duration) -> tokio::time::Interval {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
@@ -309,7 +312,7 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, bucket: Arc<dyn Bucket>, ma
         }
         Put::Conflict => {
             recipe.metrics.manifest_conflict();
-            if due.failures == 0 {
+            if !due.conflict {
                 error!(%camera, url = bucket.url(&key), "an object with other content stands under a manifest's key: move it away; until \
                     then the camera gets no manifests, and its list keeps what `list.keep` would remove");
             }

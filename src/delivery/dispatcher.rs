@@ -314,11 +314,9 @@ impl<B, P> Dispatcher<B, P> {
         for _ in 0..self.turns.len() {
             let camera = self.turns.front().cloned()?;
             self.turns.rotate_left(1);
-            let room = match self.queue(&camera).oldest_unread() {
-                Some(bytes) => self.make_room(bytes, pending),
-                None => true,
-            };
-            let Some(job) = self.queue(&camera).take_longest_waiting(room) else { continue };
+            let Some(oldest) = self.queue(&camera).longest_waiting() else { continue };
+            let room = oldest.unread.is_none_or(|bytes| self.make_room(bytes, pending));
+            let Some(job) = self.queue(&camera).take_longest_waiting(oldest, room) else { continue };
             self.send_off(&job);
             self.end_turn_if_idle(&camera);
             return Some(job);

@@ -8,6 +8,8 @@ mod gate;
 mod limiter;
 mod pause;
 mod reorder;
+#[cfg(test)]
+mod simulation;
 
 pub use backoff::{Backoff, attempt_deadline};
 pub use dispatcher::{Budget, Dispatcher, Job, Pulled, WINDOW};

@@ -195,7 +195,7 @@ impl Writer {
             }
             (Command::Prune { done, .. }, Answer::Pruned(pruned)) => drop(done.send(pruned)),
             (Command::CommitManifest { done, .. } | Command::ManifestStored { done, .. }, Answer::Manifest(fits)) => {
-                drop(done.send(fits))
+                let _ = done.send(fits);
             }
             (Command::Reserve { ledger }, Answer::Reserved(block)) => ledger.refill(block),
             (Command::Settle { ledger, settled }, Answer::Recorded(recorded)) => {

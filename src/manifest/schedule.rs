@@ -56,6 +56,8 @@ pub struct Due {
     pub again: bool,
     /// How often putting it has failed.
     pub failures: u32,
+    /// Whether the last put met an object with other content.
+    pub conflict: bool,
 }
 
 impl Schedule {
@@ -97,14 +99,14 @@ impl Schedule {
         }
     }
 
-    /// All whose turn it is; they count as on their way until [`Schedule::stored`], [`Schedule::later`] or
+    /// Those whose turn it is, `at_once` of them at most; they count as on their way until [`Schedule::stored`], [`Schedule::later`] or
     /// [`Schedule::nothing`] is said of them. `destination_of` says where a camera's manifests go.
-    pub fn take(&mut self, now: Instant, destination_of: impl Fn(&CameraId) -> String) -> Vec<Due> {
+    pub fn take(&mut self, now: Instant, at_once: usize, destination_of: impl Fn(&CameraId) -> String) -> Vec<Due> {
         let (mut working, mut held) = (HashMap::<String, usize>::new(), HashMap::<String, usize>::new());
         let mut waiting = Vec::new();
         for (camera, track) in &self.tracks {
             match &track.state {
-                State::Idle(Some(due)) if *due <= now => waiting.push((*due, camera.clone(), None)),
+                State::Idle(Some(due)) if *due <= now => waiting.push((*due, camera.clone(), None, false)),
                 State::Idle(_) => {}
                 State::Working(destination) => {
                     *working.entry(destination.clone()).or_default() += 1;
@@ -113,14 +115,17 @@ impl Schedule {
                 State::Waiting { destination, until, conflict } => {
                     *held.entry(destination.clone()).or_default() += usize::from(!conflict);
                     if *until <= now {
-                        waiting.push((*until, camera.clone(), Some(destination.clone())));
+                        waiting.push((*until, camera.clone(), Some(destination.clone()), *conflict));
                     }
                 }
             }
         }
         waiting.sort_unstable();
         let mut taken = Vec::new();
-        for (_, camera, pending) in waiting {
+        for (_, camera, pending, conflict) in waiting {
+            if taken.len() >= at_once {
+                break;
+            }
             let again = pending.is_some();
             let destination = pending.unwrap_or_else(|| destination_of(&camera));
             let places = if again { &mut working } else { &mut held };
@@ -134,7 +139,7 @@ impl Schedule {
             let Some(track) = self.tracks.get_mut(&camera) else { continue };
             track.state = State::Working(destination.clone());
             let Track { through, watermark, failures, .. } = *track;
-            taken.push(Due { camera, destination, through, watermark, again, failures });
+            taken.push(Due { camera, destination, through, watermark, again, failures, conflict });
         }
         taken
     }

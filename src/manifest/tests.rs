@@ -225,12 +225,12 @@ fn a_manifest_is_due_after_a_minute_or_a_thousand_seqs() {
     for (second, watermark) in [(0, 500), (1, 501), (30, 700)] {
         let now = begun + Duration::from_secs(second);
         schedule.look(&camera(1), watermark, now);
-        assert_eq!(schedule.take(now, to_one), [], "after {second} s");
+        assert_eq!(schedule.take(now, 1_000, to_one), [], "after {second} s");
     }
     assert_eq!((schedule.seqs_left(), schedule.oldest()), (200, Some(begun + Duration::from_secs(1))));
     let now = begun + MINUTE + Duration::from_secs(1);
     schedule.look(&camera(1), 710, now);
-    let due = schedule.take(now, to_one);
+    let due = schedule.take(now, 1_000, to_one);
     let expected = Due {
         camera: camera(1),
         destination: "default".to_owned(),
@@ -238,14 +238,15 @@ fn a_manifest_is_due_after_a_minute_or_a_thousand_seqs() {
         watermark: 710,
         again: false,
         failures: 0,
+        conflict: false,
     };
     assert_eq!(due, [expected]);
     // One at a time, however much there is to tell meanwhile.
     schedule.look(&camera(1), 5_000, now);
-    assert_eq!(schedule.take(now + 10 * MINUTE, to_one), []);
+    assert_eq!(schedule.take(now + 10 * MINUTE, 1_000, to_one), []);
     schedule.stored(&camera(1), 710, now);
     schedule.look(&camera(1), 5_000, now);
-    assert_eq!(schedule.take(now, to_one).len(), 1, "more than a thousand are due at once");
+    assert_eq!(schedule.take(now, 1_000, to_one).len(), 1, "more than a thousand are due at once");
     schedule.stored(&camera(1), 1_710, now);
     assert!(!schedule.is_resting());
     schedule.stored(&camera(1), 5_000, now);
@@ -259,7 +260,7 @@ fn what_failed_is_put_again_and_what_met_other_content_takes_no_place() {
     schedule.know(camera(1), 10, Some("far".to_owned()), now);
     schedule.know(camera(2), 0, None, now);
     schedule.look(&camera(2), 2_000, now);
-    let due = schedule.take(now, to_one);
+    let due = schedule.take(now, 1_000, to_one);
     assert_eq!(
         due.iter().map(|due| (due.again, &*due.destination)).collect::<Vec<_>>(),
         [(true, "far"), (false, "default")]
@@ -268,19 +269,19 @@ fn what_failed_is_put_again_and_what_met_other_content_takes_no_place() {
     schedule.later(&camera(2), "default".to_owned(), MINUTE, false, now);
     // There is one place, which camera 2 holds while its manifest lies in the journal.
     schedule.look(&camera(3), 2_000, now);
-    assert_eq!(schedule.take(now, to_one), []);
+    assert_eq!(schedule.take(now, 1_000, to_one), []);
     let now = now + MINUTE;
-    let due = schedule.take(now, to_one);
+    let due = schedule.take(now, 1_000, to_one);
     assert_eq!(due.iter().map(|due| (due.again, due.failures)).collect::<Vec<_>>(), [(true, 1), (true, 1)]);
     schedule.later(&camera(2), "default".to_owned(), MINUTE, true, now);
     assert_eq!(schedule.conflicts(), 1);
-    assert_eq!(schedule.take(now, to_one)[0].camera, camera(3));
+    assert_eq!(schedule.take(now, 1_000, to_one)[0].camera, camera(3));
     schedule.stored(&camera(3), 2_000, now);
     // A conflict rests, and so does all that is behind it.
     schedule.stored(&camera(1), 20, now);
     assert!(schedule.is_resting());
     schedule.retry_now(now);
-    assert_eq!(schedule.take(now, to_one)[0].camera, camera(2));
+    assert_eq!(schedule.take(now, 1_000, to_one)[0].camera, camera(2));
     assert!(!schedule.is_resting());
 }
 
@@ -297,7 +298,7 @@ fn a_thousand_cameras_take_turns_and_none_waits_for_ever() {
             let per_second = if n == 0 { 100_000 } else { 2 };
             schedule.look(&camera(n), (second + 1) * per_second, now);
         }
-        let due = schedule.take(now, to_one);
+        let due = schedule.take(now, 1_000, to_one);
         most.insert(due.len());
         for Due { camera, watermark, .. } in due {
             schedule.stored(&camera, watermark.min(through.get(&camera).unwrap_or(&0) + 1_000), now);
@@ -320,7 +321,7 @@ fn cameras_that_begin_together_are_spread_and_never_late() {
     }
     let mut at = BTreeMap::new();
     for second in 0..=60 {
-        let due = schedule.take(begun + Duration::from_secs(second), to_one).len();
+        let due = schedule.take(begun + Duration::from_secs(second), 1_000, to_one).len();
         at.insert(second, due);
     }
     assert_eq!(at.values().sum::<usize>(), 1_000);

@@ -3,12 +3,16 @@
 mod credentials;
 mod list;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use google_cloud_auth::credentials::{CacheableResource, CredentialsProvider as _};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::client::Storage;
+use google_cloud_storage::read_object::ReadObjectResponse;
+use http::{Extensions, HeaderMap};
 
 use self::credentials::Renewable;
 use self::list::Unlisted;
@@ -75,14 +79,14 @@ impl GcsBucket {
     /// Makes an attempt, and a second one at once where the first was refused for its token and there are new
     /// credentials now. At once, because nothing is wrong with the frame or the line: parked like after a failure,
     /// every frame that is in the air when a token ends would be seconds late.
-    async fn attempt<T, F>(&self, attempt: impl Fn() -> F + Send + Sync) -> Result<Result<T, GaxError>, BucketError>
+    async fn attempt<T, F>(&self, attempt: impl Fn() -> F + Send + Sync) -> Result<Result<T, Failure>, BucketError>
     where
         T: Send,
-        F: Future<Output = Result<T, GaxError>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         let mut used = self.credentials.number();
         let mut result = attempt().await;
-        if result.as_ref().is_err_and(is_about_credentials) {
+        if result.as_ref().is_err_and(Failure::is_about_credentials) {
             if !self.credentials.renew(used).map_err(|why| unauthorized(&self.label, &why))? {
                 return Ok(result);
             }
@@ -92,7 +96,7 @@ impl GcsBucket {
         // Any answer of the store's own tells that it knew us.
         let known = match &result {
             Ok(_) => true,
-            Err(error) => error.http_status_code().is_some_and(|status| status != 401 && status < 500),
+            Err(failure) => failure.status.is_some_and(|status| status != 401 && status < 500),
         };
         if known {
             self.credentials.accepted(used);
@@ -100,22 +104,33 @@ impl GcsBucket {
         Ok(result)
     }
 
-    fn error(&self, error: &GaxError, permission: &str) -> BucketError {
-        self.refused(permission, Failure::of(error))
-    }
-
-    fn refused(&self, permission: &str, failure: Failure<'_>) -> BucketError {
+    fn error(&self, failure: Failure, permission: &str) -> BucketError {
         map_error(&self.label, self.credentials.remedy(), permission, failure)
     }
 
-    /// One attempt at a page; `None` when the token was refused.
-    async fn page(&self, prefix: &str, after: Option<&After>) -> Result<Option<Page>, BucketError> {
-        const PERMISSION: &str = "storage.objects.list";
-        let headers = match self.credentials.headers(http::Extensions::new()).await {
+    async fn open_object(&self, key: &str) -> Result<Option<ReadObjectResponse>, BucketError> {
+        // The crate's JSON client has no call for metadata alone; the answer's headers hold them, and its body may be
+        // left.
+        let open = || async move {
+            let opened = self.storage.read_object(&self.resource, self.name(key)).send().await;
+            opened.map_err(|error| Failure::of(&error))
+        };
+        match self.attempt(open).await? {
+            Ok(response) => Ok(Some(response)),
+            Err(failure) if failure.status == Some(404) => Ok(None),
+            Err(failure) => Err(self.error(failure, "storage.objects.get")),
+        }
+    }
+
+    /// One attempt at a page. `prefix` and `after` are of whole names.
+    async fn page(&self, prefix: &str, after: Option<&After>) -> Result<Page, Failure> {
+        let headers = match self.credentials.headers(Extensions::new()).await {
             Ok(CacheableResource::New { data, .. }) => data,
             // Only who names a token that it has is told so.
-            Ok(CacheableResource::NotModified) => http::HeaderMap::new(),
-            Err(_) => return Ok(None),
+            Ok(CacheableResource::NotModified) => HeaderMap::new(),
+            Err(error) => {
+                return Err(Failure { authentication: true, cause: deepest(&error), ..Failure::default() });
+            }
         };
         let endpoint = match &self.endpoint {
             Some(endpoint) => endpoint.clone(),
@@ -124,22 +139,15 @@ impl GcsBucket {
                 None => "https://storage.googleapis.com".to_owned(),
             },
         };
-        let after = after.map(|after| match after {
-            After::Key(key) => After::Key(self.name(key)),
-            After::Page(token) => After::Page(token.clone()),
-        });
-        let broken = |cause, connect| Failure { cause: Some(cause), connect, ..Failure::default() };
-        let url = list::address(&endpoint, &self.bucket, &self.name(prefix), after.as_ref())
-            .map_err(|why| self.refused(PERMISSION, broken(format!("the endpoint is no address: {why}"), true)))?;
-        match list::page(&self.lists, url, headers, &self.prefix, after.as_ref()).await {
-            Ok(page) => Ok(Some(page)),
-            Err(Unlisted::Refused(http::StatusCode::UNAUTHORIZED, _)) => Ok(None),
-            Err(Unlisted::Refused(status, headers)) => {
-                let failure = Failure { status: Some(status.as_u16()), headers: Some(&headers), ..Failure::default() };
-                Err(self.refused(PERMISSION, failure))
-            }
-            Err(Unlisted::Broken { cause, connect }) => Err(self.refused(PERMISSION, broken(cause, connect))),
-        }
+        let url = list::address(&endpoint, &self.bucket, prefix, after);
+        list::page(&self.lists, url, headers, &self.prefix, after).await.map_err(|unlisted| match unlisted {
+            Unlisted::Refused(status, headers) => Failure {
+                status: Some(status.as_u16()),
+                retry_after: retry_after(&headers),
+                ..Failure::default()
+            },
+            Unlisted::Broken { cause, connect } => Failure { connect, cause, ..Failure::default() },
+        })
     }
 }
 
@@ -153,53 +161,43 @@ impl Bucket for GcsBucket {
         content_type: ContentType,
     ) -> Result<Created, BucketError> {
         let put = || {
-            self.storage
+            let put = self
+                .storage
                 .write_object(&self.resource, self.name(key), content.clone())
                 .set_if_generation_match(0_i64)
                 .set_content_type(content_type.as_str())
                 .with_known_crc32c(crc32c)
-                .send_buffered()
+                .send_buffered();
+            async move { put.await.map_err(|error| Failure::of(&error)) }
         };
         match self.attempt(put).await? {
             Ok(_) => Ok(Created::New),
-            Err(error) if error.http_status_code() == Some(412) => Ok(Created::Exists),
-            Err(error) => Err(self.error(&error, "storage.objects.create")),
+            Err(failure) if failure.status == Some(412) => Ok(Created::Exists),
+            Err(failure) => Err(self.error(failure, "storage.objects.create")),
         }
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
-        // The crate's JSON client has no call for metadata alone; the answer's headers hold them, and its body is left.
-        let open = || self.storage.read_object(&self.resource, self.name(key)).send();
-        match self.attempt(open).await? {
-            Ok(response) => {
-                let object = response.object();
-                let crc32c = object.checksums.as_ref().and_then(|checksums| checksums.crc32c);
-                let bytes = u64::try_from(object.size).unwrap_or_default();
-                match crc32c {
-                    Some(crc32c) => Ok(Some(ObjectInfo { bytes, crc32c })),
-                    None => Err(BucketError {
-                        kind: BucketErrorKind::Transient,
-                        maybe_stored: true,
-                        retry_after: None,
-                        message: format!("{}: the server tells no checksum of an object", self.label),
-                    }),
-                }
-            }
-            Err(error) if error.http_status_code() == Some(404) => Ok(None),
-            Err(error) => Err(self.error(&error, "storage.objects.get")),
+        let Some(response) = self.open_object(key).await? else { return Ok(None) };
+        let object = response.object();
+        let bytes = u64::try_from(object.size).unwrap_or_default();
+        match object.checksums.as_ref().and_then(|checksums| checksums.crc32c) {
+            Some(crc32c) => Ok(Some(ObjectInfo { bytes, crc32c })),
+            None => Err(BucketError {
+                kind: BucketErrorKind::Transient,
+                maybe_stored: true,
+                retry_after: None,
+                message: format!("{}: the server tells no checksum of an object", self.label),
+            }),
         }
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError> {
-        let open = || self.storage.read_object(&self.resource, self.name(key)).send();
-        let mut response = match self.attempt(open).await? {
-            Ok(response) => response,
-            Err(error) if error.http_status_code() == Some(404) => return Ok(None),
-            Err(error) => return Err(self.error(&error, "storage.objects.get")),
-        };
+        let Some(mut response) = self.open_object(key).await? else { return Ok(None) };
         let mut content = Vec::new();
         while let Some(part) = response.next().await {
-            content.extend_from_slice(&part.map_err(|error| self.error(&error, "storage.objects.get"))?);
+            let part = part.map_err(|error| self.error(Failure::of(&error), "storage.objects.get"))?;
+            content.extend_from_slice(&part);
             if content.len() as u64 > limit {
                 return Err(too_large(&self.url(key), limit));
             }
@@ -208,15 +206,13 @@ impl Bucket for GcsBucket {
     }
 
     async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
-        let used = self.credentials.number();
-        if let Some(page) = self.page(prefix, after).await? {
-            return Ok(page);
-        }
-        let renewed = self.credentials.renew(used).map_err(|why| unauthorized(&self.label, &why))?;
-        match if renewed { self.page(prefix, after).await? } else { None } {
-            Some(page) => Ok(page),
-            None => Err(self.refused("", Failure { status: Some(401), ..Failure::default() })),
-        }
+        let prefix = self.name(prefix);
+        let after = after.map(|after| match after {
+            After::Key(key) => After::Key(self.name(key)),
+            After::Page(token) => After::Page(token.clone()),
+        });
+        let page = self.attempt(|| self.page(&prefix, after.as_ref())).await?;
+        page.map_err(|failure| self.error(failure, "storage.objects.list"))
     }
 
     fn base_url(&self) -> &str {
@@ -228,11 +224,6 @@ impl Bucket for GcsBucket {
     }
 }
 
-/// Whether an attempt failed for want of a token that the server takes. Nothing is stored then.
-fn is_about_credentials(error: &GaxError) -> bool {
-    error.http_status_code() == Some(401) || error.is_authentication()
-}
-
 fn unauthorized(label: &str, what: &str) -> BucketError {
     BucketError {
         kind: BucketErrorKind::Auth,
@@ -242,35 +233,40 @@ fn unauthorized(label: &str, what: &str) -> BucketError {
     }
 }
 
-/// What is known of an attempt that failed.
-#[derive(Default)]
-struct Failure<'a> {
+/// An attempt that failed.
+#[derive(Debug, Default)]
+struct Failure {
     status: Option<u16>,
-    headers: Option<&'a http::HeaderMap>,
+    retry_after: Option<Duration>,
     /// No connection came about.
     connect: bool,
     /// There was no token.
     authentication: bool,
-    /// The innermost cause, where there was no answer.
-    cause: Option<String>,
+    /// The innermost cause, which counts where there was no answer.
+    cause: String,
 }
 
-impl<'a> Failure<'a> {
-    fn of(error: &'a GaxError) -> Self {
+impl Failure {
+    fn of(error: &GaxError) -> Self {
         Self {
             status: error.http_status_code(),
-            headers: error.http_headers(),
+            retry_after: error.http_headers().and_then(retry_after),
             connect: error.is_connect(),
             authentication: error.is_authentication(),
-            cause: Some(deepest(error)),
+            cause: deepest(error),
         }
+    }
+
+    /// Whether it was for want of a token that the server takes. Nothing is stored then.
+    fn is_about_credentials(&self) -> bool {
+        self.status == Some(401) || self.authentication
     }
 }
 
 /// Maps failures to our errors. The retryable statuses are those of Cloud Storage's retry strategy.
-fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure<'_>) -> BucketError {
+fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
-    let Failure { status, headers, connect, authentication, cause } = failure;
+    let Failure { status, retry_after, connect, authentication, cause } = failure;
     let (kind, way_out) = match status {
         Some(401) => (Auth, remedy.to_owned()),
         Some(403) => (Auth, format!("grant the account {permission} on the bucket")),
@@ -285,23 +281,23 @@ fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure<'_>) 
     };
     // A status is the server's word that it stored nothing, save 5xx, after which Cloud Storage promises nothing.
     let refused = status.is_some_and(|s| s < 500) || connect || authentication;
-    let cause = match (status, cause) {
-        (Some(status), _) => format!("the server answered {status}"),
-        (None, Some(cause)) if authentication => format!("no access token: {cause}"),
-        (None, cause) => cause.unwrap_or_else(|| "the attempt broke off".to_owned()),
+    let cause = match status {
+        Some(status) => format!("the server answered {status}"),
+        None if authentication => format!("no access token: {cause}"),
+        None => cause,
     };
     let way_out = if way_out.is_empty() { String::new() } else { format!(": {way_out}") };
     BucketError {
         kind,
         maybe_stored: !refused,
-        retry_after: headers.and_then(retry_after),
+        retry_after,
         message: format!("{label}: {cause}{way_out}"),
     }
 }
 
 /// The innermost cause: "Connection refused" rather than "error sending request".
-fn deepest(error: &GaxError) -> String {
-    let mut cause: &dyn std::error::Error = error;
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }

@@ -15,6 +15,13 @@ pub fn info(text: &str) -> ObjectInfo {
     ObjectInfo { bytes: text.len() as u64, crc32c: crc32c::crc32c(text.as_bytes()) }
 }
 
+/// Bytes that follow from a seed.
+pub fn noise(seed: u64, length: usize) -> Bytes {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes.into()
+}
+
 /// Puts a picture.
 pub async fn put(bucket: &dyn Bucket, key: &str, text: &'static str) -> Created {
     let (content, crc32c) = content(text);
@@ -64,7 +71,7 @@ async fn objects_are_read_back(bucket: &dyn Bucket) {
     assert_eq!(put(bucket, "empty.jpg", "not empty").await, Created::Exists);
     assert_eq!(bucket.head("empty.jpg").await.unwrap(), Some(info("")));
     assert_eq!(bucket.get("empty.jpg", 0).await.unwrap().unwrap(), "");
-    let large = Bytes::from(fastrand::Rng::with_seed(1).bytes(3 << 20));
+    let large = noise(1, 3 << 20);
     let crc32c = crc32c::crc32c(&large);
     assert_eq!(bucket.create("large.jpg", large.clone(), crc32c, ContentType::Jpeg).await.unwrap(), Created::New);
     assert_eq!(bucket.head("large.jpg").await.unwrap(), Some(ObjectInfo { bytes: 3 << 20, crc32c }));

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use framehaul::config::Credentials;
 use framehaul::model::Origin;
 use framehaul::storage::{Bucket, ContentType, Created, FileBucket, GcsBucket};
 use serde_json::{Value, json};
 use testbed::gcs::{GcsServer, Options};
 
+use super::conformance::noise;
 use super::memory::MemoryBucket;
 use super::servers::{ACCOUNT_KEY, python, run};
 use super::{azure, s3};
@@ -32,7 +32,7 @@ async fn race(bucket: Arc<dyn Bucket>) -> Vec<usize> {
             let (bucket, key, begin) = (bucket.clone(), key.clone(), begin.clone());
             tokio::spawn(async move {
                 // Of one size, so that nothing but the bytes tells them apart.
-                let content = Bytes::from(fastrand::Rng::with_seed(number as u64).bytes(64 << 10));
+                let content = noise(number as u64, 64 << 10);
                 let crc32c = crc32c::crc32c(&content);
                 begin.wait().await;
                 // A conflict with a put that is under way is to be repeated, as the daemon does.

@@ -84,7 +84,7 @@ fn calls(phase: Phase, fault: &Fault, before: Option<&Path>) -> anyhow::Result<V
 }
 
 /// Some of the calls, of each name the same number at most, spread over all of it.
-fn some(calls: Vec<Call>, extent: &Extent, most: usize) -> Vec<Call> {
+pub fn some(calls: Vec<Call>, extent: &Extent, most: usize) -> Vec<Call> {
     if extent.long {
         return calls;
     }
@@ -103,7 +103,7 @@ fn some(calls: Vec<Call>, extent: &Extent, most: usize) -> Vec<Call> {
 }
 
 /// Does `each` for every fault, four at a time, as they mostly wait for one another, and reports all that went wrong.
-fn every(faults: &[Fault], each: impl Fn(&Fault) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+pub fn every(faults: &[Fault], each: impl Fn(&Fault) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
     let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -11,6 +11,7 @@ use framehaul::config::WhenFull;
 use framehaul::model::CameraId;
 
 use crate::engine::{Engine, Event};
+use crate::manifests;
 
 const ROLE: &str = "FRAMEHAUL_FAULTS_ROLE";
 const DIR: &str = "FRAMEHAUL_FAULTS_DIR";
@@ -41,6 +42,8 @@ pub enum Role {
     Look,
     /// Start, say what is there, take and store one more frame of each camera, end in order.
     Resume,
+    /// Wait for a word, start, say so, wait for another, have frames listed and manifests written, end in order.
+    Manifests,
 }
 
 impl Role {
@@ -52,6 +55,7 @@ impl Role {
             Self::Plain => "plain",
             Self::Look => "look",
             Self::Resume => "resume",
+            Self::Manifests => "manifests",
         }
     }
 }
@@ -83,6 +87,7 @@ fn plays_its_role() {
         "plain" => plain(Path::new(&dir)),
         "look" => look(Path::new(&dir)).map(|_| std::process::exit(0)),
         "resume" => resume(Path::new(&dir)),
+        "manifests" => manifests::play(Path::new(&dir)),
         other => panic!("there is no role `{other}`"),
     };
     if let Err(error) = played {
@@ -93,7 +98,7 @@ fn plays_its_role() {
     std::process::exit(0);
 }
 
-fn say(line: &str) {
+pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}");
     let _ = out.flush();
@@ -174,7 +179,7 @@ fn plain(dir: &Path) -> anyhow::Result<()> {
     engine.end(&mut told)
 }
 
-fn await_word() -> std::io::Result<()> {
+pub fn await_word() -> std::io::Result<()> {
     std::io::stdin().read_line(&mut String::new()).map(drop)
 }
 

@@ -10,6 +10,9 @@ mod boundaries;
 mod child;
 mod engine;
 mod extent;
+mod manifests;
 mod order;
+#[path = "../manifests/reader.rs"]
+mod reader;
 mod strace;
 mod verdict;

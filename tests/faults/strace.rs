@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, ensure};
 
 /// The calls by which files change: what a crash may part from what comes after it. Not every system has all of them.
-pub const CALLS: [&str; 16] = [
+pub const CALLS: [&str; 18] = [
     "openat",
     "mkdir",
     "mkdirat",
@@ -24,6 +24,8 @@ pub const CALLS: [&str; 16] = [
     "renameat2",
     "unlink",
     "unlinkat",
+    "link",
+    "linkat",
 ];
 
 /// What strace does to the calls that it sees: nothing by default.

@@ -5,7 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use framehaul::manifest;
 use rusqlite::Connection;
+use serde_json::Value;
 use testbed::gcs::GcsServer;
+
+use crate::reader;
 
 pub const BUCKET: &str = "frames";
 
@@ -27,6 +30,21 @@ pub fn manifests(gcs: &GcsServer, camera: &str) -> anyhow::Result<Vec<String>> {
         names.push(object.name);
     }
     Ok(names)
+}
+
+/// What the reader finds of a camera in a copy of the bucket that holds its manifests and nothing else.
+pub fn read(gcs: &GcsServer, camera: &str) -> anyhow::Result<Vec<Value>> {
+    let copy = tempfile::tempdir()?;
+    let mut origin = None;
+    for object in gcs.objects(BUCKET) {
+        let Some(rest) = object.name.strip_prefix(&format!("_manifest/{camera}/")) else { continue };
+        origin = rest.split_once('/').map(|(origin, _)| origin.to_owned());
+        let path = copy.path().join(&object.name);
+        std::fs::create_dir_all(path.parent().context("a key has parts")?)?;
+        std::fs::write(path, gcs.read(BUCKET, &object.name)?)?;
+    }
+    let origin = origin.with_context(|| format!("camera {camera} has no manifest"))?;
+    reader::in_directory(copy.path(), camera, &origin)
 }
 
 /// A manifest that was committed and not confirmed.

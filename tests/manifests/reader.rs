@@ -5,9 +5,6 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use testbed::gcs::GcsServer;
-
-use crate::bucket::BUCKET;
 
 const PAGE: &str = include_str!("../../docs/manifest.md");
 
@@ -18,23 +15,14 @@ fn blocks() -> anyhow::Result<(&'static str, &'static str)> {
     Ok((blocks.next().context("there is no reader")?, blocks.next().context("there is no use of it")?))
 }
 
-/// What it finds of a camera in a copy of the bucket that holds its manifests and nothing else.
-pub fn read(scratch: &Path, gcs: &GcsServer, camera: &str) -> anyhow::Result<Vec<Value>> {
-    let copy = tempfile::tempdir_in(scratch)?;
-    let mut origin = None;
-    for object in gcs.objects(BUCKET) {
-        let Some(rest) = object.name.strip_prefix(&format!("_manifest/{camera}/")) else { continue };
-        origin = rest.split_once('/').map(|(origin, _)| origin.to_owned());
-        let path = copy.path().join(&object.name);
-        std::fs::create_dir_all(path.parent().context("a key has parts")?)?;
-        std::fs::write(path, gcs.read(BUCKET, &object.name)?)?;
-    }
+/// What it finds of a camera in a directory that holds a bucket, or the manifests of one.
+pub fn in_directory(bucket: &Path, camera: &str, origin: &str) -> anyhow::Result<Vec<Value>> {
     let (reader, used) = blocks()?;
     let program = format!("{reader}\n{used}");
     let python = Command::new("/usr/bin/python3")
         .args(["-c", &program])
-        .arg(copy.path())
-        .args([camera, &origin.with_context(|| format!("camera {camera} has no manifest"))?])
+        .arg(bucket)
+        .args([camera, origin])
         .output()
         .context("cannot run python3")?;
     ensure!(python.status.success(), "the reader fails: {}", String::from_utf8_lossy(&python.stderr));

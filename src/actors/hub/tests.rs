@@ -10,6 +10,7 @@ use super::super::intake::Intake;
 use super::*;
 use crate::capture::wire::CapturedFrame;
 use crate::config::{SpoolSettings, WhenFull};
+use crate::delivery::{DestinationState, Verdict};
 use crate::journal::StateDir;
 use crate::model::{Seq, Stored, UnixMicros};
 use crate::spool;
@@ -398,6 +399,93 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
     again.lost(LostReason::Rejected, false);
     run.end().await;
     assert_eq!(ledger.accounts().lost_by[LostReason::Rejected as usize], 1);
+}
+
+/// Whether no frame and no other object may go now.
+async fn is_held_back(hub: &Hub) -> bool {
+    let moment = Duration::from_millis(50);
+    let frame = tokio::time::timeout(moment, hub.next()).await;
+    let object = tokio::time::timeout(moment, hub.permit()).await;
+    frame.is_err() && object.is_err()
+}
+
+#[tokio::test]
+async fn a_destination_that_lets_nobody_in_is_paused_and_its_frames_wait() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Disk);
+    let hub = &run.hub;
+    for _ in 0..4 {
+        CAMERAS.iter().for_each(|camera| hub.admit(run.frame(camera, 100)));
+    }
+    hub.0.spool.barrier().await;
+    assert_eq!(hub.destination_status().state, DestinationState::Open);
+    let mut on_its_way = hub.next().await.unwrap();
+    for n in 1..=3 {
+        let mut lease = hub.next().await.unwrap();
+        let shut = lease.tell(Verdict::Refused, Some("the account may not"));
+        assert_eq!(shut, n == 3, "{n} refusals");
+        lease.again(false);
+    }
+    assert!(on_its_way.tell(Verdict::Failed, Some("cut")), "one that was on its way ends, and changes nothing");
+    on_its_way.again(true);
+    assert!(is_held_back(hub).await);
+    let status = hub.destination_status();
+    assert_eq!((status.state, status.in_flight, status.waiting), (DestinationState::Paused, 0, 12));
+    assert_eq!(status.error.as_deref(), Some("cut"));
+    assert!(status.since.0 > 0 && status.since <= UnixMicros::now());
+    hub.show_destination();
+    let metrics = String::from_utf8(hub.metrics().encode().unwrap()).unwrap();
+    let paused = r#"framehaul_destination_state{destination="file:///frames",state="paused"} 1"#;
+    assert!(metrics.contains(paused), "{metrics}");
+    run.end().await;
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_tried_with_one_frame_a_second_of_each_camera_in_turn() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Memory);
+    let hub = &run.hub;
+    for camera in CAMERAS {
+        let ledger = hub.ledger(&camera.parse().unwrap());
+        run.journal.reserve(ledger.clone());
+        ledger.refilled().await;
+        (0..4).for_each(|_| hub.admit(run.frame(camera, 100)));
+    }
+    let mut failing = Vec::new();
+    for _ in 0..5 {
+        failing.push(hub.next().await.unwrap());
+    }
+    // As long as it has to fail before that is believed.
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    for mut lease in failing {
+        let shut = lease.tell(Verdict::Failed, Some("connection refused"));
+        // Far later than the destination will be back.
+        if shut { lease.again(false) } else { lease.retry(Instant::now() + Duration::from_secs(600), false) }
+    }
+    let down = Instant::now();
+    assert_eq!(hub.destination_status().state, DestinationState::Down);
+    let mut seen = Vec::new();
+    for n in 1..=2 {
+        let mut probe = hub.next().await.unwrap();
+        assert!(down.elapsed() >= n * Duration::from_millis(990), "probe {n} after {:?}", down.elapsed());
+        seen.push((probe.job().camera.clone(), probe.job().seq));
+        assert!(probe.tell(Verdict::Failed, None));
+        probe.again(false);
+    }
+    assert!(seen[0].0 != seen[1].0 && seen.iter().all(|(_, seq)| *seq == 1), "{seen:?}");
+    // Another object may be the probe as well.
+    let permit = hub.permit().await.unwrap();
+    assert!(!permit.ended(None, Verdict::Answered, None));
+    assert_eq!(hub.destination_status().state, DestinationState::Limited);
+    let again = Instant::now();
+    for _ in 0..8 {
+        hub.next().await.unwrap().lost(LostReason::Conflict, false);
+    }
+    assert!(again.elapsed() < Duration::from_secs(5), "{:?}", again.elapsed());
+    hub.close();
+    assert!(hub.permit().await.is_none());
+    hub.give_up();
+    run.end().await;
 }
 
 fn picture(size: u32) -> CapturedFrame {

@@ -77,6 +77,15 @@ impl<B, P> Default for Queue<B, P> {
     }
 }
 
+/// The frame of a camera that has waited longest.
+pub(super) struct Oldest {
+    on_disk: bool,
+    /// Where it is a retry.
+    retry_at: Option<Instant>,
+    seq: Seq,
+    pub(super) unread: Option<u64>,
+}
+
 pub(super) enum Taken<B, P> {
     Job(Job<B, P>),
     TooLarge,
@@ -182,27 +191,28 @@ impl<B, P> Queue<B, P> {
         lane.take_next(now).map_or(Taken::NotYet, Taken::Job)
     }
 
-    /// Whether the frame that has waited longest is on disk.
-    fn is_oldest_on_disk(&self) -> bool {
-        let seq = |lane: &Lane<B, P>| lane.oldest().map(|(_, job)| (job.unreadable > 0, job.seq));
-        match (seq(&self.disk), seq(&self.memory)) {
-            (Some(disk), Some(memory)) => disk < memory,
-            (disk, _) => disk.is_some(),
-        }
+    /// The frame that has waited longest: its lane, its place there, and its size if it has to be read first.
+    pub(super) fn longest_waiting(&self) -> Option<Oldest> {
+        let found = |lane: &Lane<B, P>, on_disk: bool| {
+            let (retry_at, job) = lane.oldest()?;
+            let unread = job.body.is_none().then_some(job.bytes);
+            Some((job.unreadable > 0, Oldest { on_disk, retry_at, seq: job.seq, unread }))
+        };
+        let both = [found(&self.disk, true), found(&self.memory, false)];
+        both.into_iter()
+            .flatten()
+            .min_by_key(|(unreadable, oldest)| (*unreadable, oldest.seq))
+            .map(|(_, oldest)| oldest)
     }
 
-    /// The size of the frame that has waited longest, if it has to be read first.
-    pub(super) fn oldest_unread(&self) -> Option<u64> {
-        if !self.is_oldest_on_disk() {
-            return None;
-        }
-        self.disk.oldest().filter(|(_, job)| job.body.is_none()).map(|(_, job)| job.bytes)
-    }
-
-    /// Takes the frame that has waited longest; without room in memory, one that is there.
-    pub(super) fn take_longest_waiting(&mut self, room: bool) -> Option<Job<B, P>> {
-        let lane = if room && self.is_oldest_on_disk() { &mut self.disk } else { &mut self.memory };
-        let (retry_at, seq) = lane.oldest().map(|(at, job)| (at, job.seq))?;
+    /// Takes that one; without room in memory, the one that has waited longest of those that are there.
+    pub(super) fn take_longest_waiting(&mut self, oldest: Oldest, room: bool) -> Option<Job<B, P>> {
+        let (lane, retry_at, seq) = if room || !oldest.on_disk {
+            (if oldest.on_disk { &mut self.disk } else { &mut self.memory }, oldest.retry_at, oldest.seq)
+        } else {
+            let (retry_at, seq) = self.memory.oldest().map(|(at, job)| (at, job.seq))?;
+            (&mut self.memory, retry_at, seq)
+        };
         match retry_at {
             Some(at) => lane.retries.remove(&(at, seq)),
             None => lane.fresh.remove(&seq),

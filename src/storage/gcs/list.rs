@@ -29,9 +29,10 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
 
 /// The request's address. `prefix` and `after` are whole names.
 pub(super) fn address(endpoint: &str, bucket: &str, prefix: &str, after: Option<&After>) -> Result<Url, String> {
-    let mut url = Url::parse(endpoint).map_err(|error| error.to_string())?;
+    let unusable = || format!("`{endpoint}` is no endpoint");
+    let mut url = Url::parse(endpoint).map_err(|_| unusable())?;
     url.path_segments_mut()
-        .map_err(|()| "it takes no path".to_owned())?
+        .map_err(|()| unusable())?
         .pop_if_empty()
         .extend(["storage", "v1", "b", bucket, "o"]);
     let mut query = url.query_pairs_mut();
@@ -49,11 +50,12 @@ pub(super) fn address(endpoint: &str, bucket: &str, prefix: &str, after: Option<
 /// One page. `after` has to be looked at again: `startOffset` includes its own name, and emulators may not know it.
 pub(super) async fn page(
     client: &reqwest::Client,
-    url: Url,
+    url: Result<Url, String>,
     headers: HeaderMap,
     prefix: &str,
     after: Option<&After>,
 ) -> Result<Page, Unlisted> {
+    let url = url.map_err(|cause| Unlisted::Broken { cause, connect: true })?;
     let mut answer = client.get(url).headers(headers).send().await.map_err(broken)?;
     if !answer.status().is_success() {
         return Err(Unlisted::Refused(answer.status(), answer.headers().clone()));
@@ -102,10 +104,5 @@ fn crc32c(text: &str) -> Option<u32> {
 
 fn broken(error: reqwest::Error) -> Unlisted {
     let connect = error.is_connect();
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    Unlisted::Broken { cause: cause.to_string(), connect }
+    Unlisted::Broken { cause: super::deepest(&error.without_url()), connect }
 }

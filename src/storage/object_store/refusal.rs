@@ -13,8 +13,7 @@ const MAX_CAUSE: usize = 200;
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) heard: Heard,
-    /// The innermost cause, as the crate tells it. Shown only where no server answered: what it makes of an answer
-    /// repeats the answer's text.
+    /// The innermost cause, as the crate tells it. Not shown of a refusal, whose text it repeats.
     pub(super) cause: String,
 }
 
@@ -96,7 +95,6 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
         }
     };
     let (kind, way_out) = match (status, code) {
-        // Its text was not to be read to the end.
         (200..=299, _) => (Transient, String::new()),
         (429 | 503, _) | (_, "SlowDown" | "ServerBusy") => (Throttled, String::new()),
         (501, _) => (Permanent, "the server must know `If-None-Match: *`".to_owned()),
@@ -112,7 +110,6 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
             | "RequestTimeout",
         ) => (Transient, String::new()),
         (_, "RequestTimeTooSkewed") => (Auth, "set this machine's clock".to_owned()),
-        // In the other order a signature for another region would count as a wrong key.
         (300..=399, _) | (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             let there = region.map_or_else(|| "another".to_owned(), |region| format!("the {region}"));
             (NotFound, format!("the bucket is in {there} region: set the destination's `region`"))
@@ -127,9 +124,10 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
         (409, _) => (Transient, String::new()),
         _ => (Permanent, String::new()),
     };
-    let cause = match code {
-        "" => format!("the server answered {status}"),
-        code => format!("the server answered {status} ({code})"),
+    let cause = match (status, code) {
+        (200..=299, _) => format!("the answer cannot be read: {}", failure.cause),
+        (_, "") => format!("the server answered {status}"),
+        (_, code) => format!("the server answered {status} ({code})"),
     };
     // A status is the server's word that it stored nothing, save 5xx, after which no store promises anything.
     let maybe_stored = !(300..500).contains(&status);

@@ -155,7 +155,7 @@ pub(super) fn telling(
 /// proof.
 fn judge_told(output: &str, wanted: &[Wanted]) -> (Vec<Value>, Vec<String>) {
     let (mut figures, mut wrong) = (Vec::new(), Vec::new());
-    for line in output.lines().filter(|line| line.starts_with('{')) {
+    for line in output.lines().map(without_name).filter(|line| line.starts_with('{')) {
         match serde_json::from_str::<Value>(line) {
             Ok(figure) => figures.push(figure),
             Err(error) => wrong.push(format!("it has told no JSON: {error}: {line}")),
@@ -171,6 +171,12 @@ fn judge_told(output: &str, wanted: &[Wanted]) -> (Vec<Value>, Vec<String>) {
         );
     }
     (figures, wrong)
+}
+
+/// What a test prints first stands behind its name, where tests run one after the other.
+fn without_name(line: &str) -> &str {
+    let told = line.strip_prefix("test ").and_then(|line| line.split_once(" ... "));
+    told.map_or(line, |(_, told)| told)
 }
 
 /// A whole number of a figure, which must be there.
@@ -232,6 +238,7 @@ mod tests {
         let wrong = |output: &str, figures| judge_told(output, &wanted(figures)).1;
         let good = "{\"model\":\"a\",\"cases\":5}\n";
         assert_eq!(wrong(&format!("test a ... \n{good}{{\"other\":1}}\n{good}ok\n"), 2), [""; 0]);
+        assert_eq!(wrong(&format!("test a ... {good}ok\ntest b ... seed\n{good}ok\n"), 2), [""; 0]);
         for (output, figures, named) in [
             (good, 2, "1 figures with `model`, 2 are wanted"),
             ("{\"model\":\"a\",\"cases\":4}", 1, "too few"),
