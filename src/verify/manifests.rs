@@ -43,7 +43,8 @@ enum Fetched {
 impl Check<'_> {
     /// Checks a camera's manifests. What they tell of frames that the journal has no rows of must be there, too.
     pub(super) async fn manifests(&mut self, camera: usize) -> Result<(), VerifyError> {
-        let known = self.known_manifests(camera).await?;
+        let (known, failed) = self.known_manifests(camera).await?;
+        let failed = &failed;
         let (all, asker, origin) = (known.len() as u64, self.asker, self.origin.clone());
         let id = self.members[camera].mark.camera.clone();
         let read = known.into_values().map(|known| {
@@ -55,7 +56,11 @@ impl Check<'_> {
                         Ok(Some(content)) => judge(&known, &content, |manifest| {
                             manifest.header.camera == id && manifest.header.origin == origin
                         }),
-                        Ok(None) => Fetched::Wrong("it is not there".to_owned()),
+                        // Where there is no list, there may be no bucket.
+                        Ok(None) => match failed.get(&place) {
+                            Some(why) => Fetched::NotChecked(why.clone()),
+                            None => Fetched::Wrong("it is not there".to_owned()),
+                        },
                         Err(error) if error.kind == BucketErrorKind::Permanent => Fetched::Wrong(error.message),
                         Err(error) => Fetched::NotChecked(error.message),
                     },
@@ -105,8 +110,12 @@ impl Check<'_> {
         self.gaps(camera, &told)
     }
 
-    /// The manifests that the journal knows to be stored, and those that a bucket has besides.
-    async fn known_manifests(&mut self, camera: usize) -> Result<BTreeMap<(Seq, Seq), Known>, VerifyError> {
+    /// The manifests that the journal knows to be stored and those that a bucket has besides; and the places that do not
+    /// tell, with the reason.
+    async fn known_manifests(
+        &mut self,
+        camera: usize,
+    ) -> Result<(BTreeMap<(Seq, Seq), Known>, BTreeMap<usize, String>), VerifyError> {
         let (id, from) = (self.members[camera].mark.camera.clone(), self.members[camera].from);
         let prefix = manifest::prefix(&id, self.origin);
         let mut known: BTreeMap<(Seq, Seq), Known> = BTreeMap::new();
@@ -116,7 +125,7 @@ impl Check<'_> {
             let key = manifest::key(&id, self.origin, seqs);
             known.insert((seqs.first, seqs.last), Known { seqs, row: Some(row), place, key });
         }
-        let mut unknown = Vec::new();
+        let (mut unknown, mut failed) = (Vec::new(), BTreeMap::new());
         for place in self.asker.places.all() {
             let mut after = None;
             loop {
@@ -125,6 +134,7 @@ impl Check<'_> {
                     Err(error) => {
                         let detail = format!("which manifests there are is not known: {}", error.message);
                         self.wrong(Some(camera), 1, Finding::new(Kind::NotChecked, detail).key(prefix.clone()))?;
+                        failed.insert(place, error.message);
                         break;
                     }
                 };
@@ -151,7 +161,7 @@ impl Check<'_> {
             unknown.retain(|one| Some(one.seqs) != pending && now.iter().all(|row| row.seqs != one.seqs));
             known.extend(unknown.into_iter().map(|one| ((one.seqs.first, one.seqs.last), one)));
         }
-        Ok(known)
+        Ok((known, failed))
     }
 
     /// Compares what a manifest tells with the journal's rows. `told` gets what it has and the journal has not.

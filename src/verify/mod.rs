@@ -209,6 +209,8 @@ struct Trouble {
     in_a_row: u32,
     /// Why it is not asked any more.
     given_up: Option<String>,
+    /// Objects that it would have been asked for.
+    not_asked: u64,
     /// Objects that its list did not have.
     absent: u32,
 }

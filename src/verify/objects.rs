@@ -138,7 +138,7 @@ impl Check<'_> {
     /// Asks for an object; waits for the answer to an earlier question where too many are open.
     async fn ask(&mut self, place: usize, expected: Expected) -> Result<(), VerifyError> {
         if self.trouble[place].given_up.is_some() {
-            return self.not_asked(&expected);
+            return self.not_asked(place, &expected);
         }
         while self.asked.len() >= AT_ONCE {
             if let Some(answer) = self.asked.next().await {
@@ -170,7 +170,7 @@ impl Check<'_> {
                 let for_good = matches!(error.kind, BucketErrorKind::Auth | BucketErrorKind::NotFound);
                 if for_good || trouble.in_a_row >= PATIENCE {
                     trouble.given_up.get_or_insert(error.message);
-                    return self.not_asked(&expected);
+                    return self.not_asked(place, &expected);
                 }
                 self.looked_at += 1;
                 let finding =
@@ -181,19 +181,27 @@ impl Check<'_> {
     }
 
     /// Counts an object that is not asked for; [`give_account`](Self::give_account) says why.
-    fn not_asked(&mut self, expected: &Expected) -> Result<(), VerifyError> {
+    fn not_asked(&mut self, place: usize, expected: &Expected) -> Result<(), VerifyError> {
+        self.trouble[place].not_asked += 1;
         self.members[expected.camera].counts.wrong[Kind::NotChecked as usize] += 1;
         Ok(())
     }
 
-    /// Says why a bucket was asked no more.
+    /// Says why a bucket was asked no more, if it would have been.
     fn give_account(&mut self, place: usize) -> Result<(), VerifyError> {
-        let Trouble { given_up: Some(why), .. } = std::mem::take(&mut self.trouble[place]) else { return Ok(()) };
-        let finding = Finding::new(Kind::NotChecked, format!("objects were asked for no more: {why}"));
-        self.wrong(None, 0, finding)
+        let Trouble { given_up, not_asked, .. } = std::mem::take(&mut self.trouble[place]);
+        match given_up {
+            Some(why) if not_asked > 0 => {
+                let detail = format!("{not_asked} objects were not asked for: {why}");
+                self.wrong(None, 0, Finding::new(Kind::NotChecked, detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn list_failed(&mut self, place: usize, span: Span<'_>, error: &BucketError) -> Result<(), VerifyError> {
+        // Where there is no list, there may be no bucket: that an object is not there would mean nothing.
+        self.trouble[place].given_up.get_or_insert_with(|| error.message.clone());
         let missed = self.index.count(place, span)?;
         for camera in 0..self.members.len() {
             let frames = missed.iter().find(|(of, _)| *of == camera).map_or(0, |(_, frames)| *frames);

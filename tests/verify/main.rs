@@ -19,6 +19,11 @@ fn only(kind: &str, count: u64) -> BTreeMap<String, u64> {
     BTreeMap::from([(kind.to_owned(), count)])
 }
 
+/// Tells that a damage was found, as often as it was done.
+fn tell(damage: &str, place: Where, faults: u64) {
+    println!("{}", json!({"found": damage, "bucket": format!("{place:?}"), "faults": faults}));
+}
+
 #[test]
 fn what_is_as_it_was_written_is_ok() -> anyhow::Result<()> {
     for place in BOTH {
@@ -89,6 +94,7 @@ fn a_deleted_object_is_missing() -> anyhow::Result<()> {
         assert_eq!(said, "error: 1 missing\n");
         assert!(table.contains(&format!("missing  gate 7  {key}: there is no object\n")), "{table}");
         assert!(table.contains("\nNOT OK: "), "{table}");
+        tell("deleted", place, 1);
     }
     Ok(())
 }
@@ -108,6 +114,7 @@ fn two_objects_that_were_swapped_are_both_corrupt() -> anyhow::Result<()> {
         assert_eq!(seqs, [3, 30]);
         // Where the list has checksums, they cost nothing.
         bench.verify(if place == Where::Directory { 0 } else { 65 }, &["gate", "--quick"]);
+        tell("swapped", place, 2);
     }
     Ok(())
 }
@@ -125,6 +132,7 @@ fn a_truncated_object_is_corrupt() -> anyhow::Result<()> {
             let found = &report["findings"][0];
             assert_eq!(found["detail"], "it is cut off: it has 2999 bytes, 3000 were stored");
         }
+        tell("truncated", place, 1);
     }
     Ok(())
 }
@@ -145,6 +153,7 @@ fn a_foreign_object_is_told_from_another_origins() -> anyhow::Result<()> {
         let report = bench.verify(65, &["gate"]);
         assert_eq!(wrong(&report), only("foreign", 2), "{place:?}");
         assert_eq!(findings(&report, "foreign")[1]["key"], "gate/notes.txt");
+        tell("foreign", place, 2);
     }
     Ok(())
 }
@@ -174,6 +183,7 @@ fn an_object_of_ours_that_no_list_has_is_unlisted() -> anyhow::Result<()> {
         lose(1)?;
         let report = bench.verify(65, &["gate"]);
         assert_eq!((wrong(&report), &report["total"]["maybe_stored"]), (only("manifest", 1), &json!(1)), "{place:?}");
+        tell("unlisted", place, 3);
     }
     Ok(())
 }
@@ -202,6 +212,7 @@ fn an_edited_manifest_is_found() -> anyhow::Result<()> {
         assert_eq!(report["findings"][0]["detail"], "it is not there");
         bench.put(&key, content.as_bytes())?;
         bench.verify(0, &["gate"]);
+        tell("edited manifest", place, 3);
     }
     Ok(())
 }
@@ -223,6 +234,7 @@ fn a_missing_journal_row_is_found_and_a_manifest_tells_what_it_was() -> anyhow::
         assert_eq!(report["total"]["frames"], keys.len());
         bench.delete(&keys[&6])?;
         assert_eq!(wrong(&bench.verify(65, &["gate"]))["missing"], 1);
+        tell("missing row", place, 3);
     }
     Ok(())
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use serde_json::Value;
 
-use super::both;
+use super::{both, holds, some_fault};
 use crate::accept::Plan;
+use crate::accept::commands::{Wanted, telling, whole};
 use crate::scenario::{self, Flips, LostAnswers, Outcome, Refused, Silent, Stage, Storm};
 
 pub(in crate::accept) fn delivery() -> Vec<Plan> {
@@ -73,9 +75,31 @@ pub(in crate::accept) fn delivery() -> Vec<Plan> {
         Plan::new(4, None, move |program| scenario::refused(&Stage::new(program)?, &refused)),
         Plan::new(5, None, |_| to_come("conformance of all back ends, and 50 concurrent puts of one key")),
         Plan::new(6, None, |_| to_come("a crash at every step of the manifest writer, and the Python reader")),
-        Plan::new(7, None, |_| to_come("verify finds each kind of damage, and takes a bucket of 100,000 frames")),
+        Plan::new(7, None, |_| {
+            telling(
+                "verify finds each kind of damage, and a bucket of 100,000 frames OK with less than 100 MB of memory",
+                &[("FRAMES", "100000")],
+                &["test", "--locked", "--test", "verify", "--", "--nocapture", "--test-threads=1"],
+                &[
+                    // Each in a directory and on gs://.
+                    Wanted { field: "found", figures: DAMAGES, judge: some_fault },
+                    Wanted { field: "verify", figures: 2, judge: little_memory },
+                ],
+            )
+        }),
         Plan::new(8, None, |_| to_come("24 hours of outage and storm simulated with 10,000 seeds")),
     ]
+}
+
+/// Deleted, swapped, truncated, foreign object, edited manifest, missing journal row; and those that nobody asked for.
+const DAMAGES: usize = 2 * 7;
+
+/// What a check of 100,000 frames may take.
+fn little_memory(figure: &Value) -> Result<(), String> {
+    holds(whole(figure, "frames")? >= 100_000, "fewer than 100,000 frames")?;
+    let peak = figure["peak_mib"].as_f64().ok_or("no number `peak_mib`")?;
+    // 100 MB.
+    holds(peak * 1_048_576.0 < 100e6, "too much memory")
 }
 
 /// A line that nothing shows yet: it fails, and so does the whole.
