@@ -91,7 +91,8 @@ impl Reader {
     }
 
     /// A seq before which nothing of a camera was captured at `since` or later: within a session frames are in the
-    /// order of their capture, so it is the first one of the first session that lasted until then.
+    /// order of their capture, so it is the first one of the first session that lasted until then, or of the lost ones
+    /// that reach into it.
     ///
     /// # Errors
     ///
@@ -104,7 +105,8 @@ impl Reader {
                      AND (closed IS NULL OR closed >= ?2)",
                 )?
                 .query_row(params![camera.as_str(), since.0], |row| row.get(0))?;
-            Ok(first.map_or(Seq::MAX, |seq| seq as Seq))
+            let Some(first) = first.map(|seq| seq as Seq) else { return Ok(Seq::MAX) };
+            Ok(row_with(connection, camera, first)?.unwrap_or(first))
         })
     }
 

@@ -161,6 +161,7 @@ impl Check<'_> {
                 self.trouble[place].in_a_row = 0;
                 match found {
                     Some(object) => self.compare(expected, object),
+                    None if self.trouble[place].given_up.is_some() => self.not_asked(place, &expected),
                     None => self.missing(expected),
                 }
             }
