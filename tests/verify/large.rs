@@ -86,9 +86,10 @@ fn fill(bench: &Bench, frames: Seq) -> anyhow::Result<()> {
 }
 
 /// Runs a check to its end; its answer, the most memory it had in MiB, and how long it took.
-fn measured(bench: &Bench) -> anyhow::Result<(Value, f64, f64)> {
+fn measured(bench: &Bench, code: i32) -> anyhow::Result<(Value, f64, f64)> {
     let begun = Instant::now();
-    let mut child = bench.command(&["--all", "--format", "json"]).stdout(Stdio::piped()).spawn()?;
+    let mut child =
+        bench.command(&["--all", "--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let mut out = child.stdout.take().context("no output")?;
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -109,7 +110,7 @@ fn measured(bench: &Bench) -> anyhow::Result<(Value, f64, f64)> {
     };
     let seconds = begun.elapsed().as_secs_f64();
     let text = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-    ensure!(ended.success(), "{ended}: {text}");
+    ensure!(ended.code() == Some(code), "{ended}: {}", &text[..text.len().min(2_000)]);
     ensure!(peak_kib > 0, "its memory was never seen");
     Ok((serde_json::from_str(&text)?, peak_kib as f64 / 1_024.0, seconds))
 }
@@ -125,7 +126,7 @@ fn a_large_bucket_is_ok_in_little_memory() -> anyhow::Result<()> {
         bench.daemon.run()?;
         bench.until_written()?;
         ensure!(bench.daemon.stop()?.success(), "it does not end well");
-        let (report, peak_mib, seconds) = measured(&bench)?;
+        let (report, peak_mib, seconds) = measured(&bench, 0)?;
         assert_eq!((&report["ok"], &report["total"]["frames"]), (&json!(true), &json!(frames)), "{place:?}: {report}");
         assert_eq!(report["total"]["manifests"], frames.div_ceil(1_000), "{place:?}");
         let bucket = if place == Where::Gcs { "gs" } else { "file" };
@@ -133,6 +134,14 @@ fn a_large_bucket_is_ok_in_little_memory() -> anyhow::Result<()> {
         let (peak_mib, seconds) = (rounded(peak_mib), rounded(seconds));
         println!("{}", json!({"verify": bucket, "frames": frames, "peak_mib": peak_mib, "seconds": seconds}));
         assert!(peak_mib < MOST_MIB, "{peak_mib} MiB");
+        if place == Where::Directory {
+            // All of them gone takes no more.
+            fs::rename(bench.stage.dir().join("frames/gate"), bench.stage.dir().join("frames/away"))?;
+            let (report, peak_mib, _) = measured(&bench, 65)?;
+            assert_eq!(report["total"]["wrong"]["missing"], frames);
+            assert_eq!(report["findings"].as_array().map(Vec::len), Some(frames as usize));
+            assert!(peak_mib < MOST_MIB, "{peak_mib} MiB");
+        }
     }
     Ok(())
 }

@@ -94,7 +94,15 @@ fn a_deleted_object_is_missing() -> anyhow::Result<()> {
         assert_eq!(said, "error: 1 missing\n");
         assert!(table.contains(&format!("missing  gate 7  {key}: there is no object\n")), "{table}");
         assert!(table.contains("\nNOT OK: "), "{table}");
-        tell("deleted", place, 1);
+        for seq in 8..=12 {
+            bench.delete(&bench.keys()?[&seq])?;
+        }
+        let (_, table, said) = bench.run(&["gate", "--limit", "2"])?;
+        assert_eq!((table.matches("\nmissing  gate ").count(), said.as_str()), (2, "error: 6 missing\n"), "{table}");
+        assert!(table.contains("\nand 4 more: --limit 6 shows all\n"), "{table}");
+        let report = bench.verify(65, &["gate", "--limit", "2"]);
+        assert_eq!((findings(&report, "missing").len(), &report["findings_total"]), (2, &json!(6)));
+        tell("deleted", place, 6);
     }
     Ok(())
 }

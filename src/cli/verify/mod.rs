@@ -16,9 +16,10 @@ use crate::model::{CameraId, UnixMicros};
 use crate::verify::{self, Report, Request, VerifyError};
 
 #[derive(Debug, Args)]
+#[command(override_usage = "framehaul verify [OPTIONS] <CAMERA|--all>")]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct VerifyArgs {
-    /// The camera.
+    /// The camera; it may be a deleted one.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     camera: Option<CameraId>,
     /// All cameras that there ever were, also deleted ones.
