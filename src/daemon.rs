@@ -1,5 +1,6 @@
 //! The one place where things are wired.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -7,13 +8,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::actors::{
-    Admission, Changed, ControlError, Destinations, Hub, ManifestRecipe, Manifests, Sequencers, SetFileCameras,
-    Supervisor, UploadRecipe, Wiring,
+    Admission, Changed, ControlError, Hub, Hubs, ManifestRecipe, Manifests, Newest, Place, Places, Sequencers,
+    SetFileCameras, Supervisor, UploadRecipe, Way, Wiring,
 };
 use crate::capture::{Deadlines, Launcher};
 use crate::claim;
@@ -22,13 +24,14 @@ use crate::delivery::Budget;
 use crate::http::{self, Api, Door, Streams, Token};
 use crate::journal::{self, Journal, Ledgers, StateDir};
 use crate::metrics::Metrics;
-use crate::pulse::{Pulse, Watchdog};
+use crate::model::{CameraId, DestinationName, Origin, SpooledCamera};
+use crate::pulse::{self, Pulse, Watchdog};
 use crate::service;
 use crate::shutdown::{self, Ending};
-use crate::spool::{self, Quarantine};
-use crate::storage;
+use crate::spool::{self, Quarantine, Stream};
+use crate::storage::{self, Bucket};
 
-/// Threads of the runtime that talks to buckets: TLS and checksums are all it computes.
+/// Threads of a runtime that talks to a bucket: TLS and checksums are all it computes.
 const UPLOAD_THREADS: usize = 2;
 
 /// How soon a change is tried again for which there was no room, once there is.
@@ -48,16 +51,22 @@ pub fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(rustix::process::Resource::Core, none).context("cannot switch core dumps off")?;
 
-    // It outlives the actors: bucket clients refresh their tokens on the runtime that made them.
-    let uploads = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(UPLOAD_THREADS)
-        .max_blocking_threads(settings.upload.workers.get().min(64))
-        .thread_name("upload")
-        .enable_all()
-        .build()
-        .context("cannot start the upload runtime")?;
-    let result = System::new().block_on(run(settings, uploads.handle().clone()));
-    uploads.shutdown_background();
+    // They outlive the actors: bucket clients refresh their tokens on the runtime that made them. Each destination has
+    // its own, since a directory that hangs takes all threads that may block.
+    let mut uploads = BTreeMap::new();
+    for name in settings.destinations.keys() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(UPLOAD_THREADS)
+            .max_blocking_threads(settings.upload.workers.get().min(64))
+            .thread_name("upload")
+            .enable_all()
+            .build()
+            .context("cannot start the upload runtime")?;
+        uploads.insert(name.clone(), runtime);
+    }
+    let handles = uploads.iter().map(|(name, runtime)| (name.clone(), runtime.handle().clone())).collect();
+    let result = System::new().block_on(run(settings, handles));
+    uploads.into_values().for_each(tokio::runtime::Runtime::shutdown_background);
     result
 }
 
@@ -77,7 +86,40 @@ pub fn engine(settings: &Settings) -> anyhow::Result<PathBuf> {
     Ok(dir.join("framehaul-capture-opencv"))
 }
 
-async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Result<ExitCode> {
+/// A destination of the configuration, ready for use.
+struct Open {
+    bucket: Arc<dyn Bucket>,
+    runtime: Handle,
+    base_url: String,
+}
+
+/// Opens the buckets of all destinations, each on its own runtime.
+async fn open_buckets(
+    settings: &Settings,
+    origin: &Origin,
+    runtimes: BTreeMap<DestinationName, Handle>,
+) -> anyhow::Result<BTreeMap<DestinationName, Open>> {
+    let mut buckets = BTreeMap::new();
+    for (name, runtime) in runtimes {
+        let (destination, origin) = (settings.destinations[&name].clone(), origin.clone());
+        let opened = runtime.spawn(async move { storage::open(&destination, &origin).await }).await;
+        let bucket = opened.with_context(|| format!("the bucket of {name}"))??;
+        let base_url = bucket.base_url().to_owned();
+        buckets.insert(name, Open { bucket, runtime, base_url });
+    }
+    Ok(buckets)
+}
+
+/// Tells of the frames that wait for a destination that the configuration has no more.
+fn tell_unconfigured(way: &Way) {
+    let (name, frames) = (way.name(), way.spool.status().frames);
+    if frames > 0 {
+        error!(destination = %name, frames, "frames wait for a destination that the configuration does not have: they stay on \
+            disk and in flight; put [destinations.{name}] back, and the next start delivers them");
+    }
+}
+
+async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) -> anyhow::Result<ExitCode> {
     // Asked for before anything starts, so that no signal finds us half-way.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
@@ -89,28 +131,37 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         anyhow::anyhow!("the file of cameras cannot be used: {}", problems.join("; "))
     })?;
     let metrics = Metrics::new().context("cannot declare metrics")?;
-    let state = StateDir::open(&settings.state_dir)?;
+    let mut state = StateDir::open(&settings.state_dir)?;
     service::status("looking through the spool");
-    let (store, found) = spool::open(&settings.spool, state.origin())?;
-    metrics.spool_corrupt(found.damaged);
+    let former = state.destinations()?;
+    let streams = spool::open_all(&settings.spool, state.origin(), settings.destinations.keys(), &former)?;
+    let mut spooled = BTreeMap::<CameraId, SpooledCamera>::new();
+    for stream in &streams {
+        metrics.expect_destination(&stream.name);
+        metrics.spool_corrupt(&stream.name, stream.found.damaged);
+        for (camera, found) in &stream.found.cameras {
+            spooled.entry(camera.clone()).or_default().join(found.clone());
+        }
+    }
     // With `durability = "memory"` there need not have been one, and seqs that are reserved look like frames that are
     // open.
-    if settings.spool.durability == Durability::Disk || !found.cameras.is_empty() || state.spool()?.is_some() {
-        claim::claim(&state, &settings.spool.dir, &found.cameras)?;
+    if settings.spool.durability == Durability::Disk || !spooled.is_empty() || state.spool()?.is_some() {
+        claim::claim(&state, &settings.spool.dir, &spooled)?;
     }
+    let mut buckets = open_buckets(&settings, state.origin(), runtimes).await?;
+    // Before any frame is on its way there: what is written down once is found again, also when it is configured no more.
+    state.register(&buckets.iter().map(|(name, open)| (name.clone(), open.base_url.clone())).collect())?;
     service::status("recovering the journal");
-    let (spool, inbox) = spool::channel(settings.spool.dir.clone());
     let sequencers = Sequencers::default();
-    let (told, timed, freed) = (sequencers.clone(), metrics.clone(), spool.clone());
-    let hub_to_come = Arc::new(OnceLock::<Hub>::new());
-    let waiting = hub_to_come.clone();
+    let (told, timed) = (sequencers.clone(), metrics.clone());
+    let hubs_to_come = Arc::new(OnceLock::<Hubs>::new());
+    let waiting = hubs_to_come.clone();
     let opened = state.recover(
-        &found.cameras,
+        &spooled,
         move |settled| {
-            // First the spool: what the hub asks it for next must not hold these frames.
-            freed.settled(&settled.camera, settled.seqs);
-            if let Some(hub) = waiting.get() {
-                hub.committed(&settled);
+            // Nothing ends before they are there.
+            if let Some(hubs) = waiting.get() {
+                hubs.committed(&settled);
             }
             told.tell(&settled);
         },
@@ -124,39 +175,64 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     let door = Arc::new(Door::new(&token, &settings.state_dir, settings.hosts.clone()));
 
     let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
-    let (destination, origin) = (settings.destination.clone(), opened.origin.clone());
-    let bucket =
-        uploads.spawn(async move { storage::open(&destination, &origin).await }).await.context("the bucket")??;
-    metrics.expect_destination(bucket.label());
-    metrics.set_memory_budget(settings.memory.frames, settings.memory.bytes);
-
-    let budget = Budget { bytes: settings.memory.bytes, frames: settings.memory.frames };
-    let admission = Admission {
-        budget,
-        durability: settings.spool.durability,
-        template: settings.key_template.clone(),
-        origin: opened.origin.clone(),
-        destination: bucket.label().to_owned(),
-    };
-    let hub = Hub::new(admission, spool.clone(), opened.journal.clone(), ledgers.clone(), metrics.clone());
-    let _ = hub_to_come.set(hub.clone());
-    let spooler = spool::start(store, &opened.resolved, inbox, hub.sink());
-    hub.recover(found.cameras.keys());
+    let shares = settings.destinations.len();
+    let budget = Budget { bytes: settings.memory.bytes / shares as u64, frames: settings.memory.frames / shares };
+    let newest = Newest::default();
+    let quarantine = Arc::new(Quarantine::open(&settings.spool.dir.join("quarantine"))?);
+    let default = buckets.get(&DestinationName::default()).context("there is always a default destination")?;
+    let base_url: Arc<str> = default.base_url.as_str().into();
+    let (mut ways, mut uploads, mut parts, mut to_start) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for Stream { name, store, found, dir } in streams {
+        let (spool, inbox) = spool::channel(dir);
+        let admission = Admission {
+            name: name.clone(),
+            newest: newest.clone(),
+            budget,
+            durability: settings.spool.durability,
+            template: settings.key_template.clone(),
+            origin: opened.origin.clone(),
+        };
+        let hub = Hub::new(admission, spool.clone(), opened.journal.clone(), ledgers.clone(), metrics.clone());
+        metrics.set_memory_budget(&name, budget.frames, budget.bytes);
+        let open = buckets.remove(&name);
+        parts.push(pulse::Destination {
+            name: name.clone(),
+            spool: spool.clone(),
+            uploads: open.as_ref().map(|open| open.runtime.clone()),
+        });
+        ways.push(Way { hub: hub.clone(), spool, base_url: open.as_ref().map(|open| open.base_url.clone()) });
+        uploads.extend(open.map(|Open { bucket, runtime, .. }| UploadRecipe {
+            hub: hub.clone(),
+            bucket,
+            runtime,
+            settings: settings.upload.clone(),
+            quarantine: quarantine.clone(),
+            origin: opened.origin.clone(),
+            metrics: metrics.clone(),
+        }));
+        to_start.push((hub, store, inbox, found));
+    }
+    let places = uploads.iter().map(|UploadRecipe { hub, bucket, runtime, .. }| {
+        (hub.name().clone(), Place { hub: hub.clone(), bucket: bucket.clone(), runtime: runtime.clone() })
+    });
+    let places = Places::new(places, base_url.clone());
+    let hubs = Hubs::new(ways, newest, settings.spool.durability);
+    let _ = hubs_to_come.set(hubs.clone());
+    let mut spoolers = Vec::new();
+    for (hub, store, inbox, found) in to_start {
+        spoolers.push(spool::start(store, &opened.resolved, inbox, hub.sink()));
+        hub.recover(found.cameras.keys());
+    }
+    hubs.all().iter().filter(|way| way.base_url.is_none()).for_each(tell_unconfigured);
     let wiring = Wiring {
-        hub: hub.clone(),
+        hubs: hubs.clone(),
         journal: opened.journal.clone(),
         reader: opened.reader.clone(),
         ledgers: ledgers.clone(),
         sequencers,
-        upload: UploadRecipe {
-            hub: hub.clone(),
-            bucket: bucket.clone(),
-            runtime: uploads.clone(),
-            settings: settings.upload.clone(),
-            quarantine: Arc::new(Quarantine::open(&settings.spool.dir.join("quarantine"))?),
-            origin: opened.origin.clone(),
-            metrics: metrics.clone(),
-        },
+        uploads,
+        workers: settings.upload.workers.get(),
+        origin: opened.origin.clone(),
         launcher: Launcher {
             engine: engine(&settings)?,
             deadlines: Deadlines {
@@ -187,15 +263,14 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
             reader: opened.reader.clone(),
             ledgers: ledgers.clone(),
             origin: opened.origin.clone(),
-            destinations: Destinations::one("default", bucket.clone()),
-            runtime: uploads.clone(),
+            places,
             settings: manifests,
             upload: settings.upload.clone(),
             metrics: metrics.clone(),
         })
     });
     let streams = Streams::default();
-    let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), spool.clone(), uploads, http::WORKERS);
+    let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), parts, http::WORKERS);
     let api = Api {
         supervisor: supervisor.clone(),
         pulse: pulse.clone(),
@@ -203,9 +278,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
         reader: opened.reader,
         streams: streams.clone(),
         ledgers: ledgers.clone(),
-        hub: hub.clone(),
-        spool: spool.clone(),
-        bucket: bucket.clone(),
+        hubs: hubs.clone(),
+        base_url,
         origin: opened.origin,
         metrics: metrics.clone(),
         door,
@@ -219,7 +293,8 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     if settings.fault_injection {
         warn!("fault injection is on: whoever has the token can make actors panic");
     }
-    info!(%address, destination = bucket.label(), "framehaul is ready");
+    let destinations: Vec<&str> = hubs.configured().map(|way| way.name().as_str()).collect();
+    info!(%address, destinations = destinations.join(","), "framehaul is ready");
     let watchdog = service::watchdog()
         .map(|period| Watchdog::start(pulse, period, service::serving(address)))
         .transpose()
@@ -255,7 +330,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     }
     info!("signal received: a second one ends at once");
     service::stopping();
-    let durability = hub.durability();
+    let durability = hubs.durability();
     actix_rt::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -269,8 +344,7 @@ async fn run(settings: Settings, uploads: tokio::runtime::Handle) -> anyhow::Res
     });
     let (journal, writer) = (opened.journal, opened.writer);
     let server = handle;
-    let ending =
-        Ending { supervisor, hub, spool, manifests, journal, ledgers, streams, server, writer, spooler, watchdog };
+    let ending = Ending { supervisor, hubs, manifests, journal, ledgers, streams, server, writer, spoolers, watchdog };
     shutdown::run(ending, settings.shutdown_deadline).await;
     let _ = std::fs::remove_file(&address_file);
     info!("stopped");

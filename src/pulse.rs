@@ -16,6 +16,7 @@ use tracing::{error, info};
 
 use crate::actors::{Ping, Supervisor};
 use crate::journal::Journal;
+use crate::model::DestinationName;
 use crate::service;
 use crate::spool::Spool;
 
@@ -33,22 +34,32 @@ struct Inner {
     supervisor: Addr<Supervisor>,
     actors: ArbiterHandle,
     journal: Journal,
-    spool: Spool,
-    uploads: Handle,
+    destinations: Vec<Destination>,
     /// One for each HTTP worker; empty until it has started.
     workers: Mutex<Vec<Option<Questions>>>,
     /// What requests were told last, and when.
     told: tokio::sync::Mutex<Option<(Instant, Vec<String>)>>,
 }
 
+/// What a destination has of its own.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// What it is called.
+    pub name: DestinationName,
+    /// Where its frames lie on disk.
+    pub spool: Spool,
+    /// The runtime of its uploads; none where nobody carries its frames.
+    pub uploads: Option<Handle>,
+}
+
 type Questions = mpsc::Sender<oneshot::Sender<()>>;
 
 impl Pulse {
     /// The pulse of a daemon whose actors live on this thread, and whose HTTP server has so many workers.
-    pub fn new(supervisor: Addr<Supervisor>, journal: Journal, spool: Spool, uploads: Handle, workers: usize) -> Self {
+    pub fn new(supervisor: Addr<Supervisor>, journal: Journal, destinations: Vec<Destination>, workers: usize) -> Self {
         let workers = Mutex::new(vec![None; workers]);
         let told = tokio::sync::Mutex::new(None);
-        Self(Arc::new(Inner { supervisor, actors: Arbiter::current(), journal, spool, uploads, workers, told }))
+        Self(Arc::new(Inner { supervisor, actors: Arbiter::current(), journal, destinations, workers, told }))
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<Option<Questions>>> {
@@ -93,21 +104,27 @@ impl Pulse {
     }
 
     fn questions(&self) -> Vec<(String, BoxFuture<'static, bool>)> {
-        let Inner { supervisor, actors, journal, spool, uploads, .. } = &*self.0;
+        let Inner { supervisor, actors, journal, destinations, .. } = &*self.0;
         let (beat, beaten) = oneshot::channel();
         // Where its loop has ended, the sender is dropped, which is an answer as well.
         actors.spawn(async move {
             let _ = beat.send(());
         });
-        let (ping, task) = (supervisor.send(Ping), uploads.spawn(async {}));
-        let (journal, spool) = (journal.clone(), spool.clone());
+        let (ping, journal) = (supervisor.send(Ping), journal.clone());
         let mut questions = vec![
             ("the actors' event loop".to_owned(), async { beaten.await.is_ok() }.boxed()),
             ("the supervisor".to_owned(), async { ping.await.is_ok() }.boxed()),
             ("the journal".to_owned(), async move { journal.answers().await }.map(|()| true).boxed()),
-            ("the spool".to_owned(), async move { spool.answers().await }.map(|()| true).boxed()),
-            ("the upload runtime".to_owned(), async { task.await.is_ok() }.boxed()),
         ];
+        for Destination { name, spool, uploads } in destinations {
+            let spool = spool.clone();
+            let answers = async move { spool.answers().await }.map(|()| true).boxed();
+            questions.push((format!("the spool of {name}"), answers));
+            if let Some(uploads) = uploads {
+                let task = uploads.spawn(async {});
+                questions.push((format!("the upload runtime of {name}"), async { task.await.is_ok() }.boxed()));
+            }
+        }
         for (place, worker) in self.workers().iter().enumerate() {
             let (beat, beaten) = oneshot::channel();
             let asked = worker.as_ref().is_some_and(|worker| worker.try_send(beat).is_ok());
@@ -116,12 +133,13 @@ impl Pulse {
         questions
     }
 
-    /// Stops all threads of the upload runtime for a while, to prove that it is noticed.
+    /// Stops all threads of the upload runtimes for a while, to prove that it is noticed.
     pub fn hang_uploads(&self, time: Duration) {
-        let uploads = &self.0.uploads;
-        // Each holds a thread, so that the next one takes another.
-        for _ in 0..uploads.metrics().num_workers() {
-            uploads.spawn(async move { std::thread::sleep(time) });
+        for uploads in self.0.destinations.iter().filter_map(|destination| destination.uploads.as_ref()) {
+            // Each holds a thread, so that the next one takes another.
+            for _ in 0..uploads.metrics().num_workers() {
+                uploads.spawn(async move { std::thread::sleep(time) });
+            }
         }
     }
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use actix::Addr;
 use actix_web::dev::ServerHandle;
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::actors::{Hub, Manifests, StopCapture, StopUploads, Supervisor};
+use crate::actors::{Hubs, Manifests, StopCapture, StopUploads, Supervisor};
 use crate::config::Durability;
 use crate::http::{self, Streams};
 use crate::journal::{Journal, Ledgers};
 use crate::pulse::Watchdog;
 use crate::service;
-use crate::spool::Spool;
 
 /// Time the capture processes get to take leave of their cameras.
 const CAPTURE_DEADLINE: Duration = Duration::from_secs(5);
@@ -37,9 +37,7 @@ pub struct Ending {
     /// The root of the actors.
     pub supervisor: Addr<Supervisor>,
     /// Where frames wait.
-    pub hub: Hub,
-    /// Where they lie on disk.
-    pub spool: Spool,
+    pub hubs: Hubs,
     /// The writing of manifests, where it is wanted.
     pub manifests: Option<Manifests>,
     /// The journal.
@@ -52,8 +50,8 @@ pub struct Ending {
     pub server: ServerHandle,
     /// The journal's thread.
     pub writer: JoinHandle<()>,
-    /// The spool's thread.
-    pub spooler: JoinHandle<()>,
+    /// The spools' threads, in the order of [`Hubs::all`].
+    pub spoolers: Vec<JoinHandle<()>>,
     /// Watches all of them, where the service manager asked for it.
     pub watchdog: Option<Watchdog>,
 }
@@ -62,17 +60,16 @@ pub struct Ending {
 /// stored stays in the spool; without one it gets the deadline to be stored, and the rest is recorded as lost. HTTP
 /// goes last, so that all of it can be watched.
 pub async fn run(ending: Ending, deadline: Duration) {
-    let Ending { supervisor, hub, spool, manifests, journal, ledgers, streams, server, writer, spooler, watchdog } =
-        ending;
+    let Ending { supervisor, hubs, manifests, journal, ledgers, streams, server, writer, spoolers, watchdog } = ending;
     info!("stopping capture");
     service::phase("stopping capture", CAPTURE_DEADLINE);
     let captured = matches!(timeout(CAPTURE_DEADLINE, supervisor.send(StopCapture)).await, Ok(Ok(true)));
     if !captured {
         warn!("some capture processes are still running");
     }
-    match hub.durability() {
-        Durability::Disk => leave_in_spool(&supervisor, &hub, &spool, deadline).await,
-        Durability::Memory => empty_memory(&supervisor, &hub, deadline).await,
+    match hubs.durability() {
+        Durability::Disk => leave_in_spool(&supervisor, &hubs, deadline).await,
+        Durability::Memory => empty_memory(&supervisor, &hubs, deadline).await,
     }
 
     if let Some(manifests) = manifests {
@@ -109,12 +106,16 @@ pub async fn run(ending: Ending, deadline: Duration) {
         end("the journal's thread", writer, JOURNAL_DEADLINE).await;
     }
     // After the journal, whose last outcomes make room on its disk.
-    if timeout(SPOOL_DEADLINE, spool.answers()).await.is_err() {
-        warn!("the spool's thread hangs and is left behind");
-    } else {
-        spool.close();
-        end("the spool's thread", spooler, SPOOL_DEADLINE).await;
-    }
+    let ends = hubs.all().iter().zip(spoolers).map(|(way, spooler)| async move {
+        let thread = format!("the thread of the spool of {}", way.name());
+        if timeout(SPOOL_DEADLINE, way.spool.answers()).await.is_err() {
+            warn!("{thread} hangs and is left behind");
+        } else {
+            way.spool.close();
+            end(&thread, spooler, SPOOL_DEADLINE).await;
+        }
+    });
+    join_all(ends).await;
 }
 
 /// Waits for the end of a thread and says how it was, if that is not well. A disk that hangs must hold up neither the
@@ -135,44 +136,44 @@ async fn end(what: &str, thread: JoinHandle<()>, deadline: Duration) -> bool {
 }
 
 /// Writes the last pictures to the disk and lets uploads end. Nothing is lost by what is left.
-async fn leave_in_spool(supervisor: &Addr<Supervisor>, hub: &Hub, spool: &Spool, deadline: Duration) {
+async fn leave_in_spool(supervisor: &Addr<Supervisor>, hubs: &Hubs, deadline: Duration) {
     service::phase("writing the last frames to the spool", SPOOL_DEADLINE);
-    if timeout(SPOOL_DEADLINE, spool.barrier()).await.is_err() {
+    if timeout(SPOOL_DEADLINE, hubs.written()).await.is_err() {
         warn!(
             "some frames did not reach the disk in time: what is not there at the next start will stand as lost(crash)"
         );
     }
-    hub.close();
-    let (frames, uploads) = (spool.status().frames, hub.on_their_way());
+    hubs.close();
+    let (frames, uploads) = (hubs.spooled(), hubs.on_their_way());
     info!(frames, uploads, "letting uploads end, for {deadline:?} at most; what is not stored stays in the spool");
     service::phase(&format!("letting {uploads} uploads end"), deadline);
-    if timeout(deadline, hub.returned()).await.is_err() {
-        break_off(supervisor, hub).await;
+    if timeout(deadline, hubs.returned()).await.is_err() {
+        break_off(supervisor, hubs).await;
     }
 }
 
 /// Stores what is there, and records as lost what is left at the deadline.
-async fn empty_memory(supervisor: &Addr<Supervisor>, hub: &Hub, deadline: Duration) {
-    let (frames, bytes) = hub.load();
+async fn empty_memory(supervisor: &Addr<Supervisor>, hubs: &Hubs, deadline: Duration) {
+    let (frames, bytes) = hubs.load();
     info!(frames, bytes, "storing what is left, for {deadline:?} at most");
     service::phase(&format!("storing {frames} frames"), deadline);
-    let drained = timeout(deadline, hub.emptied()).await.is_ok();
-    hub.close();
+    let drained = timeout(deadline, hubs.emptied()).await.is_ok();
+    hubs.close();
     // Where all is stored, frames of an earlier run may still be on their way.
-    if hub.on_their_way() > 0 {
-        break_off(supervisor, hub).await;
+    if hubs.on_their_way() > 0 {
+        break_off(supervisor, hubs).await;
     }
     if !drained {
-        let lost = hub.give_up();
+        let lost = hubs.give_up();
         warn!(lost, "not stored within the deadline: recorded as lost(shutdown)");
     }
 }
 
 /// Ends uploads where they are; their frames go back.
-async fn break_off(supervisor: &Addr<Supervisor>, hub: &Hub) {
+async fn break_off(supervisor: &Addr<Supervisor>, hubs: &Hubs) {
     service::phase("breaking off uploads", RETURN_DEADLINE);
     supervisor.do_send(StopUploads);
-    if timeout(RETURN_DEADLINE, hub.returned()).await.is_err() {
+    if timeout(RETURN_DEADLINE, hubs.returned()).await.is_err() {
         warn!("some uploads did not end");
     }
 }

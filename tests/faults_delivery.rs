@@ -1,33 +1,15 @@
 //! Delivery under faults of the bucket and of the way to it. Each test is the short form of a scenario that `make accept
 //! NAME=delivery` runs in full; timings are asserted at three times their bound.
+//!
+//! Those with faults at random print their seed, with which the same ones come again: `SEED=1234`.
 
-use std::path::Path;
 use std::time::Duration;
 
-use testbed::scenario::{self, Flips, LostAnswers, Outcome, Refused, Silent, Stage, Storm};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_framehaul");
+use testbed::scenario::testing::{self, assert_passed, seeded};
+use testbed::scenario::{self, Flips, LostAnswers, Refused, Silent, Stage, Storm};
 
 fn stage() -> Stage {
-    Stage::new(Path::new(PROGRAM)).expect("a stage")
-}
-
-#[track_caller]
-fn assert_passed(outcome: anyhow::Result<Outcome>) {
-    let outcome = outcome.unwrap_or_else(|error| panic!("the scenario broke off: {error:#}"));
-    assert!(outcome.pass, "{}\nfigure: {}\n{}", outcome.bound, outcome.figure, outcome.problems.join("\n"));
-    println!("{{\"figure\":{},\"faults\":{}}}", outcome.figure, outcome.faults);
-}
-
-/// The seed that is asked for, or another one at each run. It is printed, so that the same faults can be had again.
-fn seed() -> u64 {
-    let asked = std::env::var("SEED").ok().filter(|text| !text.is_empty());
-    let seed = asked.map_or_else(
-        || fastrand::u64(..1 << 32),
-        |text| text.parse().unwrap_or_else(|_| panic!("SEED={text} is no number")),
-    );
-    println!("SEED={seed}");
-    seed
+    testing::stage(env!("CARGO_BIN_EXE_framehaul"))
 }
 
 const fn seconds(seconds: u64) -> Duration {
@@ -36,51 +18,57 @@ const fn seconds(seconds: u64) -> Duration {
 
 #[test]
 fn a_bucket_that_refuses_half_is_asked_much_less() {
-    let plan = Storm {
-        cameras: 16,
-        fps: 5.0,
-        bytes: 6_000,
-        latency_ms: 50,
-        rate_429: 0.3,
-        rate_503: 0.2,
-        retry_after_s: 5,
-        calm: seconds(5),
-        lasts: seconds(18),
-        within: seconds(10),
-        falls_to: 0.5,
-        bin_share: 0.05,
-        recovers: seconds(120),
-        seed: seed(),
-    };
-    assert_passed(scenario::storm(&stage(), &plan));
+    seeded(&[], |seed| {
+        let plan = Storm {
+            cameras: 16,
+            fps: 5.0,
+            bytes: 6_000,
+            latency_ms: 50,
+            rate_429: 0.3,
+            rate_503: 0.2,
+            retry_after_s: 5,
+            calm: seconds(5),
+            lasts: seconds(16),
+            within: seconds(10),
+            falls_to: 0.5,
+            bin_share: 0.05,
+            recovers: seconds(120),
+            seed,
+        };
+        assert_passed(scenario::storm(&stage(), &plan));
+    });
 }
 
 #[test]
 fn an_answer_that_is_lost_makes_no_duplicate() {
-    let plan = LostAnswers {
-        cameras: 8,
-        fps: 25.0,
-        bytes: 6_000,
-        frames: 1_500,
-        rate_lost_answer: 0.05,
-        rate_reset: 0.05,
-        taken: 10,
-        seed: seed(),
-    };
-    assert_passed(scenario::lost_answers(&stage(), &plan));
+    seeded(&[], |seed| {
+        let plan = LostAnswers {
+            cameras: 8,
+            fps: 25.0,
+            bytes: 6_000,
+            frames: 1_500,
+            rate_lost_answer: 0.05,
+            rate_reset: 0.05,
+            taken: 10,
+            seed,
+        };
+        assert_passed(scenario::lost_answers(&stage(), &plan));
+    });
 }
 
 #[test]
 fn what_is_damaged_on_the_way_is_sent_again() {
-    let plan = Flips { cameras: 8, fps: 25.0, bytes: 6_000, flips: 60, share: 0.03, seed: seed() };
-    assert_passed(scenario::flips(&stage(), &plan));
+    seeded(&[], |seed| {
+        let plan = Flips { cameras: 8, fps: 25.0, bytes: 6_000, flips: 60, share: 0.03, seed };
+        assert_passed(scenario::flips(&stage(), &plan));
+    });
 }
 
 #[test]
 fn a_silent_bucket_holds_up_nobody() {
     let plan = Silent {
         cameras: 4,
-        others: 0,
+        others: 4,
         fps: 10.0,
         bytes: 6_000,
         latency_ms: 100,
@@ -88,7 +76,7 @@ fn a_silent_bucket_holds_up_nobody() {
         slack: seconds(4),
         calm: seconds(4),
         lasts: seconds(7),
-        probes: 1,
+        probes: 3,
         recovers: seconds(180),
         factor: 6.0,
     };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use framehaul::config::{Durability, SpoolSettings, WhenFull};
 use framehaul::journal::{Opened, StateDir};
 use framehaul::model::{
-    CameraId, Frame, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
+    CameraId, DestinationName, Frame, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
 };
 use framehaul::spool::{self, RealDisk, Record, Store};
 use serde_json::{Value, json};
@@ -77,6 +77,7 @@ impl Bench {
         for seq in [1, 2, 3, 7] {
             let at = UnixMicros(seq);
             let stored = Stored {
+                destination: DestinationName::default(),
                 key: format!("a/{seq}.jpg"),
                 captured_at: at,
                 stored_at: at,
@@ -131,7 +132,7 @@ async fn a_spool_is_shown_while_somebody_holds_it_and_afterwards() {
     let (bench, mut store) = Bench::new().await;
     for last in ["open", "sealed"] {
         let shown = bench.json(0, &["ls"]);
-        assert_eq!(shown["dir"], json!(bench.dir.path().join("spool/default")));
+        assert_eq!(shown["dir"], json!(bench.dir.path().join("spool")));
         let states: Vec<&Value> = shown["segments"].as_array().unwrap().iter().map(|s| &s["state"]).collect();
         assert_eq!(states, ["sealed", last]);
         let first = &shown["segments"][0];
@@ -165,7 +166,10 @@ async fn a_spool_is_shown_while_somebody_holds_it_and_afterwards() {
         assert_eq!((&shown["segments"][0]["frames"], &shown["segments"][1]["damage"]), (&json!(6), &json!([])));
 
         let (_, table, _) = bench.run(&["ls"]);
-        assert!(table.starts_with("SEGMENT  STATE ") && table.ends_with(", 12 frames, 8 waiting\n"), "{table}");
+        assert!(
+            table.starts_with("DESTINATION  SEGMENT  STATE ") && table.ends_with(", 12 frames, 8 waiting\n"),
+            "{table}"
+        );
         let (_, table, _) = bench.run(&["inspect", "1"]);
         assert!(table.lines().nth(3).unwrap().contains("no       a/3.jpg"), "{table}");
         assert!(table.lines().nth(4).unwrap().contains("yes      a/4.jpg"), "{table}");

@@ -11,7 +11,7 @@ use super::messages::*;
 use super::record::Record;
 use crate::capture::Outage;
 use crate::journal::CatalogChange;
-use crate::model::{CameraId, CameraSpec, FieldProblem, Login, ManagedBy, RawCameraSpec};
+use crate::model::{CameraId, CameraSpec, FieldProblem, Login, ManagedBy, RawCameraSpec, is_plain};
 
 /// Ids that are tried for one name before giving up.
 const MOST_OF_A_NAME: usize = 1_000;
@@ -32,14 +32,20 @@ enum WithoutRoom {
 }
 
 impl Supervisor {
-    /// Checks a camera's spec: its fields, and whether the configuration lets a camera be there.
+    /// Checks a camera's spec: its fields, and whether the configuration lets a camera be there and its frames go where
+    /// they shall.
     fn check(&self, raw: RawCameraSpec, before: Option<&CameraSpec>) -> Result<CameraSpec, Vec<FieldProblem>> {
         let written = raw.url().to_owned();
         let spec = raw.validate(before)?;
-        match self.wiring.launcher.reach.check(&spec.url) {
-            Ok(()) => Ok(spec),
-            Err(why) => Err(vec![FieldProblem::new("url", Some(&written), why)]),
+        let mut problems = Vec::new();
+        if let Err(why) = self.wiring.launcher.reach.check(&spec.url) {
+            problems.push(FieldProblem::new("url", Some(&written), why));
         }
+        if self.wiring.hubs.of(&spec.destination).is_none() {
+            let shown = Some(spec.destination.as_str()).filter(|name| is_plain(name));
+            problems.push(FieldProblem::new("destination", shown, self.wiring.hubs.unknown()));
+        }
+        if problems.is_empty() { Ok(spec) } else { Err(problems) }
     }
 
     fn spec_of(&self, id: &CameraId) -> Option<&CameraSpec> {
@@ -210,7 +216,7 @@ impl Supervisor {
     fn remove(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
         info!(camera = %id, "camera deleted");
         self.cancel_next_try(id, ctx);
-        self.wiring.hub.forget_newest(id);
+        self.wiring.hubs.newest().forget(id);
         let login = self.spec_of(id).and_then(|spec| self.login_of(spec));
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.spec = None;

@@ -3,20 +3,22 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::Newest;
 use super::lease::Lease;
 use super::spooling::Spooling;
 use crate::config::Durability;
 use crate::delivery::{self, Answer, Budget, Errand, Gate, Pulled, Ticket};
 use crate::journal::{Journal, Ledger, Ledgers};
 use crate::metrics::Metrics;
-use crate::model::{CameraId, Frame, KeyTemplate, LostReason, Origin, Outcome, SeqRange, SessionNo, Settled};
+use crate::model::{
+    CameraId, DestinationName, Frame, KeyTemplate, LostReason, Origin, Outcome, SeqRange, SessionNo, Settled,
+};
 use crate::spool::{Place, ReadError, Record, Spool, Spooled};
 
 /// Frames that a camera holds which loses nothing by waiting: enough to keep uploads busy.
@@ -28,6 +30,10 @@ pub(super) type Dispatcher = delivery::Dispatcher<Record, Place>;
 /// What a hub is told at the start.
 #[derive(Clone, Debug)]
 pub struct Admission {
+    /// Where the frames go.
+    pub name: DestinationName,
+    /// Where each camera's newest frame is kept.
+    pub newest: Newest,
     /// What may be in memory.
     pub budget: Budget,
     /// What a frame survives.
@@ -36,8 +42,6 @@ pub struct Admission {
     pub template: KeyTemplate,
     /// This state directory's origin, which stands in every name.
     pub origin: Origin,
-    /// Where frames go, as metrics and the log name it.
-    pub destination: String,
 }
 
 /// The one way of a frame from admission to its outcome. Cloning is cheap; all clones are one.
@@ -50,10 +54,6 @@ struct Inner {
     gate: Mutex<Gate>,
     dispatcher: Mutex<Dispatcher>,
     admission: Admission,
-    /// Each live camera's newest frame, for those who want to look: one JPEG a camera.
-    newest: Mutex<HashMap<CameraId, Option<Frame>>>,
-    /// How many frames of a camera have ended, and why, for which no seq could be had: its next generation tells them.
-    untold: Mutex<HashMap<CameraId, Vec<(LostReason, u64)>>>,
     /// Whoever holds it waits for work; the others wait for their turn, and need not all wake for one frame.
     turn: tokio::sync::Mutex<()>,
     work: Notify,
@@ -82,8 +82,6 @@ impl Hub {
             gate: Mutex::new(Gate::new(Instant::now(), fastrand::Rng::new())),
             dispatcher: Mutex::new(Dispatcher::new(admission.budget)),
             admission,
-            newest: Mutex::new(HashMap::new()),
-            untold: Mutex::new(HashMap::new()),
             turn: tokio::sync::Mutex::default(),
             work: Notify::new(),
             moved: Notify::new(),
@@ -94,6 +92,16 @@ impl Hub {
             ledgers,
             metrics,
         }))
+    }
+
+    /// What its destination is called.
+    pub fn name(&self) -> &DestinationName {
+        &self.0.admission.name
+    }
+
+    /// Each camera's newest frame, of all destinations.
+    pub(super) fn newest(&self) -> &Newest {
+        &self.0.admission.newest
     }
 
     /// What hears of the frames on disk.
@@ -111,32 +119,6 @@ impl Hub {
 
     pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
         self.0.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn newest_frames(&self) -> MutexGuard<'_, HashMap<CameraId, Option<Frame>>> {
-        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A camera's newest frame, stored or not.
-    pub fn newest(&self, camera: &CameraId) -> Option<Frame> {
-        self.newest_frames().get(camera).cloned().flatten()
-    }
-
-    /// Keeps a camera's newest frame from now on.
-    pub fn show_newest(&self, camera: &CameraId) {
-        self.newest_frames().entry(camera.clone()).or_default();
-    }
-
-    pub(super) fn set_newest(&self, frame: &Frame) {
-        // Frames that come to the disk after their camera was deleted are not shown.
-        if let Some(newest) = self.newest_frames().get_mut(&frame.camera) {
-            *newest = Some(frame.clone());
-        }
-    }
-
-    /// Forgets a camera's newest frame, and keeps none.
-    pub fn forget_newest(&self, camera: &CameraId) {
-        self.newest_frames().remove(camera);
     }
 
     /// Waits until a camera that loses nothing by waiting may go on.
@@ -176,7 +158,7 @@ impl Hub {
     }
 
     fn keep(&self, record: Record) {
-        self.set_newest(&record.frame);
+        self.newest().set(&record.frame);
         let (camera, bytes) = (record.frame.camera.clone(), record.frame.jpeg.len() as u64);
         let job = Job::new(camera, record.frame.seq, bytes, Some(record), None);
         let dropped = self.dispatcher().admit(job);
@@ -216,21 +198,6 @@ impl Hub {
             outcome: Outcome::Lost { reason, maybe_stored: false },
             counted: false,
         });
-    }
-
-    /// Leaves it to a camera's next generation to tell that frames are lost.
-    pub(super) fn leave_untold(&self, camera: &CameraId, why: LostReason, count: u64) {
-        let mut untold = self.0.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        let untold = untold.entry(camera.clone()).or_default();
-        match untold.iter_mut().find(|(reason, _)| *reason == why) {
-            Some((_, more)) => *more += count,
-            None => untold.push((why, count)),
-        }
-    }
-
-    /// What was left to it.
-    pub(super) fn take_untold(&self, camera: &CameraId) -> Vec<(LostReason, u64)> {
-        self.0.untold.lock().unwrap_or_else(PoisonError::into_inner).remove(camera).unwrap_or_default()
     }
 
     /// Takes note that outcomes are committed. The spool must have been told before: what is loaded from now on must
@@ -335,7 +302,7 @@ impl Hub {
 
     /// Where frames go, as metrics and the log name it.
     pub(super) fn destination(&self) -> &str {
-        &self.0.admission.destination
+        self.name().as_str()
     }
 
     /// Counts a frame that was stored.

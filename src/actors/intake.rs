@@ -53,8 +53,8 @@ enum Waiting {
 impl Intake {
     /// An intake with no session yet: that opens with the first picture.
     pub fn new(ledger: Arc<Ledger>, hub: Hub, journal: Journal) -> Self {
-        hub.show_newest(ledger.camera());
-        let waiting = hub.take_untold(ledger.camera()).into_iter().map(|(why, count)| Waiting::Missed(count, why));
+        hub.newest().show(ledger.camera());
+        let waiting = ledger.take_untold().into_iter().map(|(why, count)| Waiting::Missed(count, why));
         let waiting = waiting.collect();
         let mut intake = Self { ledger, hub, journal, codec: None, session: None, waiting, waiting_bytes: 0 };
         if intake.is_waiting() {
@@ -272,7 +272,7 @@ impl Intake {
                 self.lose(seqs, why);
             }
             if some < count {
-                self.hub.leave_untold(self.ledger.camera(), why, count - some);
+                self.ledger.leave_untold(why, count - some);
             }
         }
     }

@@ -67,7 +67,7 @@ impl Lease {
         match failure {
             ReadError::Damaged { .. } => {
                 error!(%camera, seq, error = %failure, "a frame is damaged on disk: it is lost");
-                self.hub.metrics().spool_corrupt(1);
+                self.hub.metrics().spool_corrupt(self.hub.name(), 1);
                 // It was missed where its segment was looked through, and never lay there, perhaps.
                 if job.place.is_some_and(|place| place.length == 0) { self.gone() } else { self.damaged() }
             }
@@ -76,7 +76,7 @@ impl Lease {
                 self.gone();
             }
             ReadError::Io { .. } => {
-                self.hub.metrics().spool_io_error("read");
+                self.hub.metrics().spool_io_error(self.hub.name(), "read");
                 job.unreadable += 1;
                 if job.unreadable >= UNREADABLE && failure.is_bad_place() {
                     error!(%camera, seq, error = %failure, "a frame cannot be read from the disk: it is lost");

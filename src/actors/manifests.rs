@@ -5,7 +5,8 @@
 //! camera's actor: the rest of a deleted camera's list is written like any other. Should it panic it begins anew from
 //! the journal, which has all that it needs.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,13 +17,14 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
+use super::Hub;
 use super::upload::AbortOnDrop;
 use crate::config::{ManifestSettings, UploadSettings};
-use crate::delivery::{Backoff, attempt_deadline};
+use crate::delivery::{Backoff, Verdict, attempt_deadline};
 use crate::journal::{Entry, Journal, Ledgers, Part, PendingManifest, ReadError, Reader};
 use crate::manifest::{self, Due, Header, Line, Manifest, Schedule};
 use crate::metrics::Metrics;
-use crate::model::{CameraId, Origin, Outcome, Seq, Stored, UnixMicros};
+use crate::model::{CameraId, DestinationName, Origin, Outcome, Seq, UnixMicros};
 use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created};
 
 /// Manifests on their way to one destination: at 200 ms a put, more than a thousand cameras' a minute. They bound the
@@ -42,30 +44,54 @@ const LOOK_AT_THE_END: Duration = Duration::from_millis(50);
 /// When a journal that could not be read, or a task that panicked, is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Finds something, from any thread.
-type Lookup<A, B> = Arc<dyn Fn(&A) -> B + Send + Sync>;
-
-/// Finds the places where manifests and frames go.
+/// A destination of the configuration.
 #[derive(Clone)]
-pub struct Destinations {
-    /// The name of a camera's destination, also of a deleted one's.
-    pub of_camera: Lookup<CameraId, String>,
-    /// The bucket of that name; `None` where the configuration has no such destination any more.
-    pub bucket: Lookup<str, Option<Arc<dyn Bucket>>>,
-    /// Where a frame is.
-    pub url: Lookup<Stored, String>,
+pub struct Place {
+    /// Its hub, whose gate is asked.
+    pub hub: Hub,
+    /// Its bucket.
+    pub bucket: Arc<dyn Bucket>,
+    /// The runtime on which the bucket's client was made.
+    pub runtime: Handle,
 }
 
-impl Destinations {
-    /// One for all.
-    pub fn one(name: &str, bucket: Arc<dyn Bucket>) -> Self {
-        let (name, frames) = (name.to_owned(), bucket.clone());
-        let known = name.clone();
-        Self {
-            of_camera: Arc::new(move |_| name.clone()),
-            bucket: Arc::new(move |name| (name == known).then(|| bucket.clone())),
-            url: Arc::new(move |stored| frames.url(&stored.key)),
-        }
+/// Where manifests go: into the bucket of their last frame, so that who reads one finds the other. Where the
+/// configuration does not have that any more, or there is no frame in it, into the one where the camera's last manifest
+/// went; at first into that of `[storage]`.
+#[derive(Clone)]
+pub struct Places {
+    by_name: Arc<BTreeMap<String, Place>>,
+    /// What stands before the keys of frames of which the journal does not say where they are.
+    base_url: Arc<str>,
+    /// Where each camera's last manifest went in this run.
+    last: Arc<Mutex<HashMap<CameraId, String>>>,
+}
+
+impl Places {
+    /// The destinations of the configuration, among which `default` is.
+    pub fn new(places: impl IntoIterator<Item = (DestinationName, Place)>, base_url: Arc<str>) -> Self {
+        let by_name = places.into_iter().map(|(name, place)| (name.to_string(), place)).collect();
+        Self { by_name: Arc::new(by_name), base_url, last: Arc::default() }
+    }
+
+    fn last(&self) -> MutexGuard<'_, HashMap<CameraId, String>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a camera's last manifest went, or would.
+    fn last_of(&self, camera: &CameraId) -> String {
+        self.last().get(camera).cloned().unwrap_or_else(|| DestinationName::default().to_string())
+    }
+
+    /// Where the next one goes, with these entries.
+    fn next_of(&self, camera: &CameraId, entries: &[Entry]) -> String {
+        let stored = entries.iter().rev().find_map(|entry| match entry {
+            Entry::Frames { outcome: Outcome::Stored(stored), .. } => Some(stored.destination.as_str()),
+            _ => None,
+        });
+        let Some(name) = stored.filter(|name| self.by_name.contains_key(*name)) else { return self.last_of(camera) };
+        self.last().insert(camera.clone(), name.to_owned());
+        name.to_owned()
     }
 }
 
@@ -81,9 +107,7 @@ pub struct ManifestRecipe {
     /// This state directory's origin.
     pub origin: Origin,
     /// Where they go.
-    pub destinations: Destinations,
-    /// The runtime on which the buckets' clients were made.
-    pub runtime: Handle,
+    pub places: Places,
     /// How often, and how large.
     pub settings: ManifestSettings,
     /// How long a put may take, and how long it waits for the next one.
@@ -117,8 +141,8 @@ impl Manifests {
         Self { ending, task: AbortOnDrop(task) }
     }
 
-    /// Writes what is in no manifest yet, each camera's as far as it goes at the first try, and ends; `false` where that
-    /// takes longer than `deadline`. What is committed then is put at the next start.
+    /// Writes what is in no manifest yet, each camera's as far as it goes at the first try, and ends; `false` where
+    /// that takes longer than `deadline`. What is committed then is put at the next start.
     pub async fn finish(self, deadline: Duration) -> bool {
         self.ending.send_replace(true);
         timeout(deadline, self.task).await.is_ok()
@@ -132,7 +156,7 @@ enum Turn {
     /// There is none to put, or none could be made.
     Nothing,
     /// It is in the journal, to be put again.
-    Later { wait: Duration, conflict: bool },
+    Later { destination: String, wait: Duration, conflict: bool },
     /// The journal has ended.
     Closed,
 }
@@ -171,7 +195,7 @@ async fn work(recipe: ManifestRecipe, mut end: watch::Receiver<bool>) {
         if ending {
             schedule.hurry(now);
         }
-        for due in schedule.take(now, AT_A_LOOK, &*recipe.destinations.of_camera) {
+        for due in schedule.take(now, AT_A_LOOK, |camera| recipe.places.last_of(camera)) {
             let recipe = recipe.clone();
             turns.push(async move {
                 let turn = take_turn(&recipe, &due).await;
@@ -217,7 +241,9 @@ fn note(schedule: &mut Schedule, due: Due, turn: Turn) -> bool {
     match turn {
         Turn::Stored(last) => schedule.stored(&due.camera, last, now),
         Turn::Nothing => schedule.nothing(&due.camera, now),
-        Turn::Later { wait, conflict } => schedule.later(&due.camera, due.destination, wait, conflict, now),
+        Turn::Later { destination, wait, conflict } => {
+            schedule.later(&due.camera, destination, wait, conflict, now);
+        }
         Turn::Closed => return false,
     }
     true
@@ -241,10 +267,6 @@ async fn blocking<T: Send + 'static>(
 /// Makes a camera's next manifest, or takes the one that is in the journal, and tries once to put it.
 async fn take_turn(recipe: &ManifestRecipe, due: &Due) -> Turn {
     let camera = &due.camera;
-    let Some(bucket) = (recipe.destinations.bucket)(&due.destination) else {
-        warn!(%camera, destination = due.destination, "manifests wait: the configuration has no such destination");
-        return wait_or_nothing(due, recipe.upload.retry_max);
-    };
     let manifest = if due.again {
         let key = camera.clone();
         match blocking(&recipe.reader, move |reader| reader.pending_manifest(&key)).await {
@@ -270,7 +292,9 @@ async fn take_turn(recipe: &ManifestRecipe, due: &Due) -> Turn {
                 match recipe.journal.commit_manifest(manifest.clone()).await {
                     Some(true) => manifest,
                     // An earlier life of this task, which panicked, had given one to the journal.
-                    Some(false) => return Turn::Later { wait: AGAIN, conflict: false },
+                    Some(false) => {
+                        return Turn::Later { destination: due.destination.clone(), wait: AGAIN, conflict: false };
+                    }
                     None => return Turn::Closed,
                 }
             }
@@ -281,20 +305,30 @@ async fn take_turn(recipe: &ManifestRecipe, due: &Due) -> Turn {
             }
         }
     };
-    deliver(recipe, due, bucket, manifest).await
+    let Some(place) = recipe.places.by_name.get(&manifest.destination) else {
+        let destination = &manifest.destination;
+        warn!(%camera, destination, "a manifest waits for a destination that the configuration does not have");
+        return Turn::Later { destination: manifest.destination, wait: recipe.upload.retry_max, conflict: false };
+    };
+    deliver(recipe, due, place, manifest).await
 }
 
 /// Nothing is lost by waiting, whether it is in the journal or not made yet.
 fn wait_or_nothing(due: &Due, wait: Duration) -> Turn {
-    if due.again { Turn::Later { wait, conflict: false } } else { Turn::Nothing }
+    match due.again {
+        true => Turn::Later { destination: due.destination.clone(), wait, conflict: false },
+        false => Turn::Nothing,
+    }
 }
 
 /// One attempt, and what follows from it.
-async fn deliver(recipe: &ManifestRecipe, due: &Due, bucket: Arc<dyn Bucket>, manifest: PendingManifest) -> Turn {
+async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: PendingManifest) -> Turn {
     let camera = &due.camera;
+    let destination = manifest.destination.clone();
     let key = manifest::key(camera, &recipe.origin, manifest.seqs);
-    // Here is where to ask the destination's gate for a permit, and below where to tell it the verdict.
-    let put = put(recipe, bucket.clone(), key.clone(), manifest.content.clone(), manifest.crc32c).await;
+    let permit = place.hub.permit().await;
+    let put = put(recipe, place, key.clone(), manifest.content.clone(), manifest.crc32c).await;
+    permit.ended(None, put.verdict(), put.failure().map(|failure| failure.message.as_str()));
     let backoff = Backoff { min: recipe.upload.retry_min, max: recipe.upload.retry_max };
     match put {
         Put::Stored => {
@@ -313,12 +347,13 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, bucket: Arc<dyn Bucket>, ma
         Put::Conflict => {
             recipe.metrics.manifest_conflict();
             if !due.conflict {
-                error!(%camera, url = bucket.url(&key), "an object with other content stands under a manifest's key: move it away; until \
-                    then the camera gets no manifests, and its list keeps what `list.keep` would remove");
+                error!(%camera, url = place.bucket.url(&key), "an object with other content stands under a manifest's key: \
+                    move it away; until then the camera gets no manifests, and its list keeps what `list.keep` would \
+                    remove");
             }
-            Turn::Later { wait: backoff.max, conflict: true }
+            Turn::Later { destination, wait: backoff.max, conflict: true }
         }
-        Put::Failed(failure) => {
+        Put::Failed(failure) | Put::Late(failure) => {
             recipe.metrics.manifest_failed(failure.kind);
             let failures = due.failures + 1;
             // What only a person can mend is tried less often from the start, as with frames.
@@ -331,7 +366,7 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, bucket: Arc<dyn Bucket>, ma
             if failures == 3 {
                 warn!(%camera, key, error = %failure, "puts of a manifest keep failing and are tried again");
             }
-            Turn::Later { wait, conflict: false }
+            Turn::Later { destination, wait, conflict: false }
         }
     }
 }
@@ -341,11 +376,32 @@ enum Put {
     Stored,
     Conflict,
     Failed(BucketError),
+    /// No answer within our own deadline.
+    Late(BucketError),
+}
+
+impl Put {
+    /// What it tells of the destination.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Stored | Self::Conflict => Verdict::Answered,
+            Self::Failed(failure) => failure.kind.into(),
+            Self::Late(_) => Verdict::Throttled,
+        }
+    }
+
+    fn failure(&self) -> Option<&BucketError> {
+        match self {
+            Self::Stored | Self::Conflict => None,
+            Self::Failed(failure) | Self::Late(failure) => Some(failure),
+        }
+    }
 }
 
 /// One attempt under its deadline, on the bucket's runtime. An object that is there already and is the same is stored:
 /// the answer to an earlier attempt was lost, or the process ended before it was written down.
-async fn put(recipe: &ManifestRecipe, bucket: Arc<dyn Bucket>, key: String, content: Bytes, crc32c: u32) -> Put {
+async fn put(recipe: &ManifestRecipe, place: &Place, key: String, content: Bytes, crc32c: u32) -> Put {
+    let bucket = place.bucket.clone();
     let deadline = attempt_deadline(recipe.upload.deadline, recipe.upload.min_rate, content.len());
     let label = bucket.label().to_owned();
     let attempt = async move {
@@ -359,10 +415,10 @@ async fn put(recipe: &ManifestRecipe, bucket: Arc<dyn Bucket>, key: String, cont
             },
         })
     };
-    match AbortOnDrop(recipe.runtime.spawn(timeout(deadline, attempt))).await {
+    match AbortOnDrop(place.runtime.spawn(timeout(deadline, attempt))).await {
         Ok(Ok(Ok(put))) => put,
         Ok(Ok(Err(failure))) => Put::Failed(failure),
-        Ok(Err(_)) => Put::Failed(broken_off(format!("{label}: no answer within {:.1} s", deadline.as_secs_f64()))),
+        Ok(Err(_)) => Put::Late(broken_off(format!("{label}: no answer within {:.1} s", deadline.as_secs_f64()))),
         Err(error) => Put::Failed(broken_off(format!("{label}: the put broke off: {error}"))),
     }
 }
@@ -373,12 +429,12 @@ fn broken_off(message: String) -> BucketError {
 
 /// Makes a camera's next manifest: what its list has after the last one, as far as the watermark.
 async fn make(recipe: &ManifestRecipe, due: &Due) -> Result<Option<PendingManifest>, String> {
-    let (origin, url, limit) = (recipe.origin.clone(), recipe.destinations.url.clone(), recipe.settings.entries.get());
-    let Due { camera, destination, through, watermark, .. } = due.clone();
+    let (origin, places, limit) = (recipe.origin.clone(), recipe.places.clone(), recipe.settings.entries.get());
+    let Due { camera, through, watermark, .. } = due.clone();
     blocking(&recipe.reader, move |reader| {
         let Some(part) = reader.part(&camera, through, limit, watermark)? else { return Ok(None) };
-        let seqs = part.seqs;
-        let manifest = manifest_of(part, camera.clone(), origin, UnixMicros::now(), &*url);
+        let (seqs, destination) = (part.seqs, places.next_of(&camera, &part.entries));
+        let manifest = manifest_of(part, camera.clone(), origin, UnixMicros::now(), &places.base_url);
         let (entries, content) = (manifest.header.entries, Bytes::from(manifest.to_bytes()));
         let crc32c = crc32c::crc32c(&content);
         Ok(Some(PendingManifest { camera, seqs, entries, destination, content, crc32c }))
@@ -387,13 +443,7 @@ async fn make(recipe: &ManifestRecipe, due: &Due) -> Result<Option<PendingManife
 }
 
 /// A part of a list as a manifest says it.
-fn manifest_of(
-    part: Part,
-    camera: CameraId,
-    origin: Origin,
-    written_at: UnixMicros,
-    url: &dyn Fn(&Stored) -> String,
-) -> Manifest {
+fn manifest_of(part: Part, camera: CameraId, origin: Origin, written_at: UnixMicros, base_url: &str) -> Manifest {
     let Part { seqs, missing_from, entries, mut ends } = part;
     let mut lines = Vec::with_capacity(entries.len() + ends.len());
     for entry in entries {
@@ -404,19 +454,19 @@ fn manifest_of(
                 }
                 Line::Session { session, opened, codec, width, height }
             }
-            Entry::Frames { seqs, session, outcome: Outcome::Stored(stored) } => Line::Frame {
+            Entry::Frames { seqs, session, outcome: Outcome::Stored(stored), base_url: own } => Line::Frame {
                 session,
                 seq: seqs.first,
                 captured_at: stored.captured_at,
                 stored_at: stored.stored_at,
-                url: url(&stored),
+                url: format!("{}{}", own.as_deref().unwrap_or(base_url), stored.key),
                 key: stored.key,
                 bytes: stored.bytes,
                 crc32c: stored.crc32c,
                 width: stored.width,
                 height: stored.height,
             },
-            Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored } } => {
+            Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored }, .. } => {
                 Line::Tombstone { session, seqs, reason, maybe_stored }
             }
         };

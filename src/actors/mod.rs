@@ -6,10 +6,12 @@
 mod camera;
 mod control;
 mod hub;
+mod hubs;
 mod intake;
 mod lease;
 mod manifests;
 pub mod messages;
+mod newest;
 mod notices;
 mod permit;
 mod probe;
@@ -20,9 +22,11 @@ mod supervisor;
 mod upload;
 
 pub use hub::{Admission, Hub};
+pub use hubs::{Hubs, Way};
 pub use lease::Lease;
-pub use manifests::{Destinations, ManifestRecipe, Manifests};
+pub use manifests::{ManifestRecipe, Manifests, Place, Places};
 pub use messages::*;
+pub use newest::Newest;
 pub use permit::{DestinationStatus, Permit};
 pub use sequencer::Sequencers;
 pub use spooling::Spooling;

@@ -132,7 +132,7 @@ impl Handler<CameraExited> for Supervisor {
         let Some(record) = self.cameras.get_mut(&id) else { return };
         if wanted.is_none() {
             // Its last pictures came after it was removed.
-            self.wiring.hub.forget_newest(&id);
+            self.wiring.hubs.newest().forget(&id);
             record.enter(CameraState::Deleted);
         } else if self.stopping {
             record.enter(CameraState::Stopped);
@@ -176,7 +176,7 @@ impl Handler<UploadExited> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, exited: UploadExited, ctx: &mut Self::Context) {
-        if self.wiring.hub.is_closed() {
+        if self.wiring.hubs.is_closed() {
             return;
         }
         error!(place = exited.place, "an upload worker died; the frame it held goes back");

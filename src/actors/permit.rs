@@ -84,21 +84,18 @@ pub struct DestinationStatus {
 }
 
 impl Hub {
-    /// Waits until an object other than a frame may be put; `None` once the hub is closed. It may be the probe of a
+    /// Waits until an object other than a frame may be put, also when the hub is closed. It may be the probe of a
     /// destination that is down: whatever becomes of it, the permit has to be told.
-    pub async fn permit(&self) -> Option<Permit> {
+    pub async fn permit(&self) -> Permit {
         loop {
             let moved = self.moved().notified();
-            if self.is_closed() {
-                return None;
-            }
             let now = Instant::now();
             let begun = self.at_gate(now, |gate| match gate.ask(now, Errand::Object) {
                 Answer::Go | Answer::Probe => Ok(gate.begin(now)),
                 Answer::NotBefore(at) => Err(at),
             });
             match begun {
-                Ok(ticket) => return Some(self.permitted(ticket)),
+                Ok(ticket) => return self.permitted(ticket),
                 Err(at) => {
                     tokio::select! {
                         () = moved => {}

@@ -49,7 +49,7 @@ impl Sink for Spooling {
         // Counted before any of them can leave, and so before any of them can end.
         for (camera, (count, frame)) in newest {
             hub.ledger(camera).count(count);
-            hub.set_newest(frame);
+            hub.newest().set(frame);
         }
         let pending = hub.pending();
         {
@@ -102,10 +102,10 @@ impl Sink for Spooling {
     }
 
     fn committed(&mut self, _frames: usize, _bytes: u64, took: Duration) {
-        self.hub.metrics().spool_committed(took);
+        self.hub.metrics().spool_committed(self.hub.name(), took);
     }
 
     fn io_error(&mut self, op: &'static str) {
-        self.hub.metrics().spool_io_error(op);
+        self.hub.metrics().spool_io_error(self.hub.name(), op);
     }
 }

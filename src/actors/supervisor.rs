@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
+use tracing::error;
 
-use super::Hub;
+use super::Hubs;
 use super::camera::{CameraActor, Recipe};
 use super::messages::*;
 use super::record::{Record, Running};
@@ -20,13 +21,13 @@ use super::upload::{UploadActor, UploadRecipe};
 use crate::capture::{ErrorKind, Launcher, Logins, Permit, TRIAL};
 use crate::journal::{Journal, KnownCamera, Ledgers, Reader};
 use crate::metrics::Metrics;
-use crate::model::{CameraId, CameraSpec, Login, ManagedBy, Refusal, UnixMicros, fingerprint};
+use crate::model::{CameraId, CameraSpec, Login, ManagedBy, Origin, Refusal, UnixMicros, fingerprint};
 
 /// What the Supervisor is given to work with.
 #[derive(Clone)]
 pub struct Wiring {
     /// Where frames wait.
-    pub hub: Hub,
+    pub hubs: Hubs,
     /// The writing side of the journal.
     pub journal: Journal,
     /// The reading side.
@@ -35,8 +36,12 @@ pub struct Wiring {
     pub ledgers: Ledgers,
     /// Where the journal finds the SequencerActors.
     pub sequencers: Sequencers,
-    /// What all UploadActors share.
-    pub upload: UploadRecipe,
+    /// What the UploadActors of each destination share.
+    pub uploads: Vec<UploadRecipe>,
+    /// How many UploadActors a destination has.
+    pub workers: usize,
+    /// This state directory's origin.
+    pub origin: Origin,
     /// Starts capture processes.
     pub launcher: Launcher,
     /// The daemon's metrics.
@@ -47,6 +52,7 @@ pub struct Wiring {
 pub struct Supervisor {
     pub(super) wiring: Wiring,
     pub(super) cameras: BTreeMap<CameraId, Record>,
+    /// Those of one destination stand together.
     pub(super) uploads: Vec<Addr<UploadActor>>,
     pub(super) logins: Logins,
     pub(super) probes: Probes,
@@ -105,7 +111,8 @@ impl Supervisor {
     }
 
     pub(super) fn start_upload(&self, place: usize, ctx: &Context<Self>) -> Addr<UploadActor> {
-        UploadActor::new(place, self.wiring.upload.clone(), ctx.address()).start()
+        let recipe = self.wiring.uploads[place / self.wiring.workers].clone();
+        UploadActor::new(place, recipe, ctx.address()).start()
     }
 
     /// Starts a camera's next generation, unless one is running, it is not wanted, its login has to wait, or the daemon
@@ -115,6 +122,7 @@ impl Supervisor {
         let Some(record) = self.cameras.get_mut(id) else { return };
         let wanted = record.running.is_none() && !record.paused && !self.stopping;
         let Some(spec) = record.spec.clone().filter(|_| wanted) else { return };
+        let Some(hub) = self.wiring.hubs.of(&spec.destination).cloned() else { return self.go_nowhere(id) };
         let login = self.login_of(&spec);
         if let Some((login, credentials)) = &login {
             match self.logins.ask(login, credentials, id.as_str(), UnixMicros::now()) {
@@ -132,7 +140,7 @@ impl Supervisor {
             spec: spec.clone(),
             launcher: self.wiring.launcher.clone(),
             ledger: record.ledger.clone(),
-            hub: self.wiring.hub.clone(),
+            hub,
             journal: self.wiring.journal.clone(),
         };
         let addr = CameraActor::new(recipe, ctx.address()).start();
@@ -140,10 +148,23 @@ impl Supervisor {
         self.count_states();
     }
 
+    /// Shows that a camera's frames have nowhere to go. What is asked of it stays as it is: where the destination is put
+    /// back, the next start finds it.
+    fn go_nowhere(&mut self, id: &CameraId) {
+        let Some(record) = self.cameras.get_mut(id) else { return };
+        let Some(name) = record.spec.as_ref().map(|spec| &spec.destination) else { return };
+        let unknown = self.wiring.hubs.unknown();
+        let message = format!("its destination `{name}` {unknown}: put that back, or give the camera another");
+        error!(camera = %id, "{message}");
+        record.capture_error = Some(LastError { at: UnixMicros::now(), source: "catalog", kind: "unusable", message });
+        record.enter(CameraState::Failed);
+        self.count_states();
+    }
+
     /// What a camera logs in with, and its fingerprint. Without a user nothing is tried that a camera could lock out.
     pub(super) fn login_of(&self, spec: &CameraSpec) -> Option<(Login, String)> {
         let login = Login::of(spec).filter(|login| !login.user.is_empty())?;
-        let credentials = fingerprint(self.wiring.upload.origin.as_str(), &login, spec);
+        let credentials = fingerprint(self.wiring.origin.as_str(), &login, spec);
         Some((login, credentials))
     }
 
@@ -239,8 +260,8 @@ impl Actor for Supervisor {
                 self.start_camera(id, ctx);
             }
         }
-        let workers = self.wiring.upload.settings.workers.get();
-        self.uploads = (0..workers).map(|place| self.start_upload(place, ctx)).collect();
+        let places = self.wiring.uploads.len() * self.wiring.workers;
+        self.uploads = (0..places).map(|place| self.start_upload(place, ctx)).collect();
         self.count_states();
     }
 }

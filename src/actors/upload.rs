@@ -20,7 +20,7 @@ use crate::model::{Frame, LostReason, Origin, Stored, UnixMicros};
 use crate::spool::{Quarantine, Record};
 use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created};
 
-/// What every UploadActor shares.
+/// What all UploadActors of a destination share.
 #[derive(Clone)]
 pub struct UploadRecipe {
     /// Where frames wait.
@@ -133,14 +133,14 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
         let (frame, key) = (&record.frame, &record.key);
         let ledger = recipe.hub.ledger(&frame.camera);
         let begun = Instant::now();
-        let destination = recipe.bucket.label();
+        let destination = recipe.hub.name();
         let in_flight = recipe.metrics.uploading(destination);
         let attempt = attempt(&recipe, frame, key).await;
         drop(in_flight);
         let shut = lease.tell(attempt.verdict(), attempt.failure().map(|failure| failure.message.as_str()));
         match attempt {
             Attempt::Stored => {
-                let stored = stored(&record);
+                let stored = stored(&recipe, &record);
                 let age = (stored.stored_at.0 - stored.captured_at.0).max(0) as f64 / 1e6;
                 recipe.metrics.upload_stored(destination, begun.elapsed(), age, stored.bytes);
                 if ledger.note_upload(false) {
@@ -274,9 +274,10 @@ async fn keep_aside(recipe: &UploadRecipe, record: &Record, why: &str) -> Option
     None
 }
 
-fn stored(record: &Record) -> Stored {
+fn stored(recipe: &UploadRecipe, record: &Record) -> Stored {
     let frame = &record.frame;
     Stored {
+        destination: recipe.hub.name().clone(),
         key: record.key.clone(),
         captured_at: frame.captured_at,
         stored_at: UnixMicros::now(),

@@ -2,6 +2,7 @@
 
 mod camera;
 mod check;
+mod destinations;
 mod failure;
 mod serve;
 mod spool;
@@ -29,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   framehaul serve --config /etc/framehaul/config.toml
   FRAMEHAUL__UPLOAD__WORKERS=8 framehaul serve
   framehaul camera add gate rtsp://10.0.0.9/main --user viewer --password-file gate.password
+  framehaul destinations
   framehaul token new grafana --scope read
   framehaul spool verify --config /etc/framehaul/config.toml
   framehaul verify --all --config /etc/framehaul/config.toml";
@@ -41,6 +43,8 @@ enum Command {
     Check(ConfigArgs),
     /// Add, look at, change and watch cameras of a running daemon.
     Camera(Box<camera::CameraArgs>),
+    /// List the destinations of a running daemon: where frames go, and what waits for them.
+    Destinations(destinations::DestinationsArgs),
     /// Look into the spool, where frames wait on disk.
     Spool(spool::SpoolArgs),
     /// Make, list and remove the tokens that open the API.
@@ -76,6 +80,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Camera(args) => camera::run(*args),
+        Command::Destinations(args) => destinations::run(args),
         Command::Spool(args) => Ok(spool::run(&args)),
         Command::Token(args) => Ok(token::run(&args)),
         Command::Verify(args) => Ok(verify::run(&args)),

@@ -17,9 +17,9 @@ use std::path::Path;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::Problem;
+use super::{Destination, Problem};
 use crate::capture::Reach;
-use crate::model::{CameraId, FieldProblem, InvalidCameraId, RawCameraSpec, misfits};
+use crate::model::{CameraId, DestinationName, FieldProblem, InvalidCameraId, RawCameraSpec, misfits};
 
 /// The longest password file, bytes; the longest password is shorter.
 const MAX_PASSWORD_FILE_BYTES: u64 = 1_024;
@@ -31,7 +31,11 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// # Errors
 ///
 /// All problems found, not only the first.
-pub fn load_cameras(path: &Path, reach: &Reach) -> Result<BTreeMap<CameraId, RawCameraSpec>, Vec<Problem>> {
+pub fn load_cameras(
+    path: &Path,
+    reach: &Reach,
+    destinations: &BTreeMap<DestinationName, Destination>,
+) -> Result<BTreeMap<CameraId, RawCameraSpec>, Vec<Problem>> {
     let whole = |detail: String| vec![Problem { key: "cameras.file".to_owned(), detail }];
     let text =
         std::fs::read_to_string(path).map_err(|error| whole(format!("cannot read {}: {error}", path.display())))?;
@@ -63,10 +67,17 @@ pub fn load_cameras(path: &Path, reach: &Reach) -> Result<BTreeMap<CameraId, Raw
         };
         match read_camera(table) {
             Ok(raw) => match raw.clone().validate(None) {
-                Ok(spec) => match reach.check(&spec.url) {
-                    Ok(()) => drop(cameras.insert(id, raw)),
-                    Err(why) => wrong("url", why),
-                },
+                Ok(spec) => {
+                    let goes_somewhere = destinations.contains_key(&spec.destination);
+                    if !goes_somewhere {
+                        wrong("destination", DestinationName::unknown(destinations.keys()));
+                    }
+                    match reach.check(&spec.url) {
+                        Ok(()) if goes_somewhere => drop(cameras.insert(id, raw)),
+                        Ok(()) => {}
+                        Err(why) => wrong("url", why),
+                    }
+                }
                 Err(found) => found.into_iter().for_each(|problem| wrong(&problem.field, problem.detail)),
             },
             Err(found) => found.into_iter().for_each(|problem| wrong(&problem.field, problem.detail)),
@@ -123,7 +134,8 @@ mod tests {
     fn load(text: &str) -> Result<BTreeMap<CameraId, RawCameraSpec>, Vec<Problem>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        load_cameras(file.path(), &Reach::default())
+        let dir = |name: &str| (name.parse().unwrap(), Destination::File { dir: format!("/{name}").into() });
+        load_cameras(file.path(), &Reach::default(), &BTreeMap::from(["default", "nas"].map(dir)))
     }
 
     #[test]
@@ -171,6 +183,20 @@ mod tests {
             let problems = load(text).unwrap_err();
             assert!(!problems.is_empty() && !format!("{problems:?}").contains("p%40"), "{text}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn a_camera_goes_to_a_destination_that_there_is() {
+        let cameras = load("[a]\nurl = 'rtsp://h/a'\ndestination = 'nas'\n[b]\nurl = 'rtsp://h/b'").unwrap();
+        let to: Vec<_> = cameras.into_values().map(|raw| raw.validate(None).unwrap().destination).collect();
+        assert_eq!(to.iter().map(DestinationName::as_str).collect::<Vec<_>>(), ["nas", "default"]);
+        let wrong = "[a]\nurl = 'rtsp://h/a'\ndestination = 's3'\n[b]\nurl = 'rtsp://h/b'\ndestination = 'N S'\n\
+                     [c]\nurl = 'rtsp://h/c'\ndestination = 3";
+        let problems = load(wrong).unwrap_err();
+        let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told[0], "a.destination: names no destination of the configuration: there are default, nas");
+        assert!(told[1].starts_with("b.destination: is no name of a destination: "), "{told:?}");
+        assert_eq!(told[2], "c.destination: must be a text: the name of a destination");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every value of a configuration is looked at, and all that is wrong is told at once.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,16 +8,22 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use url::Host;
 
-use super::destination::RawDestination;
-use super::raw::{RawConfig, RawSpool, RawStorage};
+use super::destination::DestinationKeys;
+use super::raw::{RawConfig, RawDestination, RawSpool, RawStorage};
 use super::settings::{
     CaptureSettings, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings, Problem,
     Settings, SpoolSettings, UploadSettings, WhenFull,
 };
-use crate::model::KeyTemplate;
+use crate::model::{DestinationName, InvalidDestinationName, KeyTemplate};
 
 /// Segments that the spool has room for at the least: one that is written, one that is copied forward, and frames.
 const LEAST_SEGMENTS: u64 = 4;
+
+/// Bytes of memory that a destination needs.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+/// Frames in memory that a destination needs.
+const LEAST_FRAMES: u64 = 16;
 
 impl Settings {
     /// Checks every value.
@@ -40,13 +47,13 @@ impl Settings {
             "forever" => Some(None),
             text => check.duration("list.keep", text, 60_000..=3_153_600_000_000).map(Some),
         };
-        let destination = check.destination("storage", &raw.storage);
         let every = check.duration("manifests.every", &raw.manifests.every, 1_000..=86_400_000);
         let entries =
             check.that("manifests.entries", &raw.manifests.entries.to_string(), |text| match text.parse::<usize>() {
                 Ok(n @ 1..=10_000) => Ok(NonZeroUsize::new(n).expect("at least 1")),
                 _ => Err("use 1 to 10000".to_owned()),
             });
+        let destinations = check.destinations(raw);
         let key_template = check.that("storage.key_template", &raw.storage.key_template, KeyTemplate::parse);
         let workers =
             check.that("upload.workers", &raw.upload.workers.to_string(), |text| match text.parse::<usize>() {
@@ -63,11 +70,23 @@ impl Settings {
         let deadline = check.duration("upload.deadline", &raw.upload.deadline, 100..=600_000);
         let min_rate = check.bytes("upload.min_rate", &raw.upload.min_rate, 1..=u64::from(u32::MAX));
         let spool = check.spool(&raw.spool, state_dir.as_deref());
-        let bytes = check.bytes("memory.bytes", &raw.memory.bytes, 1 << 20..=1 << 44);
+        let bytes = check.bytes("memory.bytes", &raw.memory.bytes, LEAST_MEMORY..=1 << 44);
         let frames = check.that("memory.frames", &raw.memory.frames.to_string(), |text| match text.parse::<usize>() {
             Ok(n @ 16..) => Ok(n),
             _ => Err("use at least 16".to_owned()),
         });
+        let parts = 1 + raw.destinations.len() as u64;
+        if parts > 1 {
+            if bytes.is_some_and(|bytes| bytes / parts < LEAST_MEMORY) {
+                let least = ByteSize(parts * LEAST_MEMORY);
+                let hint = format!("use at least {least}: {parts} destinations share it evenly");
+                check.problem("memory.bytes", format!("is `{}`: {hint}", raw.memory.bytes));
+            }
+            if frames.is_some_and(|frames| (frames as u64) / parts < LEAST_FRAMES) {
+                let hint = format!("use at least {}: {parts} destinations share it evenly", parts * LEAST_FRAMES);
+                check.problem("memory.frames", format!("is `{}`: {hint}", raw.memory.frames));
+            }
+        }
         let engine_dir = check.absolute_or_none("capture.engine_dir", &raw.capture.engine_dir);
         let files = check.absolute_or_none("capture.files", &raw.capture.files);
         let open_timeout = check.duration("capture.open_timeout", &raw.capture.open_timeout, 100..=120_000);
@@ -98,7 +117,7 @@ impl Settings {
                     let settings = ManifestSettings { every: every?, entries: entries? };
                     raw.manifests.enabled.then_some(settings)
                 },
-                destination: destination?,
+                destinations: destinations?,
                 key_template: key_template?,
                 upload: UploadSettings {
                     workers: workers?,
@@ -175,15 +194,15 @@ impl Checker {
         })
     }
 
-    fn destination(&mut self, section: &str, raw: &RawStorage) -> Option<Destination> {
-        let raw = RawDestination {
+    fn destination(&mut self, section: &str, raw: &RawDestination) -> Option<Destination> {
+        let keys = DestinationKeys {
             url: &raw.url,
             endpoint: &raw.endpoint,
             region: &raw.region,
             credentials: &raw.credentials,
             key_file: &raw.key_file,
         };
-        raw.read(section).map_err(|problems| self.problems.extend(problems)).ok()
+        keys.read(section).map_err(|problems| self.problems.extend(problems)).ok()
     }
 
     fn spool(&mut self, raw: &RawSpool, state_dir: Option<&Path>) -> Option<SpoolSettings> {
@@ -217,6 +236,40 @@ impl Checker {
             segment: segment?,
             when_full: when_full?,
         })
+    }
+
+    /// `[storage]` and all `[destinations.NAME]`.
+    fn destinations(&mut self, raw: &RawConfig) -> Option<BTreeMap<DestinationName, Destination>> {
+        let RawStorage { url, endpoint, region, credentials, key_file, .. } = raw.storage.clone();
+        let storage = RawDestination { url, endpoint, region, credentials, key_file };
+        let mut places: Vec<(String, &RawDestination)> = vec![("storage".to_owned(), &storage)];
+        let mut destinations = BTreeMap::new();
+        destinations.extend(self.destination("storage", &storage).map(|there| (DestinationName::default(), there)));
+        for (name, written) in &raw.destinations {
+            let section = format!("destinations.{name}");
+            let checked = self.destination(&section, written);
+            // They would write over each other's halves.
+            let same = |(_, other): &&(String, &RawDestination)| {
+                let place = |raw: &RawDestination| (raw.url.trim_end_matches('/').to_owned(), raw.endpoint.clone());
+                place(other) == place(written)
+            };
+            if let Some((other, _)) = places.iter().find(same) {
+                let detail = format!("is where [{other}] goes already: use another bucket, prefix or directory");
+                self.problem(&format!("{section}.url"), detail);
+            }
+            match name.parse() {
+                Ok(name) if name == DestinationName::default() => {
+                    self.problem(&section, "is what [storage] is called: use another name".to_owned());
+                }
+                Ok(name) => destinations.extend(checked.map(|there| (name, there))),
+                Err(error) => {
+                    let error: InvalidDestinationName = error;
+                    self.problem(&section, error.to_string());
+                }
+            }
+            places.push((section, written));
+        }
+        destinations.contains_key(&DestinationName::default()).then_some(destinations)
     }
 }
 

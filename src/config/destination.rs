@@ -10,7 +10,7 @@ const URLS: &str = "use gs://bucket/prefix, s3://bucket/prefix, az://container/p
 
 /// The keys of a destination, in whatever section they stand.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RawDestination<'a> {
+pub(super) struct DestinationKeys<'a> {
     pub url: &'a str,
     pub endpoint: &'a str,
     pub region: &'a str,
@@ -18,7 +18,7 @@ pub(super) struct RawDestination<'a> {
     pub key_file: &'a str,
 }
 
-impl RawDestination<'_> {
+impl DestinationKeys<'_> {
     /// Reads the keys. Problems name them as keys of `section`: `storage`, `destinations.cold`.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn destination(&mut self, raw: RawDestination<'_>) -> Option<Destination> {
+    fn destination(&mut self, raw: DestinationKeys<'_>) -> Option<Destination> {
         let url = self.that("url", raw.url, |text| Url::parse(text).map_err(|_| URLS.to_owned()))?;
         if url.scheme() == "file" {
             let dir = url.to_file_path().ok().filter(|_| url.host_str().is_none_or(str::is_empty));
@@ -93,7 +93,7 @@ impl Reader<'_> {
         region.map(Some)
     }
 
-    fn credentials(&mut self, raw: RawDestination<'_>) -> Option<Credentials> {
+    fn credentials(&mut self, raw: DestinationKeys<'_>) -> Option<Credentials> {
         match raw.credentials {
             "key_file" => self.that("key_file", raw.key_file, |text| match Path::new(text) {
                 path if path.is_absolute() => Ok(Credentials::KeyFile(PathBuf::from(path))),
@@ -122,10 +122,10 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    const PLAIN: RawDestination<'_> =
-        RawDestination { url: "s3://b/some/where/", endpoint: "", region: "", credentials: "default", key_file: "" };
+    const PLAIN: DestinationKeys<'_> =
+        DestinationKeys { url: "s3://b/some/where/", endpoint: "", region: "", credentials: "default", key_file: "" };
 
-    fn problems(raw: RawDestination<'_>) -> Vec<String> {
+    fn problems(raw: DestinationKeys<'_>) -> Vec<String> {
         raw.read("destinations.cold").unwrap_err().iter().map(ToString::to_string).collect()
     }
 
@@ -133,7 +133,7 @@ mod tests {
     fn each_kind_of_url_is_a_kind_of_destination() {
         let (bucket, prefix) = ("b".to_owned(), "some/where/".to_owned());
         let (endpoint, credentials) = (None, Credentials::Default);
-        let of = |url| RawDestination { url, ..PLAIN }.read("storage").unwrap();
+        let of = |url| DestinationKeys { url, ..PLAIN }.read("storage").unwrap();
         assert_eq!(
             of("gs://b/some/where"),
             Destination::Gcs {
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_a_region_and_a_key_file_are_taken_as_they_are() {
-        let raw = RawDestination {
+        let raw = DestinationKeys {
             endpoint: "http://127.0.0.1:9000/",
             region: "eu-central-1",
             credentials: "key_file",
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_at_once_under_their_section() {
-        let wrong = RawDestination {
+        let wrong = DestinationKeys {
             url: "ftp://b",
             endpoint: "ftp://b",
             region: "EU/1",
@@ -200,11 +200,11 @@ mod tests {
         for url in
             ["gs:///x", "s3:///x", "http://h/b", "file://host/x", "nonsense", "s3://key:secret@b", "az://b?sig=x"]
         {
-            assert_eq!(problems(RawDestination { url, ..PLAIN }).len(), 1, "{url}");
+            assert_eq!(problems(DestinationKeys { url, ..PLAIN }).len(), 1, "{url}");
         }
         for endpoint in ["http://key:secret@host", "host:80", "http://host/?sig=x"] {
-            assert_eq!(problems(RawDestination { endpoint, ..PLAIN }).len(), 1, "{endpoint}");
+            assert_eq!(problems(DestinationKeys { endpoint, ..PLAIN }).len(), 1, "{endpoint}");
         }
-        assert_eq!(problems(RawDestination { credentials: "mine", ..PLAIN }).len(), 1);
+        assert_eq!(problems(DestinationKeys { credentials: "mine", ..PLAIN }).len(), 1);
     }
 }

@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use config::{Config, Environment, File, FileFormat};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Problem, RawConfig, Settings};
+use super::{Problem, RawConfig, RawDestination, Settings};
+
+/// The section that holds sections.
+const DESTINATIONS: &str = "destinations";
 
 /// Reads a configuration file (none means defaults), then the environment: `FRAMEHAUL__UPLOAD__WORKERS=8` stands above
 /// `workers` in `[upload]`.
@@ -56,20 +59,18 @@ fn read_tree(tree: &Value) -> (RawConfig, Vec<Problem>) {
             problems.push(Problem { key: section.clone(), detail });
             continue;
         };
-        for (key, value) in keys {
-            let known = &defaults[section];
-            let name = format!("{section}.{key}");
-            let Some(default) = known.get(key) else {
-                let names = known.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(", "));
-                let detail = format!("is not known: [{section}] takes {}", names.unwrap_or_default());
-                problems.push(Problem { key: name, detail });
-                continue;
-            };
-            match coerce(value, default) {
-                Some(value) => merged[section][key] = value,
+        if section != DESTINATIONS {
+            merged[section] = read_section(section, keys, &defaults[section], &mut problems);
+            continue;
+        }
+        let known = serde_json::to_value(RawDestination::default()).expect("the defaults are plain data");
+        for (name, keys) in keys {
+            let place = format!("{section}.{name}");
+            match keys.as_object() {
+                Some(keys) => merged[section][name] = read_section(&place, keys, &known, &mut problems),
                 None => {
-                    let detail = format!("is {value}, which is no {}", type_name(default));
-                    problems.push(Problem { key: name, detail });
+                    let detail = format!("is no section: write [{place}] and its keys below it");
+                    problems.push(Problem { key: place, detail });
                 }
             }
         }
@@ -79,6 +80,28 @@ fn read_tree(tree: &Value) -> (RawConfig, Vec<Problem>) {
         RawConfig::default()
     });
     (raw, problems)
+}
+
+/// A section: its defaults, with what of `keys` can be read.
+fn read_section(section: &str, keys: &Map<String, Value>, defaults: &Value, problems: &mut Vec<Problem>) -> Value {
+    let mut merged = defaults.clone();
+    for (key, value) in keys {
+        let name = format!("{section}.{key}");
+        let Some(default) = defaults.get(key) else {
+            let names = defaults.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(", "));
+            let detail = format!("is not known: [{section}] takes {}", names.unwrap_or_default());
+            problems.push(Problem { key: name, detail });
+            continue;
+        };
+        match coerce(value, default) {
+            Some(value) => merged[key] = value,
+            None => {
+                let detail = format!("is {value}, which is no {}", type_name(default));
+                problems.push(Problem { key: name, detail });
+            }
+        }
+    }
+    merged
 }
 
 /// Gives a value the type of its key's default; the environment knows only texts.
@@ -107,6 +130,7 @@ mod tests {
 
     use super::super::{Credentials, Destination, Durability, WhenFull};
     use super::*;
+    use crate::model::DestinationName;
 
     fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Settings, Vec<Problem>> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -183,9 +207,12 @@ mod tests {
 
     #[test]
     fn destinations() {
-        let destination = |url: &str| load_text(&format!("[storage]\nurl = '{url}'\ncredentials = 'anonymous'"), &[]);
+        let destination = |url: &str| {
+            load_text(&format!("[storage]\nurl = '{url}'\ncredentials = 'anonymous'"), &[])
+                .map(|settings| settings.destinations[&DestinationName::default()].clone())
+        };
         assert_eq!(
-            destination("gs://b/some/where/").unwrap().destination,
+            destination("gs://b/some/where/").unwrap(),
             Destination::Gcs {
                 bucket: "b".into(),
                 prefix: "some/where/".into(),
@@ -193,11 +220,17 @@ mod tests {
                 credentials: Credentials::Anonymous
             }
         );
-        assert_eq!(destination("file:///a/b").unwrap().destination, Destination::File { dir: "/a/b".into() });
+        assert_eq!(destination("file:///a/b").unwrap(), Destination::File { dir: "/a/b".into() });
+        let aws = load_text(
+            "[storage]
+url = 's3://b'
+region = 'eu-central-1'
+endpoint = 'http://h:1'",
+            &[],
+        )
+        .unwrap();
         assert_eq!(
-            load_text("[storage]\nurl = 's3://b'\nregion = 'eu-central-1'\nendpoint = 'http://h:1'", &[])
-                .unwrap()
-                .destination,
+            aws.destinations[&DestinationName::default()],
             Destination::S3 {
                 bucket: "b".into(),
                 prefix: String::new(),
@@ -206,9 +239,50 @@ mod tests {
                 credentials: Credentials::Default
             }
         );
-        assert!(matches!(destination("az://c/p").unwrap().destination, Destination::Azure { .. }));
+        assert!(matches!(destination("az://c/p").unwrap(), Destination::Azure { .. }));
         let problems = destination("http://h/b").unwrap_err();
         assert_eq!(problems.len(), 1);
         assert!(problems[0].to_string().starts_with("storage.url: is `http://h/b`: use gs://bucket/prefix, "));
+    }
+
+    #[test]
+    fn destinations_have_names() {
+        let text = "[storage]\nurl = 'file:///a'\n[destinations.nas-2]\nurl = 'file:///b'\n\
+                    [destinations.cloud]\nurl = 'gs://b/c'\ncredentials = 'anonymous'";
+        let there = load_text(text, &[("FRAMEHAUL__DESTINATIONS__CLOUD__URL", "gs://other")]).unwrap().destinations;
+        let names: Vec<&str> = there.keys().map(DestinationName::as_str).collect();
+        assert_eq!(names, ["cloud", "default", "nas-2"]);
+        let Destination::Gcs { bucket, credentials, .. } = &there[&"cloud".parse().unwrap()] else {
+            panic!("{there:?}")
+        };
+        assert_eq!((bucket.as_str(), credentials), ("other", &Credentials::Anonymous));
+        let alone = load_text("", &[("FRAMEHAUL__DESTINATIONS__NAS__URL", "file:///b")]).unwrap().destinations;
+        assert_eq!(alone[&"nas".parse().unwrap()], Destination::File { dir: "/b".into() });
+    }
+
+    #[test]
+    fn every_problem_of_a_destination_is_told_at_its_key() {
+        let problems = load_text(
+            "[storage]\nurl = 'file:///a'\n[destinations]\nodd = 3\n[destinations.default]\nurl = 'file:///b'\n\
+             [destinations.lock]\nurl = 'file:///c'\n[destinations.one]\n[destinations.same]\nurl = 'file:///a/'\n\
+             [destinations.x]\nurl = 'file:///x'\nworkers = 3\n[memory]\nbytes = '5MiB'\nframes = 50",
+            &[],
+        )
+        .unwrap_err();
+        let mut keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
+        keys.sort_unstable();
+        let expected = [
+            "destinations.default",
+            "destinations.lock",
+            "destinations.odd",
+            "destinations.one.url",
+            "destinations.same.url",
+            "destinations.x.workers",
+            "memory.bytes",
+            "memory.frames",
+        ];
+        assert_eq!(keys, expected, "{problems:#?}");
+        let same = problems.iter().find(|p| p.key == "destinations.same.url").unwrap();
+        assert!(same.detail.starts_with("is where [storage] goes already: "), "{same}");
     }
 }

@@ -9,7 +9,7 @@ mod settings;
 
 pub use cameras::load_cameras;
 pub use load::load;
-pub use raw::RawConfig;
+pub use raw::{RawConfig, RawDestination};
 pub use settings::{
     CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings,
     Problem, Settings, SpoolSettings, UploadSettings, WhenFull,

@@ -1,5 +1,7 @@
 //! The configuration as it is written: plain texts and numbers, unknown keys refused. `config.toml` is its manual.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 macro_rules! section {
@@ -32,6 +34,8 @@ pub struct RawConfig {
     pub manifests: RawManifests,
     /// `[storage]`
     pub storage: RawStorage,
+    /// `[destinations.NAME]`
+    pub destinations: BTreeMap<String, RawDestination>,
     /// `[upload]`
     pub upload: RawUpload,
     /// `[spool]`
@@ -106,6 +110,21 @@ section! {
         key_file: String = "",
         /// Pattern of object keys.
         key_template: String = "{camera}/{yyyy}/{mm}/{dd}/{hh}/{captured_at}-{origin}-{seq}.jpg",
+    }
+}
+section! {
+    /// Another place for frames.
+    RawDestination {
+        /// As in `[storage]`.
+        url: String = "",
+        /// As in `[storage]`.
+        endpoint: String = "",
+        /// As in `[storage]`.
+        region: String = "",
+        /// As in `[storage]`.
+        credentials: String = "default",
+        /// As in `[storage]`.
+        key_file: String = "",
     }
 }
 section! {

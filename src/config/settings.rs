@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::Reach;
-use crate::model::{CameraId, KeyTemplate, RawCameraSpec};
+use crate::model::{CameraId, DestinationName, KeyTemplate, RawCameraSpec};
 
 /// A validated configuration; only [`load`](super::load) and [`Settings::validate`] make one.
 #[derive(Clone, Debug)]
@@ -27,8 +27,8 @@ pub struct Settings {
     pub list_keep: Option<Duration>,
     /// The lists as objects in the bucket; `None` where they are not written.
     pub manifests: Option<ManifestSettings>,
-    /// Where frames go.
-    pub destination: Destination,
+    /// Where frames go; `default` is always there.
+    pub destinations: BTreeMap<DestinationName, Destination>,
     /// What their objects are called.
     pub key_template: KeyTemplate,
     /// How they get there.
@@ -134,7 +134,7 @@ pub struct SpoolSettings {
     pub durability: Durability,
     /// The spool's directory.
     pub dir: PathBuf,
-    /// Bytes that it may take.
+    /// Bytes that each destination's part of it may take.
     pub max_bytes: u64,
     /// Bytes of a segment.
     pub segment: u64,
@@ -160,7 +160,7 @@ pub enum WhenFull {
     DropNewest,
 }
 
-/// The memory budget.
+/// The memory budget of all destinations together.
 #[derive(Clone, Copy, Debug)]
 pub struct MemorySettings {
     /// JPEG bytes of the frames in memory.
@@ -237,7 +237,7 @@ impl Settings {
     /// All problems found, not only the first.
     pub fn file_cameras(&self) -> Result<BTreeMap<CameraId, RawCameraSpec>, Vec<Problem>> {
         match &self.cameras_file {
-            Some(path) => super::load_cameras(path, &self.capture.reach()),
+            Some(path) => super::load_cameras(path, &self.capture.reach(), &self.destinations),
             None => Ok(BTreeMap::new()),
         }
     }

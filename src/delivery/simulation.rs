@@ -1,7 +1,7 @@
 //! Days of outages and storms, made up from seeds: the real dispatcher, gate, backoff and reorder window over a model of
 //! the spool, the journal and the bucket, with a clock of its own.
 //!
-//! `SEEDS` says how many days, `SEED` which single one.
+//! `SEEDS` says how many days, `SEED` which one, or the first of so many.
 
 mod books;
 mod engine;
@@ -349,10 +349,8 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn days_of_outages_and_storms_break_no_promise() {
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SEEDS").unwrap_or(24),
-    };
+    let (first, count) = (number("SEED"), number("SEEDS"));
+    let seeds = first.unwrap_or(0)..first.unwrap_or(0) + count.unwrap_or(if first.is_some() { 1 } else { 24 });
     let (next, begun) = (AtomicU64::new(seeds.start), Instant::now());
     let work = || {
         let (mut sum, mut failed) = (Report::default(), Vec::new());

@@ -65,7 +65,7 @@ pub async fn hang(api: web::Data<Api>, query: web::Query<HangQuery>) -> Result<H
     match query.what.as_str() {
         "supervisor" => api.supervisor.do_send(Hang(time)),
         "journal" => api.journal.hang(time),
-        "spool" => api.spool.hang(time),
+        "spool" => api.hubs.all().iter().for_each(|way| way.spool.hang(time)),
         "upload" => api.pulse.hang_uploads(time),
         // The worker that answers this.
         "http" => drop(actix_rt::spawn(async move {

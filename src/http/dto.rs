@@ -7,8 +7,7 @@ use serde::Serialize;
 use crate::actors::{CameraState, CameraView, LastError};
 use crate::capture::wire::StreamInfo;
 use crate::journal::{Entry, Totals};
-use crate::model::{CameraId, CameraSpec, ManagedBy, Outcome, Seq, SessionNo, UnixMicros};
-use crate::storage::Bucket;
+use crate::model::{CameraId, CameraSpec, DestinationName, ManagedBy, Outcome, Seq, SessionNo, UnixMicros};
 
 /// A camera: what was asked of it, and what it is doing.
 #[derive(Debug, Serialize)]
@@ -39,6 +38,8 @@ struct StatusDto {
     pid: Option<u32>,
     fps: f64,
     stream: Option<StreamDto>,
+    /// Where its frames go; `null` for a deleted one.
+    destination: Option<DestinationName>,
     next_try_at: Option<UnixMicros>,
     last_frame_age_ms: Option<u64>,
     totals: Totals,
@@ -82,6 +83,7 @@ impl From<LastError> for ErrorDto {
 
 impl From<CameraView> for CameraDto {
     fn from(view: CameraView) -> Self {
+        let destination = view.spec.as_ref().map(|spec| spec.destination.clone());
         Self {
             id: view.camera.to_string(),
             managed_by: view.managed_by,
@@ -95,6 +97,7 @@ impl From<CameraView> for CameraDto {
                 pid: view.pid,
                 fps: (view.fps * 100.0).round() / 100.0,
                 stream: view.stream.map(StreamDto::from),
+                destination,
                 next_try_at: view.next_try_at,
                 last_frame_age_ms: view.last_frame_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
                 totals: view.totals,
@@ -136,6 +139,8 @@ pub enum EntryDto {
         captured_at: UnixMicros,
         /// When the bucket had confirmed it.
         stored_at: UnixMicros,
+        /// The destination it went to.
+        destination: DestinationName,
         /// Where it is.
         url: String,
         /// Size, bytes.
@@ -199,24 +204,25 @@ impl EntryDto {
         }
     }
 
-    /// An entry with its object's URL.
-    pub fn new(entry: Entry, bucket: &dyn Bucket) -> Self {
+    /// An entry with its object's URL, which begins with `base_url` where the journal does not say how.
+    pub fn new(entry: Entry, base_url: &str) -> Self {
         match entry {
             Entry::Session { session, opened, closed, why, codec, width, height } => {
                 Self::Session { session, opened, closed, why, codec, width, height }
             }
-            Entry::Frames { seqs, session, outcome: Outcome::Stored(stored) } => Self::Frame {
+            Entry::Frames { seqs, session, outcome: Outcome::Stored(stored), base_url: known } => Self::Frame {
                 session,
                 seq: seqs.first,
                 captured_at: stored.captured_at,
                 stored_at: stored.stored_at,
-                url: bucket.url(&stored.key),
+                destination: stored.destination,
+                url: format!("{}{}", known.as_deref().unwrap_or(base_url), stored.key),
                 bytes: stored.bytes,
                 crc32c: BASE64_STANDARD.encode(stored.crc32c.to_be_bytes()),
                 width: stored.width,
                 height: stored.height,
             },
-            Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored } } => {
+            Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored }, .. } => {
                 Self::Tombstone { session, seq: seqs.first, last: seqs.last, reason: reason.as_str(), maybe_stored }
             }
         }

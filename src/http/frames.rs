@@ -51,7 +51,7 @@ pub async fn page(api: web::Data<Api>, id: web::Path<String>, request: HttpReque
         camera,
         origin: api.origin.as_str().to_owned(),
         watermark,
-        entries: page.entries.into_iter().map(|entry| EntryDto::new(entry, api.bucket.as_ref())).collect(),
+        entries: page.entries.into_iter().map(|entry| EntryDto::new(entry, &api.base_url)).collect(),
         next: page.next,
         more: page.more,
     }))
@@ -68,7 +68,9 @@ pub async fn explain(api: &Api, camera: &CameraId, after: Seq, error: ReadError)
     let Some(manifest) = found.ok().and_then(Result::ok).flatten().filter(|found| found.seqs.first <= oldest) else {
         return problem;
     };
-    let first = api.bucket.url(&manifest::key(camera, &api.origin, manifest.seqs));
+    let way = api.hubs.configured().find(|way| way.name().as_str() == manifest.destination);
+    let Some(base_url) = way.and_then(|way| way.base_url.as_deref()) else { return problem };
+    let first = format!("{base_url}{}", manifest::key(camera, &api.origin, manifest.seqs));
     let prefix = first.strip_suffix(&manifest::file_name(manifest.seqs)).unwrap_or(&first).to_owned();
     problem.read_on_in(ManifestsDto { prefix, first })
 }

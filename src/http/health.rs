@@ -23,12 +23,15 @@ pub async fn readyz(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     if *api.journal.stuck().borrow() {
         return Err(Problem::unavailable("the journal waits for room: the disk of `state.dir` is full"));
     }
-    let spool = api.spool.status();
-    if spool.full {
-        return Err(Problem::unavailable(format!(
-            "the spool takes no frames: it has {} of {} bytes, or its disk is full",
-            spool.size, spool.max_size
-        )));
+    for way in api.hubs.configured() {
+        let spool = way.spool.status();
+        if spool.full {
+            let name = way.name();
+            return Err(Problem::unavailable(format!(
+                "the spool of {name} takes no frames: it has {} of {} bytes, or its disk is full",
+                spool.size, spool.max_size
+            )));
+        }
     }
     Ok(HttpResponse::Ok().json(serde_json::json!({ "ready": true })))
 }
@@ -43,10 +46,14 @@ async fn progress(api: &Api) -> Result<(), Problem> {
 
 /// Everything Prometheus wants to know.
 pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let (frames, bytes) = api.hub.load();
-    api.metrics.set_memory(frames, bytes);
-    api.hub.show_destination();
-    api.metrics.set_spool(&api.spool.status());
+    for way in api.hubs.all() {
+        let (frames, bytes) = way.hub.load();
+        api.metrics.set_memory(way.name(), frames, bytes);
+        if way.base_url.is_some() {
+            way.hub.show_destination();
+        }
+        api.metrics.set_spool(way.name(), &way.spool.status());
+    }
     let text =
         api.metrics.encode().map_err(|error| Problem::unavailable(format!("metrics cannot be written: {error}")))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))

@@ -5,6 +5,7 @@ mod auth;
 mod cameras;
 mod condition;
 mod debug;
+mod destinations;
 mod dto;
 mod frames;
 mod health;
@@ -34,12 +35,10 @@ pub use routes::{Access, Endpoint, ROUTES};
 pub use stream::Streams;
 pub use token::Token;
 
-use crate::actors::{Hub, Supervisor};
+use crate::actors::{Hubs, Supervisor};
 use crate::journal::{Journal, Ledgers, Reader};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
-use crate::spool::Spool;
-use crate::storage::Bucket;
 
 /// The longest body of a request, bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -63,12 +62,11 @@ pub struct Api {
     pub streams: Streams,
     /// The accounts.
     pub ledgers: Ledgers,
-    /// Asked how full it is.
-    pub hub: Hub,
-    /// Where they lie on disk.
-    pub spool: Spool,
-    /// Knows the objects' URLs.
-    pub bucket: Arc<dyn Bucket>,
+    /// The destinations: asked how they stand.
+    pub hubs: Hubs,
+    /// What stands before the keys of objects of which the journal does not say where they are: they are older than
+    /// destinations with names.
+    pub base_url: Arc<str>,
     /// This state directory's origin.
     pub origin: crate::model::Origin,
     /// The daemon's metrics.

@@ -22,12 +22,18 @@ pub struct Problem {
     /// Seconds, rounded up.
     #[serde(skip)]
     retry_after: Option<u64>,
-    /// The first cursor from which a list is complete.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    gone: Option<Box<Gone>>,
+}
+
+/// What is left of a list.
+#[derive(Debug, serde::Serialize)]
+struct Gone {
+    /// The first cursor from which it is complete.
+    oldest: u64,
+    /// Where the entries are that it does not have any more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    oldest: Option<u64>,
-    /// Where the entries are that a list does not have any more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    manifests: Option<Box<ManifestsDto>>,
+    manifests: Option<ManifestsDto>,
 }
 
 /// Where to read on in the bucket.
@@ -49,8 +55,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
-            oldest: None,
-            manifests: None,
+            gone: None,
         }
     }
 
@@ -58,7 +63,8 @@ impl Problem {
     pub fn read_on_in(self, manifests: ManifestsDto) -> Self {
         let detail =
             format!("{}; what is gone from the list is in manifests, from {} on", self.detail, manifests.first);
-        Self { detail, manifests: Some(Box::new(manifests)), ..self }
+        let gone = self.gone.map(|gone| Box::new(Gone { manifests: Some(manifests), ..*gone }));
+        Self { detail, gone, ..self }
     }
 
     /// A request that cannot be understood or used.
@@ -125,7 +131,8 @@ impl From<ReadError> for Problem {
         match error {
             ReadError::Gone { oldest } => {
                 let detail = format!("{error}: go on after {oldest}, from where on all is there");
-                Self { oldest: Some(oldest), ..Self::new(StatusCode::GONE, detail) }
+                let gone = Some(Box::new(Gone { oldest, manifests: None }));
+                Self { gone, ..Self::new(StatusCode::GONE, detail) }
             }
             ReadError::NoSuchPlace(_) => {
                 Self::bad_request(format!("{error}: send an event's id as it came, or 0 for the beginning"))

@@ -7,7 +7,7 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::auth::guard;
-use super::{cameras, debug, frames, health, probe, problem, snapshot, stream};
+use super::{cameras, debug, destinations, frames, health, probe, problem, snapshot, stream};
 
 /// What a route asks of whoever takes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,8 @@ pub static ROUTES: &[Endpoint] = &[
     get("/api/v1/cameras/{id}/snapshot.jpg", Read, || web::to(snapshot::snapshot)),
     get("/api/v1/cameras/{id}/frames", Read, || web::to(frames::page)),
     get("/api/v1/cameras/{id}/frames/stream", Read, || web::to(stream::camera)),
+    get("/api/v1/destinations", Read, || web::to(destinations::list)),
+    get("/api/v1/destinations/{name}", Read, || web::to(destinations::get)),
     get("/api/v1/frames/stream", Read, || web::to(stream::all)),
     post("/api/v1/debug/panic", Operate, || web::to(debug::panic)),
     post("/api/v1/debug/hang", Operate, || web::to(debug::hang)),

@@ -12,7 +12,7 @@ use crate::actors::GetCamera;
 pub async fn snapshot(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let camera = read_id(&id)?;
     let view = api.supervisor.send(GetCamera(camera.clone())).await??;
-    let Some(frame) = api.hub.newest(&camera) else {
+    let Some(frame) = api.hubs.newest().of(&camera) else {
         let detail =
             format!("camera `{camera}` has shown no picture since the daemon started: it is {}", view.state.as_str());
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));

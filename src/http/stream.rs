@@ -26,7 +26,6 @@ use crate::actors::ControlError;
 use crate::journal::{Entry, JournalError, ReadError, Reader};
 use crate::metrics::Counted;
 use crate::model::{CameraId, CommitNo, Cursor};
-use crate::storage::Bucket;
 
 /// Streams at a time. Each costs a connection of the 1,024 and a page of memory.
 const MOST: usize = 256;
@@ -161,7 +160,7 @@ async fn answer(api: &Api, place: Place, moves: watch::Receiver<u64>) -> Result<
         ending: api.streams.ending.subscribe(),
         readers: api.streams.readers.clone(),
         reader: api.reader.clone(),
-        bucket: api.bucket.clone(),
+        base_url: api.base_url.clone(),
         _permit: permit,
         _counted: api.metrics.streaming(),
     };
@@ -206,7 +205,7 @@ struct Consumer {
     ending: watch::Receiver<bool>,
     readers: Arc<Semaphore>,
     reader: Reader,
-    bucket: Arc<dyn Bucket>,
+    base_url: Arc<str>,
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
 }
@@ -250,11 +249,11 @@ impl Consumer {
     async fn read(&mut self, limit: usize) -> Result<Bytes, ReadError> {
         let permit = self.readers.clone().acquire_owned().await.expect("the semaphore is never closed");
         let end = *self.moves.borrow_and_update();
-        let (place, reader, bucket) = (self.place.clone(), self.reader.clone(), self.bucket.clone());
+        let (place, reader, base_url) = (self.place.clone(), self.reader.clone(), self.base_url.clone());
         let read = web::block(move || {
             // It goes with the work, also where the consumer has gone meanwhile.
             let _permit = permit;
-            read_events(&reader, bucket.as_ref(), place, limit, end)
+            read_events(&reader, &base_url, place, limit, end)
         });
         // Blocking work is refused at the very end of the process.
         let events = read.await.map_err(|_| JournalError::Closed)??;
@@ -272,13 +271,7 @@ struct Events {
     more: bool,
 }
 
-fn read_events(
-    reader: &Reader,
-    bucket: &dyn Bucket,
-    place: Place,
-    limit: usize,
-    end: u64,
-) -> Result<Events, ReadError> {
+fn read_events(reader: &Reader, base_url: &str, place: Place, limit: usize, end: u64) -> Result<Events, ReadError> {
     let mut text = String::new();
     match place {
         Place::List { camera, mut cursor } => {
@@ -288,7 +281,7 @@ fn read_events(
                     Entry::Session { session, .. } => cursor.session = *session,
                     Entry::Frames { seqs, .. } => cursor = Cursor::after(seqs.last),
                 }
-                let entry = EntryDto::new(entry, bucket);
+                let entry = EntryDto::new(entry, base_url);
                 write_event(&mut text, entry.kind(), cursor, &entry);
             }
             Ok(Events { text, place: Place::List { camera, cursor }, more: page.more })
@@ -297,7 +290,7 @@ fn read_events(
             let commits = reader.commits(number, limit)?;
             for (commit, camera, entry) in commits.entries {
                 number = commit;
-                let entry = EntryDto::new(entry, bucket);
+                let entry = EntryDto::new(entry, base_url);
                 write_event(&mut text, entry.kind(), number, &CommitDto { camera, entry });
             }
             Ok(Events { text, place: Place::Commits(number), more: commits.more })

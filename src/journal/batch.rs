@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::journal::Ledger;
-    use crate::model::{Seq, SeqRange, Stored, UnixMicros};
+    use crate::model::{DestinationName, Seq, SeqRange, Stored, UnixMicros};
 
     fn settle(camera: &str, seqs: (Seq, Seq), outcome: Outcome, session: u32, counted: bool) -> Command {
         let camera: CameraId = camera.parse().unwrap();
@@ -166,7 +166,16 @@ mod tests {
 
     fn stored() -> Outcome {
         let (at, key) = (UnixMicros(1), "k".to_owned());
-        Outcome::Stored(Stored { key, captured_at: at, stored_at: at, bytes: 1, crc32c: 1, width: 1, height: 1 })
+        Outcome::Stored(Stored {
+            destination: DestinationName::default(),
+            key,
+            captured_at: at,
+            stored_at: at,
+            bytes: 1,
+            crc32c: 1,
+            width: 1,
+            height: 1,
+        })
     }
 
     fn told(batch: &Batch) -> Vec<(String, Seq, Seq)> {

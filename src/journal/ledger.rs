@@ -91,6 +91,8 @@ struct Inner {
     totals: Totals,
     lost_by: LostBy,
     last_captured_at: Option<UnixMicros>,
+    /// How many frames have ended, and why, for which no seq could be had: the camera's next generation tells them.
+    untold: Vec<(LostReason, u64)>,
 }
 
 impl Ledger {
@@ -109,6 +111,7 @@ impl Ledger {
             totals: past.totals,
             lost_by: past.lost_by,
             last_captured_at: None,
+            untold: Vec::new(),
         };
         Self {
             camera,
@@ -217,6 +220,20 @@ impl Ledger {
         } else {
             inner.totals.captured += count;
         }
+    }
+
+    /// Leaves it to the camera's next generation to tell that frames are lost.
+    pub fn leave_untold(&self, why: LostReason, count: u64) {
+        let untold = &mut self.lock().untold;
+        match untold.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, more)) => *more += count,
+            None => untold.push((why, count)),
+        }
+    }
+
+    /// What was left to it.
+    pub fn take_untold(&self) -> Vec<(LostReason, u64)> {
+        std::mem::take(&mut self.lock().untold)
     }
 
     /// One snapshot of the totals.

@@ -97,8 +97,9 @@ pub struct EndedSession {
 }
 
 impl Journal {
-    /// Writes down a manifest before it is put; returns once that is durable. `None` where the writer has ended, `false`
-    /// where it does not begin where the last one ended, or that one is not stored yet: then nothing has changed.
+    /// Writes down a manifest before it is put; returns once that is durable. `None` where the writer has ended,
+    /// `false` where it does not begin where the last one ended, or that one is not stored yet: then nothing has
+    /// changed.
     pub async fn commit_manifest(&self, manifest: PendingManifest) -> Option<bool> {
         let (done, answer) = oneshot::channel();
         self.send(Command::CommitManifest { manifest, done });
@@ -251,8 +252,8 @@ impl Reader {
         })
     }
 
-    /// The part of a camera's list that its next manifest holds, when the last one ended with `through`: at most so many
-    /// entries, none past `watermark`. `None` where there is nothing.
+    /// The part of a camera's list that its next manifest holds, when the last one ended with `through`: at most so
+    /// many entries, none past `watermark`. `None` where there is nothing.
     ///
     /// # Errors
     ///

@@ -1,10 +1,15 @@
 //! How an outcome gets into the database: its row, and with it the camera's totals.
 
+use std::collections::HashMap;
+
 use rusqlite::{Transaction, params};
 
 use super::JournalError;
 use super::ranges::{by_session, minus};
-use crate::model::{CommitNo, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{CommitNo, DestinationName, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+
+/// The rows of the destinations that frames go to.
+pub(super) type Destinations = HashMap<DestinationName, i64>;
 
 /// What of an outcome was news.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,11 +27,12 @@ pub(super) fn record(
     transaction: &Transaction<'_>,
     num: i64,
     settled: &Settled,
+    destinations: &Destinations,
     next_commit: &mut CommitNo,
 ) -> Result<Recorded, JournalError> {
     let free = minus([settled.seqs], outcomes_in(transaction, num, settled.seqs)?);
     if free == [settled.seqs] && !wants_session(settled) {
-        insert(transaction, num, settled, next_commit)?;
+        insert(transaction, num, settled, destinations, next_commit)?;
         return Ok(Recorded::Whole);
     }
     let mut parts = Vec::new();
@@ -37,7 +43,7 @@ pub(super) fn record(
         };
         for (seqs, session) in runs {
             let part = Settled { seqs, session, ..settled.clone() };
-            insert(transaction, num, &part, next_commit)?;
+            insert(transaction, num, &part, destinations, next_commit)?;
             parts.push(part);
         }
     }
@@ -98,6 +104,7 @@ fn insert(
     transaction: &Transaction<'_>,
     num: i64,
     settled: &Settled,
+    destinations: &Destinations,
     next_commit: &mut CommitNo,
 ) -> Result<(), JournalError> {
     let commit = *next_commit as i64;
@@ -107,8 +114,9 @@ fn insert(
         Outcome::Stored(s) => {
             let mut statement = transaction.prepare_cached(
                 "INSERT INTO frame
-                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height, commit_no)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height, commit_no,
+                  destination)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?;
             statement.execute(params![
                 num,
@@ -122,7 +130,8 @@ fn insert(
                 s.crc32c,
                 s.width,
                 s.height,
-                commit
+                commit,
+                destinations.get(&s.destination)
             ])?;
             (count, 0)
         }

@@ -11,7 +11,8 @@ use super::ranges::{from, minus};
 use super::state_dir::DATABASE;
 use super::{JournalError, retention, schema};
 use crate::model::{
-    CameraId, CommitNo, Cursor, LostReason, Origin, Outcome, Seq, SeqRange, SessionNo, Stored, UnixMicros,
+    CameraId, CommitNo, Cursor, DestinationName, InvalidDestinationName, LostReason, Origin, Outcome, Seq, SeqRange,
+    SessionNo, Stored, UnixMicros,
 };
 
 /// One entry of a camera's list.
@@ -42,6 +43,8 @@ pub enum Entry {
         session: Option<SessionNo>,
         /// How they ended.
         outcome: Outcome,
+        /// What stands before the key in the URL of a stored one; `None` where that was not written down yet.
+        base_url: Option<String>,
     },
 }
 
@@ -184,16 +187,16 @@ impl Reader {
                 }
             }
             let mut frames = transaction.prepare_cached(
-                "SELECT seq, last, session, lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width, height
-                 FROM frame WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND seq > ?2 AND last <= ?3
+                "SELECT seq, last, session, lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width, height,
+                 name, url FROM frame LEFT JOIN destination ON destination.num = frame.destination WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND seq > ?2 AND last <= ?3
                  ORDER BY seq LIMIT ?4",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX - 1);
             let rows = frames.query_map(
                 params![camera.as_str(), cursor(after), cursor(watermark), limit + 1],
-                |row| Ok((read_seqs(row)?, row.get(2)?, read_outcome(row)?)),
+                |row| Ok((read_seqs(row)?, read_frames(row)?)),
             )?;
-            let mut frames: Vec<(SeqRange, Option<SessionNo>, Outcome)> = rows.collect::<Result<_, _>>()?;
+            let mut frames: Vec<(SeqRange, Entry)> = rows.collect::<Result<_, _>>()?;
             let more = frames.len() as i64 > limit;
             frames.truncate(limit as usize);
             let next = frames.last().map_or(after, |(seqs, ..)| seqs.last);
@@ -218,11 +221,11 @@ impl Reader {
             let mut sessions: VecDeque<(Seq, Entry)> = rows.collect::<Result<_, _>>()?;
 
             let mut entries = Vec::with_capacity(frames.len() + sessions.len());
-            for (seqs, session, outcome) in frames {
+            for (seqs, entry) in frames {
                 while sessions.front().is_some_and(|(first, _)| *first <= seqs.last) {
                     entries.extend(sessions.pop_front().map(|(_, entry)| entry));
                 }
-                entries.push(Entry::Frames { seqs, session, outcome });
+                entries.push(entry);
             }
             Ok(Page { entries, next, more })
         })
@@ -257,16 +260,17 @@ impl Reader {
             }
             let mut frames = transaction.prepare_cached(
                 "SELECT seq, last, session, frame.lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width,
-                 height, commit_no, camera.id FROM frame JOIN camera ON camera.num = frame.camera
+                 height, destination.name, destination.url, commit_no, camera.id
+                 FROM frame JOIN camera ON camera.num = frame.camera
+                 LEFT JOIN destination ON destination.num = frame.destination
                  WHERE commit_no > ?1 ORDER BY commit_no LIMIT ?2",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX - 1);
             let rows = frames.query_map([i64::try_from(after).unwrap_or(i64::MAX), limit + 1], |row| {
-                let entry = Entry::Frames { seqs: read_seqs(row)?, session: row.get(2)?, outcome: read_outcome(row)? };
-                let camera = row.get::<_, String>(13)?.parse().map_err(|error| {
-                    rusqlite::Error::FromSqlConversionFailure(13, rusqlite::types::Type::Text, Box::new(error))
+                let camera = row.get::<_, String>(15)?.parse().map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(15, rusqlite::types::Type::Text, Box::new(error))
                 })?;
-                Ok((row.get::<_, i64>(12)? as CommitNo, camera, entry))
+                Ok((row.get::<_, i64>(14)? as CommitNo, camera, read_frames(row)?))
             })?;
             let mut entries: Vec<(CommitNo, CameraId, Entry)> = rows.collect::<Result<_, _>>()?;
             let more = entries.len() as i64 > limit;
@@ -317,6 +321,15 @@ fn read_seqs(row: &rusqlite::Row<'_>) -> rusqlite::Result<SeqRange> {
     Ok(SeqRange { first: row.get::<_, i64>(0)? as Seq, last: row.get::<_, i64>(1)? as Seq })
 }
 
+fn read_frames(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry::Frames {
+        seqs: read_seqs(row)?,
+        session: row.get(2)?,
+        outcome: read_outcome(row)?,
+        base_url: row.get(13)?,
+    })
+}
+
 fn read_outcome(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outcome> {
     if let Some(word) = row.get::<_, Option<String>>(3)? {
         let reason = LostReason::parse(&word).ok_or_else(|| {
@@ -325,7 +338,14 @@ fn read_outcome(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outcome> {
         })?;
         return Ok(Outcome::Lost { reason, maybe_stored: row.get(4)? });
     }
+    let destination = match row.get::<_, Option<String>>(12)? {
+        None => DestinationName::default(),
+        Some(name) => name.parse().map_err(|error: InvalidDestinationName| {
+            rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Text, Box::new(error))
+        })?,
+    };
     Ok(Outcome::Stored(Stored {
+        destination,
         key: row.get(5)?,
         captured_at: UnixMicros(row.get(6)?),
         stored_at: UnixMicros(row.get(7)?),

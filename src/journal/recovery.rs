@@ -10,10 +10,10 @@ use rusqlite::{Transaction, params};
 use tracing::{error, info, warn};
 
 use super::ledger::Past;
-use super::outcome::{record, sessions_in};
+use super::outcome::{Destinations, record, sessions_in};
 use super::ranges::{by_session, from, minus};
 use super::secrets::SecretsFile;
-use super::writer::Writer;
+use super::writer::{Nums, Writer};
 use super::{Journal, JournalError, Ledger, LostBy, Reader, StateDir, Totals, catalog, retention};
 use crate::model::{
     CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec,
@@ -109,7 +109,8 @@ impl StateDir {
         secrets.keep_only(&wanted)?;
 
         let reader = Reader::open(&self.paths.database)?;
-        let Self { lock, connection, origin, reserve, .. } = self;
+        let Self { lock, connection, origin, reserve, destinations, .. } = self;
+        let nums = Nums { cameras: nums, destinations };
         let (journal, writer) = Writer::start(connection, nums, secrets, reserve, next_commit, listener, timer);
         Ok(Opened { journal, writer, reader, origin, cameras, resolved, refusals, lock })
     }
@@ -267,7 +268,8 @@ impl Recovery<'_> {
             info!(camera = %self.camera, first = run.first, last = run.last, "settled as lost(crash)");
             let outcome = Outcome::Lost { reason: LostReason::Crash, maybe_stored: true };
             let settled = Settled { camera: self.camera.clone(), seqs: run, session, outcome, counted: true };
-            record(self.transaction, self.row.num, &settled, next_commit)?;
+            // What is lost is nowhere.
+            record(self.transaction, self.row.num, &settled, &Destinations::new(), next_commit)?;
         }
         Ok(())
     }

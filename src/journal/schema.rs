@@ -19,6 +19,9 @@ const VERSION: i64 = 3;
 ///
 /// `lost` parts `camera.lost` by reason, for good: retention removes the rows of `frame` that could tell.
 ///
+/// `destination` has a row for each place that frames ever went to, so that a list shows where they are whatever the
+/// configuration says by now. `frame.destination` is NULL for what was stored before that was written down.
+///
 /// `login` holds the camera logins that were refused and not accepted since, so that a restart does not forget them.
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -72,6 +75,7 @@ CREATE TABLE frame (
     width           INTEGER,
     height          INTEGER,
     commit_no       INTEGER,
+    destination     INTEGER,
     PRIMARY KEY (camera, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
@@ -81,6 +85,12 @@ CREATE TABLE login (
     user            TEXT NOT NULL,
     credentials     TEXT NOT NULL,
     refused_at      INTEGER NOT NULL
+) STRICT;
+CREATE TABLE destination (
+    num             INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL,
+    url             TEXT NOT NULL,
+    UNIQUE (name, url)
 ) STRICT;
 ";
 
@@ -116,7 +126,15 @@ CREATE TABLE login (
 ";
 
 /// What version 2 lacks.
-const FROM_2: &str = manifests::TABLES;
+const FROM_2: &str = "
+ALTER TABLE frame ADD COLUMN destination INTEGER;
+CREATE TABLE destination (
+    num             INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL,
+    url             TEXT NOT NULL,
+    UNIQUE (name, url)
+) STRICT;
+";
 
 /// Opens the writing connection, making the tables where there are none.
 pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
@@ -125,12 +143,13 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     // FULL: a commit is on disk when it returns. Everything that framehaul promises rests on this line.
     connection.pragma_update(None, "synchronous", "FULL")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let convert = |steps: &[&str]| {
+        connection.execute_batch(&format!("BEGIN; {} PRAGMA user_version = {VERSION}; COMMIT;", steps.concat()))
+    };
     match version {
-        0 => {
-            connection.execute_batch(&format!("BEGIN; {TABLES} {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?;
-        }
-        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?,
-        2 => connection.execute_batch(&format!("BEGIN; {FROM_2} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+        0 => convert(&[TABLES, manifests::TABLES])?,
+        1 => convert(&[FROM_1, FROM_2, manifests::TABLES])?,
+        2 => convert(&[FROM_2, manifests::TABLES])?,
         VERSION => {}
         other => {
             let detail = format!("has format {other}, this program knows {VERSION}");

@@ -1,6 +1,6 @@
 //! A state directory that is taken: its lock, its database, its origin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension as _};
 use rustix::fs::{FlockOperation, flock};
 
+use super::outcome::Destinations;
 use super::reserve::Reserve;
 use super::{JournalError, Reader, schema};
-use crate::model::{CameraId, Origin, Seq, SeqRange, SpooledCamera};
+use crate::model::{CameraId, DestinationName, Origin, Seq, SeqRange, SpooledCamera};
 
 /// The database's file.
 pub(super) const DATABASE: &str = "journal.sqlite";
@@ -25,6 +26,7 @@ pub struct StateDir {
     pub(super) reserve: Reserve,
     pub(super) connection: Connection,
     pub(super) origin: Origin,
+    pub(super) destinations: Destinations,
 }
 
 /// Where the journal's files lie in a state directory.
@@ -60,7 +62,7 @@ impl StateDir {
             .map_err(|error| JournalError::File { what: "cannot open", path: paths.database.clone(), error })?;
         let connection = schema::open_writer(&paths.database)?;
         let origin = own_origin(&connection, &paths.database)?;
-        Ok(Self { paths, lock, reserve, connection, origin })
+        Ok(Self { paths, lock, reserve, connection, origin, destinations: Destinations::new() })
     }
 
     /// Its origin.
@@ -93,6 +95,35 @@ impl StateDir {
             transaction.execute(upsert, [key, value])?;
         }
         Ok(transaction.commit()?)
+    }
+
+    /// Writes down where the destinations are that frames go to from now on, by the URL that stands before every key.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn register(&mut self, destinations: &BTreeMap<DestinationName, String>) -> Result<(), JournalError> {
+        let transaction = self.connection.transaction()?;
+        for (name, url) in destinations {
+            let insert = "INSERT INTO destination (name, url) VALUES (?1, ?2) ON CONFLICT (name, url) DO NOTHING";
+            transaction.execute(insert, [name.as_str(), url])?;
+            let query = "SELECT num FROM destination WHERE name = ?1 AND url = ?2";
+            let num = transaction.query_row(query, [name.as_str(), url], |row| row.get(0))?;
+            self.destinations.insert(name.clone(), num);
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The names of all destinations that frames ever went to, as far as they are written down.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn destinations(&self) -> Result<BTreeSet<DestinationName>, JournalError> {
+        let mut statement = self.connection.prepare("SELECT DISTINCT name FROM destination")?;
+        let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+        // What is no name of ours was never the name of a directory in the spool.
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// How many of these frames have no outcome, of those whose seqs the journal knows of.

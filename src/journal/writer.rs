@@ -17,7 +17,7 @@ use super::catalog::{self, Applied};
 use super::handle::Command;
 use super::ledger::BLOCK;
 use super::manifests;
-use super::outcome::{Recorded, record};
+use super::outcome::{Destinations, Recorded, record};
 use super::reserve::Reserve;
 use super::retention::{Pruned, prune};
 use super::secrets::SecretsFile;
@@ -49,10 +49,17 @@ impl Drop for EndsProcessOnPanic {
     }
 }
 
+/// The numbers of rows that were looked up.
+#[derive(Debug)]
+pub(super) struct Nums {
+    /// It may hold fewer than there are.
+    pub cameras: HashMap<CameraId, i64>,
+    pub destinations: Destinations,
+}
+
 pub(super) struct Writer {
     connection: Connection,
-    /// Rows that were looked up. It may hold fewer than there are.
-    cameras: HashMap<CameraId, i64>,
+    nums: Nums,
     secrets: SecretsFile,
     reserve: Reserve,
     next_commit: CommitNo,
@@ -67,7 +74,7 @@ impl Writer {
     /// took, both on the thread.
     pub fn start(
         connection: Connection,
-        cameras: HashMap<CameraId, i64>,
+        nums: Nums,
         secrets: SecretsFile,
         reserve: Reserve,
         next_commit: CommitNo,
@@ -78,7 +85,7 @@ impl Writer {
         let (newest, committed) = watch::channel(next_commit - 1);
         let (stuck, is_stuck) = watch::channel(false);
         let (listener, timer) = (Box::new(listener), Box::new(timer));
-        let writer = Self { connection, cameras, secrets, reserve, next_commit, newest, stuck, listener, timer };
+        let writer = Self { connection, nums, secrets, reserve, next_commit, newest, stuck, listener, timer };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -152,7 +159,7 @@ impl Writer {
         if committed.is_err() {
             // Rolled back, and so is what was made of it here: rows may get other numbers the next time.
             self.next_commit = before;
-            self.cameras.clear();
+            self.nums.cameras.clear();
         }
         committed
     }
@@ -161,7 +168,7 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         let mut step = Step {
             transaction: &transaction,
-            cameras: &mut self.cameras,
+            nums: &mut self.nums,
             secrets: &mut self.secrets,
             next_commit: &mut self.next_commit,
         };
@@ -216,7 +223,7 @@ impl Writer {
 
 struct Step<'a> {
     transaction: &'a Transaction<'a>,
-    cameras: &'a mut HashMap<CameraId, i64>,
+    nums: &'a mut Nums,
     secrets: &'a mut SecretsFile,
     next_commit: &'a mut CommitNo,
 }
@@ -225,7 +232,7 @@ impl Step<'_> {
     fn apply(&mut self, command: &Command) -> Result<Answer, JournalError> {
         Ok(match command {
             Command::Catalog { change, .. } => {
-                Answer::Catalog(catalog::apply(self.transaction, self.cameras, self.secrets, change)?)
+                Answer::Catalog(catalog::apply(self.transaction, &mut self.nums.cameras, self.secrets, change)?)
             }
             Command::Pause { camera, paused, .. } => {
                 catalog::set_paused(self.transaction, camera, *paused)?;
@@ -278,7 +285,8 @@ impl Step<'_> {
             }
             Command::Settle { settled, .. } => {
                 let num = self.num(&settled.camera)?;
-                Answer::Recorded(record(self.transaction, num, settled, self.next_commit)?)
+                let destinations = &self.nums.destinations;
+                Answer::Recorded(record(self.transaction, num, settled, destinations, self.next_commit)?)
             }
             Command::Watermark { camera, seq } => {
                 let num = self.num(camera)?;
@@ -320,7 +328,7 @@ impl Step<'_> {
     }
 
     fn num(&mut self, camera: &CameraId) -> Result<i64, JournalError> {
-        if let Some(num) = self.cameras.get(camera) {
+        if let Some(num) = self.nums.cameras.get(camera) {
             return Ok(*num);
         }
         let num = self
@@ -328,7 +336,7 @@ impl Step<'_> {
             .query_row("SELECT num FROM camera WHERE id = ?1", [camera.as_str()], |row| row.get(0))
             .optional()?
             .ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-        self.cameras.insert(camera.clone(), num);
+        self.nums.cameras.insert(camera.clone(), num);
         Ok(num)
     }
 }

@@ -99,8 +99,9 @@ impl Schedule {
         }
     }
 
-    /// Those whose turn it is, `at_once` of them at most; they count as on their way until [`Schedule::stored`], [`Schedule::later`] or
-    /// [`Schedule::nothing`] is said of them. `destination_of` says where a camera's manifests go.
+    /// Those whose turn it is, `at_once` of them at most; they count as on their way until [`Schedule::stored`],
+    /// [`Schedule::later`] or [`Schedule::nothing`] is said of them. `destination_of` says where a camera's manifests
+    /// go.
     pub fn take(&mut self, now: Instant, at_once: usize, destination_of: impl Fn(&CameraId) -> String) -> Vec<Due> {
         let (mut working, mut held) = (HashMap::<String, usize>::new(), HashMap::<String, usize>::new());
         let mut waiting = Vec::new();

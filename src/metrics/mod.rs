@@ -22,7 +22,7 @@ use self::destinations::Destinations;
 use self::manifests::ManifestSeries;
 use self::requests::Requests;
 use self::spool::SpoolSeries;
-use crate::model::{CameraId, UnixMicros};
+use crate::model::{CameraId, DestinationName, UnixMicros};
 use crate::spool::SpoolStatus;
 use crate::storage::BucketErrorKind;
 
@@ -62,10 +62,10 @@ struct Inner {
     upload_duration: HistogramVec,
     uploads_in_flight: IntGaugeVec,
     frame_age: HistogramVec,
-    memory_frames: Gauge,
-    memory_bytes: Gauge,
-    memory_max_frames: Gauge,
-    memory_max_bytes: Gauge,
+    memory_frames: GaugeVec,
+    memory_bytes: GaugeVec,
+    memory_max_frames: GaugeVec,
+    memory_max_bytes: GaugeVec,
     journal_commit: Histogram,
     spool: SpoolSeries,
     destinations: Destinations,
@@ -114,6 +114,7 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let by_destination = |name: &str, help: &str| HistogramVec::new(duration(name, help), &["destination"]);
+        let gauge = |name: &str, help: &str| GaugeVec::new(opts(name, help), &["destination"]);
         let inner = Inner {
             cameras: Cameras::default(),
             states: IntGaugeVec::new(opts("cameras", "Cameras of the catalog, by what they are doing."), &["state"])?,
@@ -145,16 +146,16 @@ impl Metrics {
                 "frame_age_at_commit_seconds",
                 "Age of a frame when the destination had confirmed it, from its capture.",
             )?,
-            memory_frames: Gauge::with_opts(opts(
+            memory_frames: gauge(
                 "memory_frames",
                 "Frames in memory that are on their way to the bucket or lie nowhere else.",
-            ))?,
-            memory_bytes: Gauge::with_opts(opts(
+            )?,
+            memory_bytes: gauge(
                 "memory_bytes",
                 "JPEG bytes of the frames in memory that are on their way to the disk or the bucket or lie nowhere else.",
-            ))?,
-            memory_max_frames: Gauge::with_opts(opts("memory_max_frames", "Frames that memory may hold."))?,
-            memory_max_bytes: Gauge::with_opts(opts("memory_max_bytes", "JPEG bytes that memory may hold."))?,
+            )?,
+            memory_max_frames: gauge("memory_max_frames", "Frames that memory may hold: a destination's share.")?,
+            memory_max_bytes: gauge("memory_max_bytes", "JPEG bytes that memory may hold: a destination's share.")?,
             journal_commit: Histogram::with_opts(duration(
                 "journal_commit_duration_seconds",
                 "Time from the first write of a commit until it was on disk.",
@@ -184,8 +185,9 @@ impl Metrics {
     }
 
     /// Exports the metrics of a destination as zeros before the first frame goes there.
-    pub fn expect_destination(&self, destination: &str) {
-        let inner = &self.0;
+    pub fn expect_destination(&self, destination: &DestinationName) {
+        let (inner, destination) = (&self.0, destination.as_str());
+        inner.spool.expect(destination);
         inner.uploads.with_label_values(&[destination, "rejected"]);
         for result in ["stored", "conflict"] {
             inner.uploads.with_label_values(&[destination, result]);
@@ -202,35 +204,35 @@ impl Metrics {
     }
 
     /// An attempt begins; it counts as in flight until the answer is dropped.
-    pub fn uploading(&self, destination: &str) -> Counted {
-        Counted::new(self.0.uploads_in_flight.with_label_values(&[destination]))
+    pub fn uploading(&self, destination: &DestinationName) -> Counted {
+        Counted::new(self.0.uploads_in_flight.with_label_values(&[destination.as_str()]))
     }
 
     /// A frame was stored: how long its last attempt took, how old it was, how large.
-    pub fn upload_stored(&self, destination: &str, duration: Duration, age_seconds: f64, bytes: u64) {
-        self.0.uploads.with_label_values(&[destination, "stored"]).inc();
-        self.0.upload_attempts.with_label_values(&[destination, "stored"]).inc();
-        self.0.upload_bytes.with_label_values(&[destination]).inc_by(bytes);
-        self.0.upload_duration.with_label_values(&[destination]).observe(duration.as_secs_f64());
-        self.0.frame_age.with_label_values(&[destination]).observe(age_seconds);
+    pub fn upload_stored(&self, destination: &DestinationName, duration: Duration, age_seconds: f64, bytes: u64) {
+        self.0.uploads.with_label_values(&[destination.as_str(), "stored"]).inc();
+        self.0.upload_attempts.with_label_values(&[destination.as_str(), "stored"]).inc();
+        self.0.upload_bytes.with_label_values(&[destination.as_str()]).inc_by(bytes);
+        self.0.upload_duration.with_label_values(&[destination.as_str()]).observe(duration.as_secs_f64());
+        self.0.frame_age.with_label_values(&[destination.as_str()]).observe(age_seconds);
     }
 
     /// A frame found its key taken.
-    pub fn upload_conflict(&self, destination: &str) {
-        self.0.uploads.with_label_values(&[destination, "conflict"]).inc();
-        self.0.upload_attempts.with_label_values(&[destination, "conflict"]).inc();
-        self.0.upload_conflicts.with_label_values(&[destination]).inc();
+    pub fn upload_conflict(&self, destination: &DestinationName) {
+        self.0.uploads.with_label_values(&[destination.as_str(), "conflict"]).inc();
+        self.0.upload_attempts.with_label_values(&[destination.as_str(), "conflict"]).inc();
+        self.0.upload_conflicts.with_label_values(&[destination.as_str()]).inc();
     }
 
     /// A frame was refused for good while others were taken.
-    pub fn upload_rejected(&self, destination: &str) {
-        self.0.uploads.with_label_values(&[destination, "rejected"]).inc();
+    pub fn upload_rejected(&self, destination: &DestinationName) {
+        self.0.uploads.with_label_values(&[destination.as_str(), "rejected"]).inc();
         self.upload_failed(destination, BucketErrorKind::Permanent);
     }
 
     /// An attempt failed.
-    pub fn upload_failed(&self, destination: &str, kind: BucketErrorKind) {
-        self.0.upload_attempts.with_label_values(&[destination, kind.as_str()]).inc();
+    pub fn upload_failed(&self, destination: &DestinationName, kind: BucketErrorKind) {
+        self.0.upload_attempts.with_label_values(&[destination.as_str(), kind.as_str()]).inc();
     }
 
     /// A camera's capture ended and is scheduled again.
@@ -249,15 +251,15 @@ impl Metrics {
     }
 
     /// What is in memory.
-    pub fn set_memory(&self, frames: usize, bytes: u64) {
-        self.0.memory_frames.set(frames as f64);
-        self.0.memory_bytes.set(bytes as f64);
+    pub fn set_memory(&self, destination: &DestinationName, frames: usize, bytes: u64) {
+        self.0.memory_frames.with_label_values(&[destination.as_str()]).set(frames as f64);
+        self.0.memory_bytes.with_label_values(&[destination.as_str()]).set(bytes as f64);
     }
 
     /// What may be in memory.
-    pub fn set_memory_budget(&self, frames: usize, bytes: u64) {
-        self.0.memory_max_frames.set(frames as f64);
-        self.0.memory_max_bytes.set(bytes as f64);
+    pub fn set_memory_budget(&self, destination: &DestinationName, frames: usize, bytes: u64) {
+        self.0.memory_max_frames.with_label_values(&[destination.as_str()]).set(frames as f64);
+        self.0.memory_max_bytes.with_label_values(&[destination.as_str()]).set(bytes as f64);
     }
 
     /// The journal has committed.
@@ -286,23 +288,23 @@ impl Metrics {
     }
 
     /// How the spool stands.
-    pub fn set_spool(&self, status: &SpoolStatus) {
-        self.0.spool.set(status);
+    pub fn set_spool(&self, destination: &DestinationName, status: &SpoolStatus) {
+        self.0.spool.set(destination.as_str(), status);
     }
 
     /// The spool has committed a group of frames.
-    pub fn spool_committed(&self, took: Duration) {
-        self.0.spool.committed(took);
+    pub fn spool_committed(&self, destination: &DestinationName, took: Duration) {
+        self.0.spool.committed(destination.as_str(), took);
     }
 
     /// Records of the spool were found damaged.
-    pub fn spool_corrupt(&self, records: u64) {
-        self.0.spool.corrupt(records);
+    pub fn spool_corrupt(&self, destination: &DestinationName, records: u64) {
+        self.0.spool.corrupt(destination.as_str(), records);
     }
 
     /// The spool's disk refused.
-    pub fn spool_io_error(&self, op: &str) {
-        self.0.spool.io_error(op);
+    pub fn spool_io_error(&self, destination: &DestinationName, op: &str) {
+        self.0.spool.io_error(destination.as_str(), op);
     }
 
     /// A request was answered; `pattern` is the route it met, if any.
@@ -377,21 +379,24 @@ mod tests {
     use crate::actors::CameraState;
     use crate::delivery::DestinationState;
 
-    /// What all that is not of a single camera may cost a Prometheus.
+    /// What all that is not of a single camera may cost a Prometheus, where there is one destination.
     const MOST_SERIES: usize = 200;
 
     #[test]
     fn everything_that_can_happen_stays_within_its_series() {
         let metrics = Metrics::new().unwrap();
-        metrics.expect_destination("gs://frames");
+        let name = DestinationName::default();
+        metrics.expect_destination(&name);
+        metrics.set_memory(&name, 1, 1);
+        metrics.set_memory_budget(&name, 1, 1);
         for state in CameraState::ALL {
             metrics.set_cameras(state.as_str(), 1);
         }
         for kind in BUCKET_ERRORS {
-            metrics.upload_failed("gs://frames", kind);
+            metrics.upload_failed(&name, kind);
         }
-        metrics.set_destination("gs://frames", DestinationState::Limited, Some(1.0));
-        metrics.set_spool(&SpoolStatus { oldest: Some(crate::model::UnixMicros(1)), ..SpoolStatus::default() });
+        metrics.set_destination(name.as_str(), DestinationState::Limited, Some(1.0));
+        metrics.set_spool(&name, &SpoolStatus { oldest: Some(crate::model::UnixMicros(1)), ..SpoolStatus::default() });
         // Every route with the methods it takes, now or soon, and every class of answer they can give.
         let routes = [
             ("/livez", &["GET"] as &[&str]),

@@ -105,6 +105,7 @@ fn route(pattern: &str) -> &'static str {
         _ if path.ends_with("/frames") => "frames",
         _ if path.ends_with("/snapshot.jpg") => "snapshot",
         _ if path.starts_with("/cameras") => "cameras",
+        _ if path.starts_with("/destinations") => "destinations",
         _ if path.starts_with("/debug/") => "debug",
         _ => OTHER,
     }
@@ -125,6 +126,7 @@ mod tests {
             ("/api/v1/cameras/{id}/frames", "frames"),
             ("/api/v1/cameras/{id}/frames/stream", "stream"),
             ("/api/v1/frames/stream", "stream"),
+            ("/api/v1/destinations/{name}", "destinations"),
             ("/api/v1/debug/panic", "debug"),
             ("/api/v1/", "other"),
         ] {

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::source::{SourceKind, SourceUrl, may_hold_credentials};
+use super::{DestinationName, InvalidDestinationName, is_plain};
 
 const MAX_NAME_CHARS: usize = 200;
 const MAX_CREDENTIAL_BYTES: usize = 256;
@@ -84,6 +85,8 @@ pub struct RawCameraSpec {
     jpeg_quality: Option<u8>,
     #[serde(default)]
     max_width: Option<u32>,
+    #[serde(default)]
+    destination: Option<String>,
 }
 
 /// Tells a field that is `null` from one that is left out.
@@ -126,6 +129,9 @@ pub struct CameraSpec {
     /// Wider pictures are scaled down to this width, pixels, keeping their shape.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_width: Option<u32>,
+    /// Where its frames go.
+    #[serde(skip_serializing_if = "is_default")]
+    pub destination: DestinationName,
 }
 
 fn as_text<S: serde::Serializer>(url: &SourceUrl, serializer: S) -> Result<S::Ok, S::Error> {
@@ -243,8 +249,18 @@ impl RawCameraSpec {
             let detail = format!("must lie between 16 and {MAX_WIDTH} pixels");
             problems.push(FieldProblem::new("max_width", Some(&width.to_string()), detail));
         }
-        match parsed {
-            Some(url) if problems.is_empty() => Ok(CameraSpec {
+        let destination = match self.destination.as_deref().map(str::parse) {
+            None => Some(DestinationName::default()),
+            Some(Ok(name)) => Some(name),
+            Some(Err(error)) => {
+                let error: InvalidDestinationName = error;
+                let shown = self.destination.as_deref().filter(|text| is_plain(text));
+                problems.push(FieldProblem::new("destination", shown, error.to_string()));
+                None
+            }
+        };
+        match parsed.zip(destination) {
+            Some((url, destination)) if problems.is_empty() => Ok(CameraSpec {
                 name: self.name,
                 url,
                 user: self.user,
@@ -256,6 +272,7 @@ impl RawCameraSpec {
                 sampling: self.sampling,
                 jpeg_quality,
                 max_width: self.max_width,
+                destination,
             }),
             _ => Err(problems),
         }
@@ -310,7 +327,8 @@ impl CameraSpec {
         self.name == other.name && self.captures_as(other)
     }
 
-    /// Whether a change from one to the other leaves a running capture as it is.
+    /// Whether a change from one to the other leaves a running capture as it is. Where its frames go belongs to that: all
+    /// of a session go the same way.
     pub fn captures_as(&self, other: &Self) -> bool {
         self.url == other.url
             && self.same_login(other)
@@ -321,6 +339,7 @@ impl CameraSpec {
             && self.sampling == other.sampling
             && self.jpeg_quality == other.jpeg_quality
             && self.max_width == other.max_width
+            && self.destination == other.destination
     }
 
     /// Whether user and password are the same.
@@ -371,7 +390,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_without_the_password() {
-        let text = r#"{"url":"rtsp://h:8554/a?b=c","user":"u","password":"s3cret","transport":"udp","sampling":{"fps":2.5},"jpeg_quality":70,"max_width":640}"#;
+        let text = r#"{"url":"rtsp://h:8554/a?b=c","user":"u","password":"s3cret","transport":"udp","sampling":{"fps":2.5},"jpeg_quality":70,"max_width":640,"destination":"nas"}"#;
         let spec = read(text).unwrap();
         let shown = serde_json::to_string(&spec).unwrap();
         assert_eq!(shown, text.replace(r#""password":"s3cret","#, ""));
@@ -414,6 +433,15 @@ mod tests {
         let named = read(r#"{"url":"rtsp://h/a","name":"Gate 3"}"#).unwrap();
         assert!(!spec.same_as(&named) && spec.captures_as(&named));
         assert!(!spec.captures_as(&read(r#"{"url":"rtsp://h/b"}"#).unwrap()));
+    }
+
+    #[test]
+    fn frames_go_to_one_destination_in_a_session() {
+        let spec = read(r#"{"url":"rtsp://h/a"}"#).unwrap();
+        assert!(spec.captures_as(&read(r#"{"url":"rtsp://h/a","destination":"default"}"#).unwrap()));
+        assert!(!spec.captures_as(&read(r#"{"url":"rtsp://h/a","destination":"nas"}"#).unwrap()));
+        let problems = read(r#"{"url":"rtsp://h/a","destination":"p%40:/#w"}"#).unwrap_err();
+        assert_eq!((problems[0].field.as_ref(), &problems[0].value), ("destination", &None));
     }
 
     #[test]

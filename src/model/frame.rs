@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{CameraId, UnixMicros};
+use super::{CameraId, DestinationName, UnixMicros};
 
 /// A frame's place in its camera's order: 1, 2, 3 and so on, for as long as the camera id lives.
 pub type Seq = u64;
@@ -121,6 +121,8 @@ impl LostReason {
 /// What the list says of a frame that is in the bucket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stored {
+    /// Where it is.
+    pub destination: DestinationName,
     /// The object's key, below the bucket's prefix.
     pub key: String,
     /// When it was grabbed.

@@ -45,16 +45,18 @@ impl CameraId {
     }
 }
 
+/// Whether a text is `[a-z0-9][a-z0-9_-]{0,62}`.
+pub(super) fn is_id(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    (1..=63).contains(&bytes.len()) && word(&bytes[0]) && bytes.iter().all(|b| word(b) || matches!(b, b'_' | b'-'))
+}
+
 impl FromStr for CameraId {
     type Err = InvalidCameraId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = text.as_bytes();
-        let word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let valid = (1..=63).contains(&bytes.len())
-            && word(&bytes[0])
-            && bytes.iter().all(|b| word(b) || matches!(b, b'_' | b'-'));
-        if valid {
+        if is_id(text) {
             Ok(Self(text.into()))
         } else {
             // A hostile name may be kilobytes long; the message repeats only its beginning.

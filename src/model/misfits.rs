@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{FieldProblem, RawCameraSpec};
 
 /// What each field takes.
-const FIELDS: [(&str, &str); 11] = [
+const FIELDS: [(&str, &str); 12] = [
     ("url", "must be a text: write rtsp://host[:port]/path"),
     ("name", "must be a text"),
     ("user", "must be a text"),
@@ -19,6 +19,7 @@ const FIELDS: [(&str, &str); 11] = [
     ("sampling", "must be \"all\", {\"fps\": 2.5} or {\"every\": 10}"),
     ("jpeg_quality", "must be a whole number from 1 to 100"),
     ("max_width", "must be a whole number of pixels"),
+    ("destination", "must be a text: the name of a destination"),
 ];
 
 /// Every field that cannot be read, not only the first. Each is read alone, beside a URL that can be.

@@ -3,6 +3,7 @@
 mod camera;
 mod clock;
 mod cursor;
+mod destination;
 mod frame;
 mod ids;
 mod key;
@@ -16,6 +17,7 @@ mod timestamp;
 pub use camera::{CameraSpec, FieldProblem, ManagedBy, Pace, RawCameraSpec, Sampling, Tls, Transport};
 pub use clock::{ClockAnchor, MAX_CLOCK_DRIFT_MICROS};
 pub use cursor::{Cursor, InvalidCursor};
+pub use destination::{DestinationName, InvalidDestinationName};
 pub use frame::{CommitNo, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
 pub use ids::{CameraId, InvalidCameraId, Origin};
 pub use key::{KeyTemplate, Named};

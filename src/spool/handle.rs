@@ -16,7 +16,7 @@ use super::disk::open_regular;
 use super::format::segment_name;
 use super::read::{decode, failed};
 use super::{Place, ReadError, Record, Spooled};
-use crate::model::{CameraId, Frame, LostReason, Origin, Seq, SeqRange, UnixMicros};
+use crate::model::{CameraId, DestinationName, Frame, LostReason, Origin, Seq, SeqRange, UnixMicros};
 
 /// What the spool's thread is asked. All of it is done in the order in which it was given.
 pub(super) enum Command {
@@ -91,11 +91,12 @@ pub(super) struct Shared {
     pub(super) directory: OnceLock<Arc<File>>,
 }
 
-/// A handle on the spool. Cloning is cheap; all clones are one.
+/// A handle on a destination's part of the spool. Cloning is cheap; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Spool {
     commands: Sender<Command>,
     shared: Arc<Shared>,
+    /// Of its segments.
     dir: PathBuf,
 }
 
@@ -106,9 +107,9 @@ pub struct Inbox {
     pub(super) shared: Arc<Shared>,
 }
 
-/// The directory of a spool's only stream of segments.
-pub(super) fn stream(dir: &Path) -> PathBuf {
-    dir.join("default")
+/// The directory of a destination's segments.
+pub(super) fn stream(dir: &Path, name: &DestinationName) -> PathBuf {
+    dir.join(name.as_str())
 }
 
 async fn read(
@@ -133,7 +134,8 @@ async fn read(
     }
 }
 
-/// A handle on a spool in `dir`, whose thread is not started yet: what hears of its frames needs the handle.
+/// A handle on a destination's part of the spool, which lies in `dir` and whose thread is not started yet: what hears of
+/// its frames needs the handle.
 pub fn channel(dir: PathBuf) -> (Spool, Inbox) {
     let (commands, inbox) = std::sync::mpsc::channel();
     let shared = Arc::new(Shared::default());
@@ -178,7 +180,7 @@ impl Spool {
             return Err(ReadError::Gone { camera: camera.clone(), seq });
         };
         loop {
-            let lies = (stream(&self.dir), Arc::clone(directory));
+            let lies = (self.dir.clone(), Arc::clone(directory));
             let error = match read(lies, origin.clone(), camera.clone(), Spooled { seq, place }).await {
                 // What stands in its place may be no segment.
                 Err(ReadError::Io { path, error })

@@ -15,7 +15,7 @@ use super::footer::{Part, TRAILER, Trailer};
 use super::format::{NoHeader, RecordHeader, Salt, segment_name, segment_number};
 use super::handle::stream;
 use super::scan::{Records, read_footer, read_header, scan};
-use crate::model::{Origin, Seq, SeqRange};
+use crate::model::{DestinationName, Origin, Seq, SeqRange};
 
 /// How often a segment is read before it counts as damaged.
 const LOOKS: usize = 3;
@@ -41,19 +41,49 @@ struct Opened {
 }
 
 impl Inspector {
-    /// Looks at the spool in `dir`. Segments of another `origin` are foreign; where it is not known, each segment is
-    /// taken for what it says it is.
+    /// Looks at a destination's part of the spool in `dir`. Segments of another `origin` are foreign; where it is not
+    /// known, each segment is taken for what it says it is.
     ///
     /// # Errors
     ///
     /// When there is none.
-    pub fn open(dir: &Path, origin: Option<Origin>) -> Result<Self, InspectError> {
-        let stream = stream(dir);
+    pub fn open(dir: &Path, name: &DestinationName, origin: Option<Origin>) -> Result<Self, InspectError> {
+        let stream = stream(dir, name);
         match stream.metadata() {
             Ok(metadata) if metadata.is_dir() => Ok(Self { dir: stream, origin }),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(InspectError::Io { path: stream, error }),
-            _ => Err(InspectError::NoSpool(dir.to_owned())),
+            _ => Err(InspectError::NoSpool { dir: dir.to_owned(), name: name.clone() }),
         }
+    }
+
+    /// All parts of the spool in `dir`, by the names of their destinations: whatever is called one and holds segments,
+    /// and `default` also where it holds none.
+    ///
+    /// # Errors
+    ///
+    /// When there is no spool.
+    pub fn open_all(dir: &Path, origin: Option<&Origin>) -> Result<Vec<(DestinationName, Self)>, InspectError> {
+        let default = DestinationName::default();
+        let listed = match std::fs::read_dir(dir) {
+            Ok(listed) => listed.collect::<io::Result<Vec<_>>>(),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let listed = listed.map_err(|error| InspectError::Io { path: dir.to_owned(), error })?;
+        let names = listed.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut parts: Vec<(DestinationName, Self)> = Vec::new();
+        for name in names {
+            match Self::open(dir, &name, origin.cloned()) {
+                Ok(part) if name == default || !part.list()?.0.is_empty() => parts.push((name, part)),
+                Ok(_) | Err(InspectError::NoSpool { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if parts.is_empty() {
+            return Err(InspectError::NoSpool { dir: dir.to_owned(), name: default });
+        }
+        parts.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(parts)
     }
 
     /// The directory of its segments.

@@ -13,7 +13,7 @@ use super::disk::RealDisk;
 use super::handle::stream;
 use super::store::{Found, Store, StoreSettings};
 use crate::config::SpoolSettings;
-use crate::model::Origin;
+use crate::model::{DestinationName, Origin};
 
 /// Why a spool cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -44,23 +44,71 @@ pub enum OpenError {
     },
 }
 
-/// Opens the spool of a daemon with this origin, making it where there is none.
+/// A destination's part of a spool.
+#[derive(Debug)]
+pub struct Stream {
+    /// The destination.
+    pub name: DestinationName,
+    /// Its frames.
+    pub store: Store<RealDisk>,
+    /// What lay there.
+    pub found: Found,
+    /// The directory of its segments.
+    pub dir: PathBuf,
+}
+
+/// Opens the spool of a daemon that has one destination, `default`.
+///
+/// # Errors
+///
+/// As [`open_all`].
+pub fn open(settings: &SpoolSettings, origin: &Origin) -> Result<(Store<RealDisk>, Found), OpenError> {
+    let mut streams = open_all(settings, origin, [&DestinationName::default()], [])?;
+    let Stream { store, found, .. } = streams.remove(0);
+    Ok((store, found))
+}
+
+/// Opens the spool of a daemon with this origin, making it where there is none: the parts of the destinations that are
+/// `wanted`, and of the `former` ones those that hold frames; by name. What else lies in its directory is left alone.
 ///
 /// # Errors
 ///
 /// When another daemon has it, or it cannot be read and written.
-pub fn open(settings: &SpoolSettings, origin: &Origin) -> Result<(Store<RealDisk>, Found), OpenError> {
+pub fn open_all<'a>(
+    settings: &SpoolSettings,
+    origin: &Origin,
+    wanted: impl IntoIterator<Item = &'a DestinationName>,
+    former: impl IntoIterator<Item = &'a DestinationName>,
+) -> Result<Vec<Stream>, OpenError> {
     let dir = &settings.dir;
     let failed = |error| OpenError::Io { dir: dir.clone(), error };
     RealDisk::open(dir).map_err(failed)?;
     let lock = lock(dir)?;
-    let disk = RealDisk::open(&stream(dir)).map_err(failed)?.locked(lock);
-    let (segment_bytes, max_bytes) = (settings.segment, settings.max_bytes);
-    let settings_of_store = StoreSettings { origin: origin.clone(), segment_bytes, max_bytes };
-    let opened = Store::open(disk, settings_of_store);
-    let (mut store, found) = opened.map_err(|error| OpenError::Segments { dir: dir.clone(), error })?;
-    store.when_full = settings.when_full;
-    Ok((store, found))
+    let open = |name: &DestinationName| {
+        let dir = stream(dir, name);
+        let failed = |error| OpenError::Io { dir: dir.clone(), error };
+        // The lock is let go with the last of them.
+        let disk = lock.try_clone().and_then(|lock| Ok(RealDisk::open(&dir)?.locked(lock))).map_err(failed)?;
+        let (segment_bytes, max_bytes) = (settings.segment, settings.max_bytes);
+        let settings_of_store = StoreSettings { origin: origin.clone(), segment_bytes, max_bytes };
+        let (mut store, found) =
+            Store::open(disk, settings_of_store).map_err(|error| OpenError::Segments { dir: dir.clone(), error })?;
+        store.when_full = settings.when_full;
+        Ok(Stream { name: name.clone(), store, found, dir })
+    };
+    let mut streams = wanted.into_iter().map(open).collect::<Result<Vec<_>, OpenError>>()?;
+    for name in former {
+        // Not knowing what is there would be to tell its frames as lost.
+        let there = stream(dir, name).try_exists().map_err(failed)?;
+        if there && !streams.iter().any(|stream| stream.name == *name) {
+            let stream = open(name)?;
+            if !stream.found.cameras.is_empty() {
+                streams.push(stream);
+            }
+        }
+    }
+    streams.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(streams)
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {

@@ -30,7 +30,7 @@ mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use handle::{Inbox, Sink, Spool, SpoolStatus, channel};
-pub use lock::{OpenError, open};
+pub use lock::{OpenError, Stream, open, open_all};
 pub use quarantine::Quarantine;
 pub use record::{Place, ReadError, Record, Spooled};
 pub use store::{AppendError, Found, Store, StoreSettings};

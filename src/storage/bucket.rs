@@ -97,8 +97,31 @@ pub struct ObjectInfo {
 pub enum After {
     /// Behind this key, whether or not there is an object under it.
     Key(String),
-    /// Where a page of the same prefix ended; [`Page::next`] says so in the store's own words.
-    Page(String),
+    /// Where a page of the same prefix ended, as [`Page::next`] says.
+    Page {
+        /// In the store's own words.
+        token: String,
+        /// The key behind which the first page began, or nothing: not every server remembers it, or knew it at all.
+        behind: String,
+    },
+}
+
+impl After {
+    /// The key behind which a listing began, or nothing.
+    pub(super) fn behind(after: Option<&Self>) -> &str {
+        match after {
+            Some(Self::Key(key) | Self::Page { behind: key, .. }) => key,
+            None => "",
+        }
+    }
+
+    /// The token of the page before.
+    pub(super) fn token(after: Option<&Self>) -> Option<&str> {
+        match after {
+            Some(Self::Page { token, .. }) => Some(token),
+            Some(Self::Key(_)) | None => None,
+        }
+    }
 }
 
 /// Objects in the order of their keys.

@@ -122,7 +122,7 @@ impl GcsBucket {
         }
     }
 
-    /// One attempt at a page. `prefix` and `after` are of whole names.
+    /// One attempt at a page.
     async fn page(&self, prefix: &str, after: Option<&After>) -> Result<Page, Failure> {
         let headers = match self.credentials.headers(Extensions::new()).await {
             Ok(CacheableResource::New { data, .. }) => data,
@@ -139,13 +139,11 @@ impl GcsBucket {
                 None => "https://storage.googleapis.com".to_owned(),
             },
         };
-        let url = list::address(&endpoint, &self.bucket, prefix, after);
+        let url = list::address(&endpoint, &self.bucket, &self.prefix, prefix, after);
         list::page(&self.lists, url, headers, &self.prefix, after).await.map_err(|unlisted| match unlisted {
-            Unlisted::Refused(status, headers) => Failure {
-                status: Some(status.as_u16()),
-                retry_after: retry_after(&headers),
-                ..Failure::default()
-            },
+            Unlisted::Refused(status, headers) => {
+                Failure { status: Some(status.as_u16()), retry_after: retry_after(&headers), ..Failure::default() }
+            }
             Unlisted::Broken { cause, connect } => Failure { connect, cause, ..Failure::default() },
         })
     }
@@ -206,12 +204,7 @@ impl Bucket for GcsBucket {
     }
 
     async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
-        let prefix = self.name(prefix);
-        let after = after.map(|after| match after {
-            After::Key(key) => After::Key(self.name(key)),
-            After::Page(token) => After::Page(token.clone()),
-        });
-        let page = self.attempt(|| self.page(&prefix, after.as_ref())).await?;
+        let page = self.attempt(|| self.page(prefix, after)).await?;
         page.map_err(|failure| self.error(failure, "storage.objects.list"))
     }
 
@@ -287,12 +280,7 @@ fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure) -> B
         None => cause,
     };
     let way_out = if way_out.is_empty() { String::new() } else { format!(": {way_out}") };
-    BucketError {
-        kind,
-        maybe_stored: !refused,
-        retry_after,
-        message: format!("{label}: {cause}{way_out}"),
-    }
+    BucketError { kind, maybe_stored: !refused, retry_after, message: format!("{label}: {cause}{way_out}") }
 }
 
 /// The innermost cause: "Connection refused" rather than "error sending request".

@@ -190,11 +190,9 @@ impl Bucket for ObjectStoreBucket {
 
     async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
         let prefix = &format!("{}{prefix}", self.prefix);
-        let (offset, page_token) = match after {
-            Some(After::Key(key)) => (Some(format!("{}{key}", self.prefix)), None),
-            Some(After::Page(token)) => (None, Some(token.clone())),
-            None => (None, None),
-        };
+        let behind = After::behind(after);
+        let offset = (!behind.is_empty()).then(|| format!("{}{behind}", self.prefix));
+        let page_token = After::token(after).map(str::to_owned);
         let list = |store: Arc<dyn Store>, extensions| {
             let options = PaginatedListOptions {
                 offset: offset.clone(),
@@ -210,13 +208,12 @@ impl Bucket for ObjectStoreBucket {
             Err(failure) => return Err(self.error(&failure, self.permissions.list)),
         };
         // Not every server knows an offset.
-        let behind = |name: &str| offset.as_deref().is_none_or(|offset| name > offset);
         let objects = page.result.objects.into_iter().filter_map(|object| {
-            let name = object.location.as_ref();
-            let key = name.strip_prefix(&self.prefix).filter(|_| behind(name))?.to_owned();
+            let key = object.location.as_ref().strip_prefix(&self.prefix).filter(|key| *key > behind)?.to_owned();
             Some(Listed { key, bytes: object.size, crc32c: None })
         });
-        Ok(Page { objects: objects.collect(), next: page.page_token.map(After::Page) })
+        let next = page.page_token.map(|token| After::Page { token, behind: behind.to_owned() });
+        Ok(Page { objects: objects.collect(), next })
     }
 
     fn base_url(&self) -> &str {

@@ -74,7 +74,7 @@ const NOWHERE: [(&str, &str); 3] =
 
 /// A path of the table of routes, as a request has it.
 fn example(path: &str) -> String {
-    path.replace("{id}", "gate")
+    path.replace("{id}", "gate").replace("{name}", "default")
 }
 
 #[test]
@@ -327,16 +327,17 @@ fn bad_bodies_are_explained(daemon: &Daemon) -> anyhow::Result<()> {
         (r#"{"url":"rtsp://h/a","jpeg_quality":-1}"#, "jpeg_quality"),
         (r#"{"url":"rtsp://h/a","jpeg_quality":"best"}"#, "jpeg_quality"),
         (r#"{"url":"rtsp://h/a","max_width":1e99}"#, "max_width"),
+        (r#"{"url":"rtsp://h/a","destination":7}"#, "destination"),
     ] {
         let problem = send("application/json", body.into())?.refuses_with(400, body);
         assert!(problem.to_string().contains(field), "{body}: {problem}");
     }
     // Right types, impossible values: all of them at once.
-    let body = r#"{"url":"ftp://h/","user":"","password":"","sampling":{"fps":0},"jpeg_quality":0,"max_width":1}"#;
+    let body = r#"{"url":"ftp://h/","user":"","password":"","sampling":{"fps":0},"jpeg_quality":0,"max_width":1,"destination":"-"}"#;
     let problem = send("application/json", body.into())?.refuses_with(422, body);
     let fields: Vec<&str> =
         problem["errors"].as_array().into_iter().flatten().filter_map(|e| e["field"].as_str()).collect();
-    assert_eq!(fields, ["url", "user", "password", "sampling.fps", "jpeg_quality", "max_width"]);
+    assert_eq!(fields, ["url", "user", "password", "sampling.fps", "jpeg_quality", "max_width", "destination"]);
 
     let padded = |bytes: usize| format!("{good}{}", " ".repeat(bytes - good.len())).into_bytes();
     let problem = send("application/json", padded(64 * 1024 + 1))?.refuses_with(413, "64 KiB + 1");

@@ -102,7 +102,7 @@ async fn after_a_lost_answer_of_cloud_storage_the_object_may_be_there_and_is() {
     server.change_knobs(|knobs| knobs.rate_lost_answer = 1.0).unwrap();
     let (first, crc32c) = content("the first content");
     let error = bucket.create(KEY, first.clone(), crc32c, ContentType::Jpeg).await.unwrap_err();
-    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Transient, true), "{error}");
+    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Throttled, true), "{error}");
     assert_eq!(server.stats().injected.lost_answers, 1);
     server.change_knobs(|knobs| knobs.rate_lost_answer = 0.0).unwrap();
     assert_eq!(bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap(), Created::Exists);

@@ -45,7 +45,7 @@ impl Bucket for MemoryBucket {
 
     async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
         let after = match after {
-            Some(After::Key(key) | After::Page(key)) => Excluded(key.as_str()),
+            Some(After::Key(key) | After::Page { behind: key, .. }) => Excluded(key.as_str()),
             None => Unbounded,
         };
         let objects = self.0.lock().unwrap();

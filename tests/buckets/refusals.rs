@@ -32,7 +32,8 @@ async fn create(bucket: &dyn Bucket) -> Result<Created, framehaul::storage::Buck
 
 #[tokio::test]
 async fn refusals_have_their_kind_and_one_attempt_is_one_request() {
-    let (as_s3, as_azure): (fn(u16, &str) -> Reply, fn(u16, &str) -> Reply) = (Reply::s3, Reply::azure);
+    type Answer = fn(u16, &str) -> Reply;
+    let (as_s3, as_azure): (Answer, Answer) = (Reply::s3, Reply::azure);
     // After 5xx no store promises that nothing was stored.
     for (open, reply, status, code, kind, maybe_stored) in [
         (open_s3 as Open, as_s3, 503, "SlowDown", Throttled, true),

@@ -20,11 +20,10 @@ pub const ACCOUNT_KEY: &str = "the key of the tests' account";
 
 /// Runs a command to its end.
 #[track_caller]
-pub fn run(command: &mut Command) -> String {
+fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let (printed, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{printed}{complaints}", output.status);
-    printed.into_owned()
 }
 
 /// Installs below `target/`, anew when what is wanted has changed. Tests of this file may come here at the same time, as
@@ -47,8 +46,8 @@ fn installed(name: &str, wanted: &str, install: impl FnOnce(&Path)) -> PathBuf {
     environment
 }
 
-/// A Python that has moto and boto3.
-pub fn python() -> PathBuf {
+/// A Python that has moto.
+fn python() -> PathBuf {
     let environment = installed("moto", MOTO, |environment| {
         run(Command::new("python3").args(["-m", "venv"]).arg(environment));
         let requirements = environment.join("requirements.txt");
@@ -77,14 +76,27 @@ pub struct Server {
 }
 
 impl Server {
-    /// moto: `auth` has it look at who asks.
-    pub fn moto(auth: bool) -> Self {
+    /// moto, as it comes: a thread for each request.
+    pub fn moto() -> Self {
+        Self::start_moto(&["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], &[])
+    }
+
+    /// moto, which looks at who asks, from the second request on: the first one makes the bucket.
+    pub fn moto_with_accounts() -> Self {
+        let count = ("INITIAL_NO_AUTH_ACTION_COUNT", "1".to_owned());
+        Self::start_moto(&["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], &[count])
+    }
+
+    /// moto, one request after the other: it looks whether there is an object, then writes it, and nothing keeps other
+    /// threads out in between.
+    pub fn moto_in_turn() -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/buckets/servers/in_turn.py");
+        Self::start_moto(&[script], &[])
+    }
+
+    fn start_moto(arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let mut command = Command::new(python());
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]);
-        // Requests that are answered before any is looked at: the one that makes the bucket.
-        let auth = auth.then(|| ("INITIAL_NO_AUTH_ACTION_COUNT", "1".to_owned()));
-        let unbuffered = ("PYTHONUNBUFFERED", "1".to_owned());
-        Self::start(&mut command, &[Some(unbuffered), auth].into_iter().flatten().collect::<Vec<_>>())
+        Self::start(command.args(arguments).env("PYTHONUNBUFFERED", "1"), environment)
     }
 
     pub fn azurite() -> Self {

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use framehaul::config::{Durability, SpoolSettings, WhenFull};
 use framehaul::journal::{CatalogChange, Journal, Ledger, Ledgers, StateDir, Totals};
 use framehaul::model::{
-    CameraId, CameraSpec, Frame, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled, Stored,
-    UnixMicros,
+    CameraId, CameraSpec, DestinationName, Frame, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange,
+    Settled, Stored, UnixMicros,
 };
 use framehaul::spool::{self, Place, Record, Sink, Spool, Spooled};
 use secrecy::ExposeSecret as _;
@@ -286,6 +286,7 @@ impl Engine {
         }
         let Record { frame, key } = record(camera, seq, FRAME);
         let stored = Stored {
+            destination: DestinationName::default(),
             key,
             captured_at: frame.captured_at,
             stored_at: UnixMicros::now(),

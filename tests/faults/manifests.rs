@@ -11,14 +11,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use framehaul::actors::{Destinations, ManifestRecipe, Manifests};
-use framehaul::config::{ManifestSettings, UploadSettings};
+use framehaul::actors::{Admission, Hub, ManifestRecipe, Manifests, Newest, Place, Places};
+use framehaul::config::{Durability, ManifestSettings, UploadSettings};
+use framehaul::delivery::Budget;
 use framehaul::journal::{CatalogChange, Journal, Ledger, Ledgers, Opened, Reader, SessionEnd, StateDir};
 use framehaul::manifest;
 use framehaul::metrics::Metrics;
 use framehaul::model::{
-    CameraId, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled, Stored, UnixMicros,
+    CameraId, DestinationName, KeyTemplate, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq, SeqRange, Settled,
+    Stored, UnixMicros,
 };
+use framehaul::spool;
 use framehaul::storage::{Bucket, FileBucket};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -72,10 +75,11 @@ pub fn play(dir: &Path) -> anyhow::Result<()> {
         .build()?;
     let bucket: Arc<dyn Bucket> = Arc::new(FileBucket::open(dir.join("bucket"), &opened.origin)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(work(opened, ledgers, bucket, uploads.handle().clone()))
+    runtime.block_on(work(dir, opened, ledgers, bucket, uploads.handle().clone()))
 }
 
 async fn work(
+    dir: &Path,
     opened: Opened,
     ledgers: Ledgers,
     bucket: Arc<dyn Bucket>,
@@ -89,13 +93,26 @@ async fn work(
     journal.change_catalog(CatalogChange { puts, ..CatalogChange::default() }).await?;
     let warm = bucket.clone();
     uploads.spawn(async move { warm.head("nothing").await }).await??;
+    let metrics = Metrics::new()?;
+    // Of all that a hub is, its gate alone is wanted here.
+    let (spool, _inbox) = spool::channel(dir.join("spool"));
+    let admission = Admission {
+        name: DestinationName::default(),
+        newest: Newest::default(),
+        budget: Budget { bytes: 1, frames: 1 },
+        durability: Durability::Disk,
+        template: KeyTemplate::parse("{camera}/{origin}-{seq}.jpg").map_err(anyhow::Error::msg)?,
+        origin: opened.origin.clone(),
+    };
+    let hub = Hub::new(admission, spool, journal.clone(), ledgers.clone(), metrics.clone());
+    let base_url = bucket.base_url().into();
+    let place = (DestinationName::default(), Place { hub, bucket, runtime: uploads });
     let manifests = Manifests::start(ManifestRecipe {
         journal: journal.clone(),
         reader: reader.clone(),
         ledgers: ledgers.clone(),
         origin: opened.origin.clone(),
-        destinations: Destinations::one("default", bucket),
-        runtime: uploads,
+        places: Places::new([place], base_url),
         settings: ManifestSettings {
             every: Duration::from_secs(3_600),
             entries: NonZeroUsize::new(ENTRIES).context("some")?,
@@ -107,7 +124,7 @@ async fn work(
             deadline: Duration::from_secs(10),
             min_rate: NonZeroU32::MIN,
         },
-        metrics: Metrics::new()?,
+        metrics,
     });
     say("ready");
     await_word()?;
@@ -144,6 +161,7 @@ async fn list(journal: &Journal, ledger: &Arc<Ledger>, count: u64) {
     let now = UnixMicros::now();
     let outcome = match count {
         1 => Outcome::Stored(Stored {
+            destination: DestinationName::default(),
             key: format!("gate-1/{:012}.jpg", seqs.first),
             captured_at: now,
             stored_at: now,
@@ -191,15 +209,15 @@ fn run_well(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// At which step of a manifest a run was cut.
+/// Before which step of a manifest a run was cut.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Step {
     /// None was on its way: it was being made or committed, or all were stored.
-    BeforeTheCommit,
+    Commit,
     /// It was committed, and no object was there.
-    BeforeThePut,
+    Put,
     /// Its object was there, and the journal did not know.
-    BeforeTheConfirmation,
+    Confirmation,
 }
 
 /// The manifest that the journal has committed and does not know to be stored: its key and its bytes.
@@ -217,9 +235,9 @@ fn pending(dir: &Path) -> anyhow::Result<Option<(String, Vec<u8>)>> {
 
 fn step(dir: &Path, pending: Option<&(String, Vec<u8>)>) -> Step {
     match pending {
-        None => Step::BeforeTheCommit,
-        Some((key, _)) if dir.join("bucket").join(key).exists() => Step::BeforeTheConfirmation,
-        Some(_) => Step::BeforeThePut,
+        None => Step::Commit,
+        Some((key, _)) if dir.join("bucket").join(key).exists() => Step::Confirmation,
+        Some(_) => Step::Put,
     }
 }
 
@@ -254,8 +272,8 @@ fn judge(dir: &Path, pending: Option<(String, Vec<u8>)>) -> anyhow::Result<usize
     ensure!(entries == listed, "the reader finds {entries:?}, the journal has {listed:?}");
     let sessions = read.iter().filter_map(|entry| (entry["type"] == "session").then(|| entry["session"].as_u64())?);
     let sessions: Vec<u64> = sessions.collect();
-    let known: u64 = journal.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
-    ensure!(sessions.iter().copied().eq(1..=known), "the reader finds the sessions {sessions:?} of {known}");
+    let known: u32 = journal.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
+    ensure!(sessions.iter().copied().eq(1..=u64::from(known)), "the reader finds the sessions {sessions:?} of {known}");
     Ok(names.len())
 }
 
@@ -306,15 +324,15 @@ fn cut(extent: &Extent, thread: &str) -> anyhow::Result<()> {
     let at = |step| steps.get(&step).copied().unwrap_or_default();
     let figures = json!({
         "manifests": manifests.into_inner(), "of": thread, "seed": extent.seed, "boundaries": boundaries,
-        "tried": faults.len(), "faults": killed, "before_the_commit": at(Step::BeforeTheCommit),
-        "before_the_put": at(Step::BeforeThePut), "before_the_confirmation": at(Step::BeforeTheConfirmation),
+        "tried": faults.len(), "faults": killed, "before_the_commit": at(Step::Commit),
+        "before_the_put": at(Step::Put), "before_the_confirmation": at(Step::Confirmation),
         "holes": 0, "twice": 0, "other_bytes": 0, "unreached": unreached,
     });
     println!("\n{figures}");
     if thread == "bucket" {
-        ensure!(at(Step::BeforeThePut) > 0 && at(Step::BeforeTheConfirmation) > 0, "not every step was cut: {figures}");
+        ensure!(at(Step::Put) > 0 && at(Step::Confirmation) > 0, "not every step was cut: {figures}");
     } else {
-        ensure!(at(Step::BeforeTheCommit) > 0, "not every step was cut: {figures}");
+        ensure!(at(Step::Commit) > 0, "not every step was cut: {figures}");
     }
     ensure!(unreached.len() * 20 <= faults.len().max(20), "{figures}");
     Ok(())

@@ -1,7 +1,7 @@
 //! The lists in the bucket: what manifests say is what the API says, whatever becomes of the daemon and of its puts.
 //!
-//! The reader is the one of `docs/manifest.md`, taken from that page and run by Python. `ROUNDS=N` makes the kills more,
-//! `SEED=1234` has the same ones again.
+//! The reader is the one of `docs/manifest.md`, taken from that page and run by Python. `ROUNDS=N` makes the kills
+//! more, `SEED=1234` has the same ones again.
 
 mod bucket;
 mod reader;

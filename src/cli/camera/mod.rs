@@ -1,6 +1,6 @@
 //! `framehaul camera`: the API's cameras from the command line.
 
-mod client;
+pub(super) mod client;
 mod spec;
 mod sse;
 mod view;
@@ -36,7 +36,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Where the API is, and what opens it.
 #[derive(Debug, Args)]
-struct ApiArgs {
+pub(super) struct ApiArgs {
     /// The daemon's configuration file, which says where the API is and where its token lies.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,7 +49,8 @@ struct ApiArgs {
 }
 
 impl ApiArgs {
-    fn client(self) -> Result<Client, Failure> {
+    /// Whom to ask.
+    pub(super) fn client(self) -> Result<Client, Failure> {
         let config = ConfigArgs { config: self.config };
         Client::new(&config, self.api.as_deref(), self.token_file.as_deref())
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::Format;
 use crate::cli::failure::{Failure, Kind};
-use crate::model::CameraId;
+use crate::model::{CameraId, DestinationName};
 
 /// Where a stream is, and how it is opened.
 #[derive(Debug, Args)]
@@ -56,6 +56,9 @@ pub struct AddArgs {
     /// Scale wider pictures down to this width.
     #[arg(long, value_name = "PIXELS")]
     max_width: Option<u32>,
+    /// Where its frames go, where that is not [storage]: one of the configuration's [destinations].
+    #[arg(long, value_name = "NAME")]
+    destination: Option<DestinationName>,
     /// Begin a file again at its end.
     #[arg(long = "loop")]
     repeat: bool,
@@ -144,6 +147,7 @@ impl AddArgs {
         set("jpeg_quality", self.jpeg_quality.map(Value::from));
         set("max_width", self.max_width.map(Value::from));
         set("loop", self.repeat.then_some(Value::Bool(true)));
+        set("destination", self.destination.as_ref().map(|name| json!(name)));
         set("pace", self.pace.as_ref().map(|pace| json!(pace)));
         Ok(Value::Object(body))
     }
@@ -170,10 +174,11 @@ mod tests {
     fn only_what_is_given_is_sent() {
         assert_eq!(body("gate rtsp://h/a"), Some(json!({ "url": "rtsp://h/a" })));
         let line = "gate rtsps://h/a --name Gate --user u --every 3 --transport udp --jpeg-quality 70 --max-width 640 \
-                    --tls unverified --loop --pace unpaced";
+                    --tls unverified --loop --pace unpaced --destination nas";
         let all = json!({
             "url": "rtsps://h/a", "name": "Gate", "user": "u", "sampling": { "every": 3 }, "transport": "udp",
             "jpeg_quality": 70, "max_width": 640, "tls": "unverified", "loop": true, "pace": "unpaced",
+            "destination": "nas",
         });
         assert_eq!(body(line), Some(all));
         assert_eq!(body("gate rtsp://h/a --fps 2.5").unwrap()["sampling"], json!({ "fps": 2.5 }));

@@ -4,15 +4,16 @@ mod adopt;
 mod show;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+pub(super) use self::show::size;
 use super::failure::{Failure, Kind, finish, note, print};
 use super::{ConfigArgs, Format};
 use crate::journal::Reader;
-use crate::model::{CameraId, SeqRange};
+use crate::model::{CameraId, DestinationName, SeqRange};
 use crate::spool::inspect::{InspectError, Inspector, SegmentState};
 
 #[derive(Debug, Args)]
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   framehaul spool ls --config /etc/framehaul/config.toml
   framehaul spool inspect 17 --format json
   framehaul spool verify --dir /mnt/rescued/spool
+  framehaul spool ls --destination nas
   framehaul spool adopt --config /etc/framehaul/config.toml
 
 All but `adopt` only read: a daemon may run or not, and a broken disk can be looked at. Run them as the user that the
@@ -77,12 +79,36 @@ struct PlaceArgs {
     /// The spool's directory, where it is not the one of the configuration; without --config nothing else is read then.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Only what waits for this destination; each numbers its segments for itself.
+    #[arg(long, value_name = "NAME")]
+    destination: Option<DestinationName>,
 }
 
 /// A spool, and the journal that knows its frames' outcomes, where it can be read.
 struct Place {
-    spool: Inspector,
+    dir: PathBuf,
+    /// Its parts, by the names of their destinations: at least one.
+    parts: Vec<(DestinationName, Inspector)>,
     journal: Option<Reader>,
+}
+
+impl Place {
+    fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The parts that have a segment of this number, with its size; where none has, the first, which says so.
+    fn with_segment(&self, number: u64) -> Result<Vec<(&DestinationName, &Inspector, u64)>, Failure> {
+        let mut found = Vec::new();
+        for (name, part) in &self.parts {
+            let there = part.numbers().map_err(failed)?;
+            found.extend(there.iter().find(|(n, _)| *n == number).map(|(_, size)| (name, part, *size)));
+        }
+        if found.is_empty() {
+            found.extend(self.parts.first().map(|(name, part)| (name, part, 0)));
+        }
+        Ok(found)
+    }
 }
 
 pub fn run(args: &SpoolArgs) -> ExitCode {
@@ -114,28 +140,33 @@ fn open(args: &PlaceArgs) -> Result<Place, ExitCode> {
     let (journal, origin) = journal.unzip();
     let own = settings.map(|settings| settings.spool.dir);
     let dir = args.dir.clone().or(own).expect("one of them is given");
-    let spool = Inspector::open(&dir, origin).map_err(|error| finish(Err(failed(error))))?;
-    Ok(Place { spool, journal })
+    let parts = match &args.destination {
+        Some(name) => Inspector::open(&dir, name, origin).map(|part| vec![(name.clone(), part)]),
+        None => Inspector::open_all(&dir, origin.as_ref()),
+    };
+    let parts = parts.map_err(|error| finish(Err(failed(error))))?;
+    Ok(Place { dir, parts, journal })
 }
 
 fn failed(error: InspectError) -> Failure {
     let kind = match error {
-        InspectError::NoSpool(_) | InspectError::NoSegment { .. } => Kind::NotFound,
+        InspectError::NoSpool { .. } | InspectError::NoSegment { .. } => Kind::NotFound,
         InspectError::Io { .. } => Kind::Other,
     };
     Failure::new(kind, error.to_string())
 }
 
 fn ls(place: &Place, format: Format) -> Result<(), Failure> {
-    let segments = place.spool.segments().map_err(failed)?;
-    let mut shown = Vec::with_capacity(segments.len());
-    for segment in segments {
-        let waits = segment.cameras.iter().map(|(camera, seqs)| waiting(place, camera, seqs));
-        let waits = waits.collect::<Result<Vec<_>, _>>()?;
-        shown.push((segment, waits));
+    let mut shown = Vec::new();
+    for (name, part) in &place.parts {
+        for segment in part.segments().map_err(failed)? {
+            let waits = segment.cameras.iter().map(|(camera, seqs)| waiting(place, camera, seqs));
+            let waits = waits.collect::<Result<Vec<_>, _>>()?;
+            shown.push((name, segment, waits));
+        }
     }
-    print(show::segments(place.spool.dir(), &shown, format))?;
-    let damaged = shown.iter().filter(|(segment, _)| segment.state == SegmentState::Damaged).count();
+    print(show::segments(place.dir(), &shown, format))?;
+    let damaged = shown.iter().filter(|(_, segment, _)| segment.state == SegmentState::Damaged).count();
     if damaged > 0 {
         let all = shown.len();
         let message = format!("{damaged} of {all} segments damaged: `framehaul spool verify` says where");
@@ -151,13 +182,22 @@ fn waiting(place: &Place, camera: &CameraId, seqs: &[SeqRange]) -> Result<Option
 }
 
 fn inspect(place: &Place, segment: u64, format: Format) -> Result<(), Failure> {
-    let (records, verdict) = place.spool.records(segment).map_err(failed)?;
+    let there = place.with_segment(segment)?;
+    let [(name, part, _)] = there.as_slice() else {
+        let names: Vec<&str> = there.iter().map(|(name, ..)| name.as_str()).collect();
+        let message = format!(
+            "several destinations have a segment {segment}: name one of {} with --destination",
+            names.join(", ")
+        );
+        return Err(Failure::new(Kind::Usage, message));
+    };
+    let (records, verdict) = part.records(segment).map_err(failed)?;
     let mut shown = Vec::with_capacity(records.len());
     for record in records {
         let waits = waiting(place, &record.camera, &[SeqRange::one(record.seq)])?.map(|seqs| !seqs.is_empty());
         shown.push((record, waits));
     }
-    print(show::records(segment, &shown, &verdict, format))?;
+    print(show::records((name, segment), &shown, &verdict, format))?;
     match verdict.state {
         SegmentState::Damaged => Err(Failure::new(Kind::Damaged, format!("segment {segment} is damaged"))),
         _ => Ok(()),

@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 
 use super::super::Format;
 use super::super::table::{NONE, Table, plain, terminal};
-use crate::model::{SeqRange, UnixMicros};
+use crate::model::{DestinationName, SeqRange, UnixMicros};
 use crate::spool::inspect::{Damage, RecordView, SegmentView, Verdict};
 
 /// Which of each camera's seqs wait, as far as that is known.
 pub type Waiting = Vec<Option<Vec<SeqRange>>>;
+
+/// A segment: each destination numbers its own.
+pub type Which<'a> = (&'a DestinationName, u64);
 
 /// Bytes for people.
 pub fn size(bytes: u64) -> String {
@@ -32,10 +35,10 @@ fn waits(waiting: &Waiting) -> Option<u64> {
     waiting.iter().map(|seqs| seqs.as_deref().map(count)).sum()
 }
 
-pub fn segments(dir: &Path, segments: &[(SegmentView, Waiting)], format: Format) -> String {
+pub fn segments(dir: &Path, segments: &[(&DestinationName, SegmentView, Waiting)], format: Format) -> String {
     match format {
         Format::Json => {
-            let shown = |(segment, waiting): &(SegmentView, Waiting)| {
+            let shown = |(name, segment, waiting): &(&DestinationName, SegmentView, Waiting)| {
                 let cameras = segment.cameras.iter().zip(waiting).map(|((camera, seqs), waiting)| {
                     json!({
                         "camera": camera,
@@ -45,6 +48,7 @@ pub fn segments(dir: &Path, segments: &[(SegmentView, Waiting)], format: Format)
                     })
                 });
                 json!({
+                    "destination": name,
                     "segment": segment.number,
                     "file": segment.name,
                     "state": segment.state.as_str(),
@@ -61,12 +65,23 @@ pub fn segments(dir: &Path, segments: &[(SegmentView, Waiting)], format: Format)
             format!("{}\n", json!({ "dir": dir, "segments": segments }))
         }
         Format::Table => {
-            let mut table =
-                Table::new(["SEGMENT", "STATE", "SIZE>", "FRAMES>", "WAITING>", "CAMERAS>", "FIRST", "LAST", "NOTE"]);
-            for (segment, waiting) in segments {
+            let mut table = Table::new([
+                "DESTINATION",
+                "SEGMENT",
+                "STATE",
+                "SIZE>",
+                "FRAMES>",
+                "WAITING>",
+                "CAMERAS>",
+                "FIRST",
+                "LAST",
+                "NOTE",
+            ]);
+            for (name, segment, waiting) in segments {
                 let (first, last) = segment.captured.unzip();
                 let at = |at: Option<UnixMicros>| at.map_or(NONE.to_owned(), |at| at.to_string());
                 table.row([
+                    name.to_string(),
                     segment.number.map_or_else(|| segment.name.clone(), |number| number.to_string()),
                     segment.state.as_str().to_owned(),
                     size(segment.size),
@@ -79,9 +94,9 @@ pub fn segments(dir: &Path, segments: &[(SegmentView, Waiting)], format: Format)
                 ]);
             }
             let mut text = table.render(terminal().map(|(width, _)| width));
-            let bytes = segments.iter().map(|(segment, _)| segment.size).sum();
-            let frames: u64 = segments.iter().map(|(segment, _)| segment.frames()).sum();
-            let waiting: Option<u64> = segments.iter().map(|(_, waiting)| waits(waiting)).sum();
+            let bytes = segments.iter().map(|(_, segment, _)| segment.size).sum();
+            let frames: u64 = segments.iter().map(|(_, segment, _)| segment.frames()).sum();
+            let waiting: Option<u64> = segments.iter().map(|(.., waiting)| waits(waiting)).sum();
             let waiting = waiting.map(|count| format!(", {count} waiting")).unwrap_or_default();
             let _ = writeln!(text, "{} segments, {}, {frames} frames{waiting}", segments.len(), size(bytes));
             text
@@ -89,7 +104,12 @@ pub fn segments(dir: &Path, segments: &[(SegmentView, Waiting)], format: Format)
     }
 }
 
-pub fn records(segment: u64, records: &[(RecordView, Option<bool>)], verdict: &Verdict, format: Format) -> String {
+pub fn records(
+    segment: Which<'_>,
+    records: &[(RecordView, Option<bool>)],
+    verdict: &Verdict,
+    format: Format,
+) -> String {
     match format {
         Format::Json => {
             let shown = |(record, waits): &(RecordView, Option<bool>)| {
@@ -133,16 +153,17 @@ pub fn records(segment: u64, records: &[(RecordView, Option<bool>)], verdict: &V
     }
 }
 
-pub fn verdicts(dir: &Path, verdicts: &[(u64, Verdict)], format: Format) -> String {
+pub fn verdicts(dir: &Path, verdicts: &[(Which<'_>, Verdict)], format: Format) -> String {
     match format {
         Format::Json => {
             let segments: Vec<Value> = verdicts.iter().map(|(segment, verdict)| judged(*segment, verdict)).collect();
             format!("{}\n", json!({ "dir": dir, "segments": segments }))
         }
         Format::Table => {
-            let mut table = Table::new(["SEGMENT", "STATE", "FRAMES>", "PICTURES>", "DAMAGED>"]);
-            for (segment, verdict) in verdicts {
+            let mut table = Table::new(["DESTINATION", "SEGMENT", "STATE", "FRAMES>", "PICTURES>", "DAMAGED>"]);
+            for ((name, segment), verdict) in verdicts {
                 table.row([
+                    name.to_string(),
                     segment.to_string(),
                     verdict.state.as_str().to_owned(),
                     verdict.frames.to_string(),
@@ -157,12 +178,13 @@ pub fn verdicts(dir: &Path, verdicts: &[(u64, Verdict)], format: Format) -> Stri
     }
 }
 
-fn judged(segment: u64, verdict: &Verdict) -> Value {
+fn judged((name, segment): Which<'_>, verdict: &Verdict) -> Value {
     let damage = |damage: &Damage| {
         let frames = damage.frames.iter().map(|(camera, seq)| json!({ "camera": camera, "seq": seq }));
         json!({ "offset": damage.offset, "length": damage.length, "frames": frames.collect::<Value>() })
     };
     json!({
+        "destination": name,
         "segment": segment,
         "state": verdict.state.as_str(),
         "detail": verdict.detail,
@@ -173,7 +195,9 @@ fn judged(segment: u64, verdict: &Verdict) -> Value {
 }
 
 /// What is wrong with a segment, a line each.
-fn faults(segment: u64, verdict: &Verdict) -> String {
+fn faults((name, number): Which<'_>, verdict: &Verdict) -> String {
+    let of = if *name == DestinationName::default() { String::new() } else { format!(" of {name}") };
+    let segment = format!("{number}{of}");
     let mut text = String::new();
     if let Some(detail) = &verdict.detail {
         let _ = writeln!(text, "segment {segment}: {}", plain(detail));

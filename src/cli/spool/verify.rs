@@ -12,30 +12,34 @@ use crate::spool::inspect::{InspectError, SegmentState, Verdict};
 const EVERY: Duration = Duration::from_millis(200);
 
 pub fn run(place: &Place, only: &[u64], format: Format) -> Result<(), Failure> {
-    let there = place.spool.numbers().map_err(failed)?;
-    let wanted: Vec<(u64, u64)> = match only {
-        [] => there,
-        only => {
-            only.iter().map(|number| there.iter().find(|(n, _)| n == number).copied().unwrap_or((*number, 0))).collect()
+    let mut wanted = Vec::new();
+    if only.is_empty() {
+        for (name, part) in &place.parts {
+            let there = part.numbers().map_err(failed)?;
+            wanted.extend(there.into_iter().map(|(number, size)| ((name, number), part, size)));
         }
-    };
-    let mut progress = Progress::new(wanted.len(), wanted.iter().map(|(_, size)| size).sum());
+    }
+    for number in only {
+        let there = place.with_segment(*number)?;
+        wanted.extend(there.into_iter().map(|(name, part, size)| ((name, *number), part, size)));
+    }
+    let mut progress = Progress::new(wanted.len(), wanted.iter().map(|(.., size)| size).sum());
     let mut verdicts = Vec::new();
-    for (number, size) in wanted {
-        match place.spool.verify(number, |done| progress.show(done)) {
-            Ok(verdict) => verdicts.push((number, verdict)),
+    for (which, part, size) in wanted {
+        match part.verify(which.1, |done| progress.show(done)) {
+            Ok(verdict) => verdicts.push((which, verdict)),
             // It had its time: all of its frames have their outcomes.
             Err(InspectError::NoSegment { .. }) if only.is_empty() => {}
             Err(InspectError::Io { error, .. }) if error.kind() != ErrorKind::PermissionDenied => {
                 let (state, detail) = (SegmentState::Damaged, Some(format!("it cannot be read: {error}")));
-                verdicts.push((number, Verdict { state, detail, frames: 0, bytes: 0, damage: Vec::new() }));
+                verdicts.push((which, Verdict { state, detail, frames: 0, bytes: 0, damage: Vec::new() }));
             }
             Err(error) => return Err(failed(error)),
         }
         progress.next(size);
     }
     drop(progress);
-    print(show::verdicts(place.spool.dir(), &verdicts, format))?;
+    print(show::verdicts(place.dir(), &verdicts, format))?;
     let damaged = verdicts.iter().filter(|(_, verdict)| verdict.state == SegmentState::Damaged).count();
     if damaged > 0 {
         return Err(Failure::new(Kind::Damaged, format!("{damaged} of {} segments damaged", verdicts.len())));

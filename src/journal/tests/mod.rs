@@ -1,5 +1,6 @@
 //! The journal as a whole: what is written, read again, and gone after its time.
 
+mod destinations;
 mod full;
 mod manifests;
 mod recovery;
@@ -14,7 +15,9 @@ use tempfile::TempDir;
 
 use super::retention::Pruned;
 use super::{Commits, Entry, JournalError, Ledger, Ledgers, Opened, ReadError, SessionEnd, StateDir, Totals, schema};
-use crate::model::{CameraId, Cursor, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros};
+use crate::model::{
+    CameraId, Cursor, DestinationName, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
+};
 
 /// What a spool has found of each camera.
 type Spooled = BTreeMap<CameraId, SpooledCamera>;
@@ -160,7 +163,16 @@ fn take(dir: &Path) -> StateDir {
 
 fn stored(at: i64) -> Outcome {
     let (key, at) = (format!("at-{at}"), UnixMicros(at));
-    Outcome::Stored(Stored { key, captured_at: at, stored_at: at, bytes: 9, crc32c: 1, width: 640, height: 480 })
+    Outcome::Stored(Stored {
+        destination: DestinationName::default(),
+        key,
+        captured_at: at,
+        stored_at: at,
+        bytes: 9,
+        crc32c: 1,
+        width: 640,
+        height: 480,
+    })
 }
 
 const LOST: Outcome = Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false };

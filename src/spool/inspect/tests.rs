@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::UnixMicros;
+use crate::model::{DestinationName, UnixMicros};
 use crate::spool::testing::*;
 use crate::spool::{RealDisk, Store};
 
 /// A spool of 34 frames of a and 4 of b in three segments, the last one sealed or open.
 fn spool(sealed: bool) -> (TempDir, Inspector) {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(&stream(dir.path()));
+    let (mut store, _) = open(&stream(dir.path(), &DestinationName::default()));
     fill(&mut store, "a", 1..=20, 1_000);
     fill(&mut store, "b", 5..=8, 700);
     fill(&mut store, "a", 22..=35, 1_000);
     if sealed {
         store.close().unwrap();
     }
-    let inspector = Inspector::open(dir.path(), Some(origin())).unwrap();
+    let inspector = Inspector::open(dir.path(), &DestinationName::default(), Some(origin())).unwrap();
     (dir, inspector)
 }
 
@@ -79,10 +79,11 @@ fn segments_say_what_they_hold_and_nothing_is_touched() {
         assert_eq!(contents(&inspector), before);
 
         // Somebody else's spool is foreign; where nobody knows whose it should be, it is taken for what it says.
-        let other = Inspector::open(dir.path(), Some(Origin::from_random([9; 5]))).unwrap();
+        let other =
+            Inspector::open(dir.path(), &DestinationName::default(), Some(Origin::from_random([9; 5]))).unwrap();
         assert_eq!(states(&other.segments().unwrap()), ["foreign"; 6]);
         assert_eq!(other.verify(1, |_| ()).unwrap().state, SegmentState::Foreign);
-        let any = Inspector::open(dir.path(), None).unwrap();
+        let any = Inspector::open(dir.path(), &DestinationName::default(), None).unwrap();
         assert_eq!(states(&any.segments().unwrap()), states(&views));
     }
 }
@@ -91,8 +92,8 @@ fn segments_say_what_they_hold_and_nothing_is_touched() {
 fn what_is_not_there_is_said_to_be_missing() {
     let (dir, inspector) = spool(true);
     assert!(matches!(inspector.verify(9, |_| ()), Err(InspectError::NoSegment { number: 9, .. })));
-    assert!(matches!(Inspector::open(&dir.path().join("x"), None), Err(InspectError::NoSpool(_))));
-    assert!(matches!(Inspector::open(inspector.dir(), None), Err(InspectError::NoSpool(_))));
+    assert!(matches!(Inspector::open_all(&dir.path().join("x"), None), Err(InspectError::NoSpool { .. })));
+    assert!(matches!(Inspector::open_all(inspector.dir(), None), Err(InspectError::NoSpool { .. })));
 }
 
 #[test]
@@ -156,9 +157,10 @@ fn every_cut_is_found() {
 #[test]
 fn beside_a_daemon_that_writes_nothing_looks_damaged() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = Store::open(RealDisk::open(&stream(dir.path())).unwrap(), settings(64)).unwrap();
+    let (mut store, _) =
+        Store::open(RealDisk::open(&stream(dir.path(), &DestinationName::default())).unwrap(), settings(64)).unwrap();
     store.resolve(&BTreeMap::new());
-    let inspector = Inspector::open(dir.path(), Some(origin())).unwrap();
+    let inspector = Inspector::open(dir.path(), &DestinationName::default(), Some(origin())).unwrap();
     let (ended, written) = (AtomicBool::new(false), 600);
     std::thread::scope(|scope| {
         scope.spawn(|| {

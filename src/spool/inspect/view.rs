@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::super::Place;
-use crate::model::{CameraId, Seq, SeqRange, SessionNo, UnixMicros};
+use crate::model::{CameraId, DestinationName, Seq, SeqRange, SessionNo, UnixMicros};
 
 /// What a file in a spool is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,8 +108,13 @@ pub struct Verdict {
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// There is none.
-    #[error("there is no spool in {0}: name its directory with --dir")]
-    NoSpool(PathBuf),
+    #[error("there is no spool{} in {dir}: name its directory with --dir", of(.name))]
+    NoSpool {
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// Of which destination.
+        name: DestinationName,
+    },
     /// There is no such segment.
     #[error("there is no segment {number} in {dir}: see `framehaul spool ls`")]
     NoSegment {
@@ -126,4 +131,9 @@ pub enum InspectError {
         /// What the system said.
         error: io::Error,
     },
+}
+
+/// Whose spool, where it is not that of all.
+fn of(name: &DestinationName) -> String {
+    if *name == DestinationName::default() { String::new() } else { format!(" of `{name}`") }
 }

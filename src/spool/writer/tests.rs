@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::*;
 use crate::config::WhenFull;
 use crate::delivery::WINDOW;
-use crate::model::{Frame, SeqRange};
+use crate::model::{DestinationName, Frame, SeqRange};
 use crate::spool::testing::*;
 use crate::spool::{AppendError, Place, RealDisk, Spool, Spooled, Store};
 
@@ -59,7 +59,7 @@ struct Bench {
 
 impl Bench {
     fn new<D: Disk>(dir: &std::path::Path, store: Store<D>) -> Self {
-        let (spool, inbox) = crate::spool::channel(dir.to_owned());
+        let (spool, inbox) = crate::spool::channel(crate::spool::handle::stream(dir, &DestinationName::default()));
         let (teller, told) = channel();
         let taken = Arc::default();
         let ear = Ear(teller, Arc::clone(&taken));
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn real(dir: &std::path::Path, segments: u64, when_full: WhenFull) -> Self {
-        let disk = RealDisk::open(&crate::spool::handle::stream(dir)).unwrap();
+        let disk = RealDisk::open(&crate::spool::handle::stream(dir, &DestinationName::default())).unwrap();
         let (mut store, _) = Store::open(disk, settings(segments)).unwrap();
         store.when_full = when_full;
         Self::new(dir, store)
@@ -123,7 +123,7 @@ async fn frames_are_told_of_once_they_are_on_disk_in_their_order() {
 #[tokio::test]
 async fn a_frame_that_was_copied_forward_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    let stream = crate::spool::handle::stream(dir.path());
+    let stream = crate::spool::handle::stream(dir.path(), &DestinationName::default());
     let (mut store, _) = open(&stream);
     fill(&mut store, "a", 1..=45, 1000);
     (1..=45).filter(|seq| seq % 10 != 5).for_each(|seq| store.settle(&camera("a"), range(seq, seq)));
@@ -203,7 +203,7 @@ async fn without_room_the_oldest_frames_go_and_what_comes_waits_for_the_journal(
 #[test]
 fn after_a_start_nothing_goes_that_may_be_on_its_way() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = || RealDisk::open(&crate::spool::handle::stream(dir.path())).unwrap();
+    let disk = || RealDisk::open(&crate::spool::handle::stream(dir.path(), &DestinationName::default())).unwrap();
     let (mut store, _) = Store::open(disk(), settings(8)).unwrap();
     let mut last = 0;
     while store.append(&record("a", last + 1, 50)).is_ok() {
@@ -223,7 +223,7 @@ fn after_a_start_nothing_goes_that_may_be_on_its_way() {
 #[tokio::test]
 async fn no_frame_goes_whose_room_would_not_be_free() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path(), &DestinationName::default()));
     let (mut store, _) = Store::open(disk.clone(), settings(5)).unwrap();
     let mut last = 0;
     while store.status().segments < 4 {
@@ -260,7 +260,7 @@ async fn no_frame_goes_whose_room_would_not_be_free() {
 #[test]
 fn what_goes_while_a_segment_cannot_be_read_goes_once() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path(), &DestinationName::default()));
     let (mut store, _) = Store::open(disk.clone(), settings(4)).unwrap();
     let mut last = 0;
     while store.append(&record("a", last + 1, 1000)).is_ok() {
@@ -295,7 +295,7 @@ fn what_goes_while_a_segment_cannot_be_read_goes_once() {
 #[test]
 fn a_refused_frame_costs_no_look_at_what_has_to_be_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path(), &DestinationName::default()));
     let (mut store, _) = Store::open(disk.clone(), settings(5)).unwrap();
     let mut last = 0;
     while store.status().segments < 4 {
@@ -324,7 +324,7 @@ fn a_refused_frame_costs_no_look_at_what_has_to_be_kept() {
 #[tokio::test]
 async fn a_segment_that_is_gone_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Moody::open(&crate::spool::handle::stream(dir.path()));
+    let disk = Moody::open(&crate::spool::handle::stream(dir.path(), &DestinationName::default()));
     let (mut store, _) = Store::open(disk.clone(), settings(16)).unwrap();
     fill(&mut store, "a", 1..=40, 1000);
     let bench = Bench::new(dir.path(), store);
@@ -353,13 +353,13 @@ async fn a_segment_that_is_gone_holds_nobody_up() {
 async fn a_directory_that_is_moved_away_costs_nothing() {
     let parent = tempfile::tempdir().unwrap();
     let (dir, aside) = (parent.path().join("spool"), parent.path().join("aside"));
-    let disk = RealDisk::open(&crate::spool::handle::stream(&dir)).unwrap();
+    let disk = RealDisk::open(&crate::spool::handle::stream(&dir, &DestinationName::default())).unwrap();
     let (mut store, _) = Store::open(disk, settings(16)).unwrap();
     fill(&mut store, "a", 1..=40, 1000);
     let bench = Bench::new(&dir, store);
     std::fs::rename(&dir, &aside).unwrap();
     // As a disk that is mounted no more leaves its place.
-    std::fs::create_dir_all(crate::spool::handle::stream(&dir)).unwrap();
+    std::fs::create_dir_all(crate::spool::handle::stream(&dir, &DestinationName::default())).unwrap();
     (41..=80).for_each(|seq| bench.spool.append(record("a", seq, 1000)));
     bench.spool.barrier().await;
     bench.spool.load(&camera("a"), 0, 100);
@@ -377,16 +377,16 @@ async fn a_directory_that_is_moved_away_costs_nothing() {
     }
     bench.spool.settled(&camera("a"), range(1, 40));
     bench.end();
-    let (mut store, _) = open(&crate::spool::handle::stream(&aside));
+    let (mut store, _) = open(&crate::spool::handle::stream(&aside, &DestinationName::default()));
     store.settle(&camera("a"), range(1, 40));
     assert_eq!(live(&mut store, "a", 1000), (41..=80).collect::<Vec<_>>());
-    assert_eq!(std::fs::read_dir(crate::spool::handle::stream(&dir)).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(crate::spool::handle::stream(&dir, &DestinationName::default())).unwrap().count(), 0);
 }
 
 #[tokio::test]
 async fn a_segment_that_somebody_has_put_something_else_in_the_place_of_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
-    let stream = crate::spool::handle::stream(dir.path());
+    let stream = crate::spool::handle::stream(dir.path(), &DestinationName::default());
     let (mut store, _) = open(&stream);
     fill(&mut store, "a", 1..=1, 1000);
     let spooled = store.entries(&camera("a"), 0, 1).0[0];

@@ -11,11 +11,7 @@ use super::STAGING;
 /// One page of the files below `root`. What is remembered at a time is a page for each directory on the way, however
 /// many files there are: a directory's names come in no order, so the least ones are picked out of all of them.
 pub(super) fn page(root: &Path, prefix: &str, after: Option<&After>) -> io::Result<Page> {
-    let after = match after {
-        Some(After::Key(key) | After::Page(key)) => key,
-        None => "",
-    };
-    let mut walk = Walk { root, prefix, after, objects: Vec::new() };
+    let mut walk = Walk { root, prefix, after: After::behind(after), objects: Vec::new() };
     walk.directory("")?;
     let next = walk.objects.get(PAGE).is_some().then(|| After::Key(walk.objects[PAGE - 1].key.clone()));
     walk.objects.truncate(PAGE);

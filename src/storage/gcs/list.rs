@@ -27,32 +27,37 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().user_agent(concat!("framehaul/", env!("CARGO_PKG_VERSION"))).build()
 }
 
-/// The request's address. `prefix` and `after` are whole names.
-pub(super) fn address(endpoint: &str, bucket: &str, prefix: &str, after: Option<&After>) -> Result<Url, String> {
+/// The request's address. `own` is what stands before every key.
+pub(super) fn address(
+    endpoint: &str,
+    bucket: &str,
+    own: &str,
+    prefix: &str,
+    after: Option<&After>,
+) -> Result<Url, String> {
     let unusable = || format!("`{endpoint}` is no endpoint");
     let mut url = Url::parse(endpoint).map_err(|_| unusable())?;
-    url.path_segments_mut()
-        .map_err(|()| unusable())?
-        .pop_if_empty()
-        .extend(["storage", "v1", "b", bucket, "o"]);
+    url.path_segments_mut().map_err(|()| unusable())?.pop_if_empty().extend(["storage", "v1", "b", bucket, "o"]);
     let mut query = url.query_pairs_mut();
-    query.append_pair("prefix", prefix).append_pair("maxResults", &PAGE.to_string());
+    query.append_pair("prefix", &format!("{own}{prefix}")).append_pair("maxResults", &PAGE.to_string());
     query.append_pair("fields", "items(name,size,crc32c),nextPageToken");
-    match after {
-        Some(After::Page(token)) => query.append_pair("pageToken", token),
-        Some(After::Key(name)) => query.append_pair("startOffset", name),
-        None => &mut query,
-    };
+    match After::behind(after) {
+        "" => {}
+        behind => _ = query.append_pair("startOffset", &format!("{own}{behind}")),
+    }
+    if let Some(token) = After::token(after) {
+        query.append_pair("pageToken", token);
+    }
     drop(query);
     Ok(url)
 }
 
-/// One page. `after` has to be looked at again: `startOffset` includes its own name, and emulators may not know it.
+/// One page. The names are looked at again: `startOffset` includes its own, and emulators may not know it.
 pub(super) async fn page(
     client: &reqwest::Client,
     url: Result<Url, String>,
     headers: HeaderMap,
-    prefix: &str,
+    own: &str,
     after: Option<&After>,
 ) -> Result<Page, Unlisted> {
     let url = url.map_err(|cause| Unlisted::Broken { cause, connect: true })?;
@@ -70,14 +75,15 @@ pub(super) async fn page(
     let written: Written = serde_json::from_slice(&text)
         .map_err(|error| Unlisted::Broken { cause: format!("the list cannot be read: {error}"), connect: false })?;
     let objects = written.items.into_iter().filter_map(|item| {
-        let wanted = !matches!(after, Some(After::Key(name)) if item.name <= *name);
-        let key = item.name.strip_prefix(prefix).filter(|_| wanted)?.to_owned();
+        let key = item.name.strip_prefix(own).filter(|key| *key > After::behind(after))?.to_owned();
         Some(item.size.parse().map(|bytes| Listed { key, bytes, crc32c: item.crc32c.as_deref().and_then(crc32c) }))
     });
     let objects = objects
         .collect::<Result<_, _>>()
         .map_err(|_| Unlisted::Broken { cause: "the list tells a size that is none".to_owned(), connect: false })?;
-    Ok(Page { objects, next: written.next_page_token.filter(|token| !token.is_empty()).map(After::Page) })
+    let token = written.next_page_token.filter(|token| !token.is_empty());
+    let next = token.map(|token| After::Page { token, behind: After::behind(after).to_owned() });
+    Ok(Page { objects, next })
 }
 
 #[derive(Deserialize)]

@@ -43,10 +43,10 @@ impl Failure {
         matches!(self.answer(), Some((404, code)) if !is_bucket_missing(code))
     }
 
-    /// Whether others may help. A status that says nothing more counts: servers differ in their words.
+    /// Whether others may help. What says nothing more counts: servers differ in their words.
     pub(super) fn is_about_credentials(&self) -> bool {
         match self.answer() {
-            Some((401, _) | (403, "")) => true,
+            Some((401, _) | (403, "" | "AuthorizationFailure")) => true,
             Some((_, code)) => is_credential_code(code),
             None => self.heard == Heard::Nothing,
         }
@@ -114,7 +114,7 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
             let there = region.map_or_else(|| "another".to_owned(), |region| format!("the {region}"));
             (NotFound, format!("the bucket is in {there} region: set the destination's `region`"))
         }
-        (401, _) | (403, "") => (Auth, format!("{remedy}, or grant {permission}")),
+        (401, _) | (403, "" | "AuthorizationFailure") => (Auth, format!("{remedy}, or grant {permission}")),
         (_, code) if is_credential_code(code) => (Auth, remedy.to_owned()),
         (403, _) => (Auth, format!("grant {permission}")),
         (_, code) if status == 404 || is_bucket_missing(code) => {

@@ -155,9 +155,23 @@ pub(super) fn telling(
 /// proof.
 fn judge_told(output: &str, wanted: &[Wanted]) -> (Vec<Value>, Vec<String>) {
     let (mut figures, mut wrong) = (Vec::new(), Vec::new());
-    for line in output.lines().map(without_name).filter(|line| line.starts_with('{')) {
-        match serde_json::from_str::<Value>(line) {
-            Ok(figure) => figures.push(figure),
+    for line in output.lines().map(without_name) {
+        // A field's name may also stand before its figure.
+        let named = wanted.iter().find_map(|Wanted { field, .. }| {
+            let told = line.strip_prefix(field)?.strip_prefix(' ')?;
+            told.starts_with('{').then_some((*field, told))
+        });
+        let told = named.map_or(line, |(_, told)| told);
+        if !told.starts_with('{') {
+            continue;
+        }
+        match serde_json::from_str::<Value>(told) {
+            Ok(mut figure) => {
+                if let Some((field, _)) = named {
+                    figure[field] = true.into();
+                }
+                figures.push(figure);
+            }
             Err(error) => wrong.push(format!("it has told no JSON: {error}: {line}")),
         }
     }
@@ -239,10 +253,12 @@ mod tests {
         let good = "{\"model\":\"a\",\"cases\":5}\n";
         assert_eq!(wrong(&format!("test a ... \n{good}{{\"other\":1}}\n{good}ok\n"), 2), [""; 0]);
         assert_eq!(wrong(&format!("test a ... {good}ok\ntest b ... seed\n{good}ok\n"), 2), [""; 0]);
+        assert_eq!(wrong("test a ... model {\"cases\":5}\nmodel {\"cases\":6}\nmodel T {\nother {\n", 2), [""; 0]);
         for (output, figures, named) in [
             (good, 2, "1 figures with `model`, 2 are wanted"),
             ("{\"model\":\"a\",\"cases\":4}", 1, "too few"),
             ("{\"model\":\"a\",\"case\":9}", 1, "no whole number `cases`"),
+            ("model {\"cases\":4}", 1, "too few"),
             ("{\"model\":\"a\",\"cases\":", 0, "no JSON"),
         ] {
             let wrong = wrong(output, figures).join("; ");

@@ -29,6 +29,8 @@ struct Line<'a> {
     /// Bytes were swallowed: what follows them has no meaning any more.
     broken: AtomicBool,
     slowed: AtomicBool,
+    /// The client has hung up: what of it is still to be read asks for nothing any more.
+    gone: AtomicBool,
     /// When the client's first byte came that nothing has answered.
     asked: Mutex<Option<Instant>>,
 }
@@ -54,6 +56,7 @@ pub(super) async fn serve(mut client: TcpStream, shared: &Shared, number: u64) {
         number,
         broken: AtomicBool::new(false),
         slowed: AtomicBool::new(false),
+        gone: AtomicBool::new(false),
         asked: Mutex::new(None),
     };
     if !line.wait_for_leave(&mut client).await {
@@ -140,7 +143,9 @@ impl Line<'_> {
     }
 
     fn client_asks(&self) {
-        self.asked().get_or_insert_with(Instant::now);
+        if !self.gone.load(Ordering::Relaxed) {
+            self.asked().get_or_insert_with(Instant::now);
+        }
     }
 
     fn client_is_answered(&self) {
@@ -149,6 +154,7 @@ impl Line<'_> {
 
     /// The connection is at its end, or the client has hung up.
     fn client_gone(&self) {
+        self.gone.store(true, Ordering::Relaxed);
         if let Some(since) = self.asked().take() {
             self.shared.unanswered(since.into_std());
         }

@@ -8,7 +8,7 @@ mod silent;
 mod storm;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -18,8 +18,10 @@ pub use refused::{Refused, refused};
 pub use silent::{Silent, silent};
 pub use storm::{Storm, storm};
 
+use super::Problems;
+use super::spool::Watch;
 use super::stage::BUCKET;
-use crate::daemon::{Daemon, Totals};
+use crate::daemon::{Daemon, Totals, wait};
 use crate::gcs::{Arrival, GcsServer};
 use crate::synthetic::Synthetic;
 
@@ -38,6 +40,35 @@ fn totals_of(daemon: &Daemon, ids: &[String]) -> anyhow::Result<Totals> {
         sum.in_flight += status.totals.in_flight;
     }
     Ok(sum)
+}
+
+/// Which frames these cameras had captured at a moment: the last seq of each.
+#[derive(Debug)]
+struct Captured(BTreeMap<String, u64>);
+
+impl Captured {
+    fn now(daemon: &Daemon, ids: &[String]) -> anyhow::Result<Captured> {
+        let statuses = daemon.statuses()?.into_iter().filter(|(id, _)| ids.contains(id));
+        Ok(Captured(statuses.map(|(id, status)| (id, status.totals.captured)).collect()))
+    }
+
+    /// Waits until the last of them has an outcome, with a look at all accounts each time.
+    fn until_settled(
+        &self,
+        daemon: &Daemon,
+        patience: Duration,
+        watch: &mut Watch,
+        problems: &mut Problems,
+    ) -> anyhow::Result<()> {
+        wait(patience, || {
+            watch.look(daemon, problems)?;
+            let statuses = daemon.statuses()?;
+            let settled = |(id, last): (&String, &u64)| {
+                statuses.iter().any(|(other, status)| other == id && status.watermark >= *last)
+            };
+            Ok(self.0.iter().all(settled).then_some(()))
+        })
+    }
 }
 
 /// How many objects there are of each camera and seq, by their names as the default `key_template` makes them:

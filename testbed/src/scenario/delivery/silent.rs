@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use super::super::spool::{Watch, delays_ms, percentile, round};
 use super::super::stage::{BUCKET, add_synthetic, bucket, counter, examine};
 use super::super::{Outcome, Problems, Stage};
-use super::{synthetic, totals_of};
-use crate::daemon::{Credentials, Daemon, Storage, wait};
+use super::{Captured, synthetic, totals_of};
+use crate::daemon::{Credentials, Daemon, Storage};
 use crate::gcs::{GcsServer, Knobs, Options};
 use crate::proxy::{self, Fault, Proxy, Rule, Script, Way};
 
@@ -39,7 +39,7 @@ pub struct Silent {
     pub calm: Duration,
     /// How long each of the ways lasts.
     pub lasts: Duration,
-    /// Attempts that may still be made on the silent bucket then: the probe.
+    /// Attempts that may still be made on the silent bucket then: one probe a second, each up to its deadline.
     pub probes: u64,
     /// How soon after each way the workers must be back at work, and its backlog gone.
     pub recovers: Duration,
@@ -81,7 +81,7 @@ struct Bed {
     /// Through the proxy.
     ids: Vec<String>,
     other_ids: Vec<String>,
-    _servers: [GcsServer; 2],
+    servers: [GcsServer; 2],
 }
 
 /// A time to be looked at, by both clocks.
@@ -102,7 +102,7 @@ pub fn silent(stage: &Stage, plan: &Silent) -> anyhow::Result<Outcome> {
     faults += over_tls(stage, plan, &mut problems, &mut figures)?;
     let bound = format!(
         "a bucket that does not answer, takes 1 byte a second, swallows what goes over standing connections, or does not answer a \
-         ClientHello, for {:?} each: every attempt ends within {:?} and its size's share, at most {} is made at its end, its \
+         ClientHello, for {:?} each: every attempt ends within {:?} and its size's share, at most {} are made at its end, its \
          backlog is gone {:?} later, 0 lost; another bucket's p99 at most {} times that without it",
         plan.lasts, plan.deadline, plan.probes, plan.recovers, plan.factor
     );
@@ -124,11 +124,8 @@ fn over_http(
     for silence in silences() {
         let mut figure = Map::new();
         let window = bed.hush(&silence, plan, &mut watch, problems, &mut figure)?;
-        let live = (plan.fps * plan.cameras as f64 * (1.0 + 2.0 * plan.latency_ms as f64 / 1e3)) as u64;
-        let gone = wait(plan.recovers, || {
-            watch.look(&bed.daemon, problems)?;
-            Ok((totals_of(&bed.daemon, &bed.ids)?.in_flight <= live).then_some(()))
-        });
+        let captured = Captured::now(&bed.daemon, &bed.ids)?;
+        let gone = captured.until_settled(&bed.daemon, plan.recovers, &mut watch, problems);
         problems.check(gone.is_ok(), || format!("{}: {:?} later its backlog is not gone", window.name, plan.recovers));
         figure.insert("backlog_gone_after_s".to_owned(), json!(round(window.to.1.elapsed().as_secs_f64())));
         bed.check_attempts(&window, plan, problems, &mut figure);
@@ -174,7 +171,12 @@ fn over_tls(
 fn prepare(stage: &Stage, plan: &Silent, dir: &str, endpoint: &str, other: &Storage) -> anyhow::Result<Daemon> {
     let storage =
         Storage::Gcs { endpoint: endpoint.to_owned(), bucket: BUCKET.to_owned(), credentials: Credentials::Anonymous };
-    let mut more = format!("{}[upload]\ndeadline = \"{}ms\"\n", stage.synthetic()?, plan.deadline.as_millis());
+    // At its end nobody waits for attempts that nothing will answer.
+    let mut more = format!(
+        "{}[shutdown]\ndeadline = \"1s\"\n[upload]\ndeadline = \"{}ms\"\n",
+        stage.synthetic()?,
+        plan.deadline.as_millis()
+    );
     if let (Storage::Gcs { endpoint, bucket, .. }, 1..) = (other, plan.others) {
         let (url, endpoint) = (json!(format!("gs://{bucket}")), json!(endpoint));
         more += &format!("[destinations.{OTHER}]\nurl = {url}\nendpoint = {endpoint}\ncredentials = \"anonymous\"\n");
@@ -206,8 +208,8 @@ impl Bed {
             daemon.put_camera(&camera.name, &request)?;
             other_ids.push(camera.name);
         }
-        let _servers = [server, other];
-        Ok(Bed { dir: scheme, direct, other: other_storage, proxy, daemon, ids, other_ids, _servers })
+        let servers = [server, other];
+        Ok(Bed { dir: scheme, direct, other: other_storage, proxy, daemon, ids, other_ids, servers })
     }
 
     fn endpoint(&self, scheme: &str) -> String {
@@ -279,6 +281,10 @@ impl Bed {
         figures: &mut Map<String, Value>,
     ) -> anyhow::Result<()> {
         self.daemon.quiesce(Duration::from_secs(120)).map_err(|error| self.daemon.explain(error))?;
+        for server in &self.servers {
+            // The oracle's own reading is not what is tested.
+            server.change_knobs(|knobs| *knobs = Knobs::default())?;
+        }
         let left = in_flight(&self.daemon)?;
         problems.check(left == 0, || format!("{left} attempts are still being made, and no frame is in flight"));
         let mut delays: Vec<Vec<f64>> = vec![Vec::new(); windows.len()];

@@ -121,10 +121,10 @@ fn sum(statuses: &[(String, Status)]) -> Totals {
     })
 }
 
-/// The value of a metric without labels.
+/// The value of a metric that each destination has, of the one destination there is.
 fn gauge(daemon: &Daemon, name: &str) -> anyhow::Result<f64> {
     let text = daemon.get("/metrics")?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{destination=\"default\"} "));
     value.with_context(|| format!("no metric `{name}`"))?.trim().parse().with_context(|| format!("`{name}`"))
 }
 
