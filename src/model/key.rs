@@ -308,7 +308,10 @@ mod tests {
             assert!(key.starts_with(&template.prefix(&frame.camera, &origin)), "{key}");
             let others = [format!("{key}x"), format!("x/{key}"), key[1..].replace('-', "/"), key.replace('0', "O")];
             for other in others {
-                assert!(template.read(&other).is_none_or(|named| named.seq != seq || named.origin != origin), "{other}");
+                assert!(
+                    template.read(&other).is_none_or(|named| named.seq != seq || named.origin != origin),
+                    "{other}"
+                );
             }
         }
     }
