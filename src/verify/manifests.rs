@@ -1,6 +1,6 @@
 //! A camera's manifests against what the journal says of them, and against the rows that they tell of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -10,7 +10,7 @@ use super::rows::page;
 use super::{Check, Finding, Kind, VerifyError};
 use crate::journal::{Entry, ManifestRow};
 use crate::manifest::{self, Line, Manifest};
-use crate::model::{Outcome, Seq, SeqRange, Stored};
+use crate::model::{DestinationName, Outcome, Seq, SeqRange, Stored};
 use crate::storage::{BucketErrorKind, Listed};
 
 /// Manifests read at the same time. One of 10,000 entries takes some 15 MB while it is looked at.
@@ -126,7 +126,9 @@ impl Check<'_> {
             known.insert((seqs.first, seqs.last), Known { seqs, row: Some(row), place, key });
         }
         let (mut unknown, mut failed) = (Vec::new(), BTreeMap::new());
-        for place in self.asker.places.all() {
+        // A destination where it never had one may be out of reach, and no harm.
+        let used: BTreeSet<usize> = known.values().filter_map(|known| known.place).collect();
+        for place in self.asker.places.all().filter(|place| used.is_empty() || used.contains(place)) {
             let mut after = None;
             loop {
                 let page = match self.asker.list(place, &prefix, after.as_ref()).await {
@@ -174,7 +176,7 @@ impl Check<'_> {
     ) -> Result<(), VerifyError> {
         let member = &self.members[camera];
         let (id, from) = (member.mark.camera.clone(), member.from);
-        let mut rows: BTreeMap<Seq, (SeqRange, Outcome)> = BTreeMap::new();
+        let mut rows: BTreeMap<Seq, (SeqRange, Outcome, Option<String>)> = BTreeMap::new();
         let mut after = known.seqs.first.max(from) - 1;
         // Up to here the journal has no rows, and need not have.
         let mut pruned = member.mark.pruned_to;
@@ -185,8 +187,8 @@ impl Check<'_> {
             }
             after = page.next.max(begins);
             for entry in page.entries {
-                if let Entry::Frames { seqs, outcome, .. } = entry {
-                    rows.insert(seqs.first, (seqs, outcome));
+                if let Entry::Frames { seqs, outcome, base_url, .. } = entry {
+                    rows.insert(seqs.first, (seqs, outcome, base_url));
                 }
             }
             if !page.more {
@@ -199,7 +201,7 @@ impl Check<'_> {
                 continue;
             }
             match rows.get(&seqs.first) {
-                Some((of, row)) if *of == seqs && *row == outcome => continue,
+                Some((of, row, base_url)) if *of == seqs && same(row, base_url.as_deref(), &outcome, &url) => continue,
                 Some(_) => {
                     let detail = "what it tells of this frame is not what the journal tells";
                     let finding = Finding::new(Kind::Manifest, detail).seqs(seqs).key(known.key.clone());
@@ -211,7 +213,7 @@ impl Check<'_> {
             }
             match outcome {
                 Outcome::Stored(stored) if self.request.since.is_none_or(|since| stored.captured_at >= since) => {
-                    let place = self.asker.places.of_told(&url, &stored);
+                    let place = self.asker.places.of_frame(&stored, url.strip_suffix(&stored.key));
                     let (bytes, crc32c) = (stored.bytes, stored.crc32c);
                     self.index.tell(camera, seqs, false)?;
                     self.expect(place, Expected { key: stored.key, camera, seq: seqs.first, bytes, crc32c })?;
@@ -239,13 +241,26 @@ fn push(told: &mut Vec<(SeqRange, String)>, seqs: SeqRange, key: &str) {
 fn told_by(line: Line) -> Option<(SeqRange, Outcome, String)> {
     match line {
         Line::Frame { seq, captured_at, stored_at, url, key, bytes, crc32c, width, height, .. } => {
-            let stored = Stored { key, captured_at, stored_at, bytes, crc32c, width, height };
+            // It tells the URL in place of the destination's name.
+            let destination = DestinationName::default();
+            let stored = Stored { destination, key, captured_at, stored_at, bytes, crc32c, width, height };
             Some((SeqRange::one(seq), Outcome::Stored(stored), url))
         }
         Line::Tombstone { seqs, reason, maybe_stored, .. } => {
             Some((seqs, Outcome::Lost { reason, maybe_stored }, String::new()))
         }
         Line::Session { .. } | Line::SessionEnd { .. } => None,
+    }
+}
+
+/// Whether the journal's row and a manifest's line tell the same.
+fn same(row: &Outcome, base_url: Option<&str>, told: &Outcome, url: &str) -> bool {
+    match (row, told) {
+        (Outcome::Stored(row), Outcome::Stored(told)) => {
+            let told = Stored { destination: row.destination.clone(), ..told.clone() };
+            *row == told && base_url.is_none_or(|base| url.strip_suffix(&row.key) == Some(base))
+        }
+        _ => row == told,
     }
 }
 

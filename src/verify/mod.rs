@@ -24,7 +24,7 @@ use futures_util::stream::FuturesUnordered;
 pub use finding::{Counts, Finding, Findings, Kind};
 
 use self::asker::Asker;
-use self::index::{Expected, Index};
+use self::index::{Expected, Index, Span};
 use self::place::Places;
 use crate::config::Settings;
 use crate::journal::{JournalError, Mark, ReadError, Reader};
@@ -221,7 +221,17 @@ impl Check<'_> {
             self.rows(camera)?;
             self.manifests(camera).await?;
         }
+        // Other destinations than theirs may be out of reach, and no harm.
+        let mut used = Vec::new();
         for place in self.asker.places.all() {
+            if !self.index.span(place, Span { after: "", to: None }, 1)?.is_empty() {
+                used.push(place);
+            }
+        }
+        if used.is_empty() {
+            used.extend(self.asker.places.all());
+        }
+        for place in used {
             self.objects(place).await?;
         }
         Ok(())

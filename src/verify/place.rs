@@ -20,18 +20,20 @@ pub(super) struct Place {
 impl Places {
     /// Opens them all. Call it on the runtime on which they will be asked.
     pub async fn open(settings: &Settings) -> Result<Self, BucketError> {
-        let bucket = storage::look(&settings.destination).await?;
-        Ok(Self(vec![Place { name: "default".to_owned(), bucket }]))
+        let mut places = Vec::new();
+        for (name, destination) in &settings.destinations {
+            places.push(Place { name: name.to_string(), bucket: storage::look(destination).await? });
+        }
+        Ok(Self(places))
     }
 
-    /// Where a frame's object lies. The one place where that is decided.
-    pub fn of_frame(&self, _stored: &Stored) -> Option<usize> {
-        self.of("default")
-    }
-
-    /// The same for a frame that a manifest tells of, with the URL that it tells.
-    pub fn of_told(&self, url: &str, stored: &Stored) -> Option<usize> {
-        self.0.iter().position(|place| url.strip_prefix(place.bucket.base_url()) == Some(&stored.key))
+    /// Where a frame's object lies, which is decided here alone: what counts is what stood before its key when it was
+    /// stored, if that was written down, and not where its destination's name leads by now.
+    pub fn of_frame(&self, stored: &Stored, base_url: Option<&str>) -> Option<usize> {
+        match base_url {
+            Some(base_url) => self.0.iter().position(|place| place.bucket.base_url() == base_url),
+            None => self.of(stored.destination.as_str()),
+        }
     }
 
     /// Where what was put to the destination of this name lies; `None` where there is none of it any more.

@@ -36,7 +36,7 @@ impl Check<'_> {
             next = next.max(begins + 1);
             after = page.next.max(begins);
             for entry in page.entries {
-                let Entry::Frames { seqs, outcome, .. } = entry else { continue };
+                let Entry::Frames { seqs, outcome, base_url, .. } = entry else { continue };
                 self.gap(camera, next, (seqs.first - 1).min(mark.watermark));
                 next = next.max(seqs.last + 1);
                 match outcome {
@@ -45,7 +45,7 @@ impl Check<'_> {
                         if self.request.since.is_some_and(|since| stored.captured_at < since) {
                             continue;
                         }
-                        let place = self.asker.places.of_frame(&stored);
+                        let place = self.asker.places.of_frame(&stored, base_url.as_deref());
                         let (bytes, crc32c) = (stored.bytes, stored.crc32c);
                         self.expect(place, Expected { key: stored.key, camera, seq: seqs.first, bytes, crc32c })?;
                     }

@@ -169,7 +169,8 @@ impl Bench {
 
     fn destination(&self) -> anyhow::Result<Destination> {
         let settings = config::load(Some(&self.config()), Vec::new());
-        Ok(settings.map_err(|problems| anyhow::anyhow!("{problems:?}"))?.destination)
+        let settings = settings.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        settings.destinations.into_values().next().context("no destination")
     }
 
     pub fn replace(&self, key: &str, content: &[u8]) -> anyhow::Result<()> {

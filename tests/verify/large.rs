@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use framehaul::journal::{Ledger, NewSession, StateDir};
 use framehaul::model::{
-    CameraId, Frame, KeyTemplate, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
+    CameraId, DestinationName, Frame, KeyTemplate, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
 };
 use serde_json::{Value, json};
 
@@ -60,6 +60,7 @@ fn fill(bench: &Bench, frames: Seq) -> anyhow::Result<()> {
         };
         let key = template.render(&frame, &origin);
         let stored = Stored {
+            destination: DestinationName::default(),
             key: key.clone(),
             captured_at: frame.captured_at,
             stored_at: frame.captured_at,

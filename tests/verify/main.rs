@@ -311,6 +311,16 @@ fn a_bucket_that_does_not_answer_has_not_been_checked() -> anyhow::Result<()> {
     let report = bench.verify(69, &["gate"]);
     assert!(wrong(&report).keys().eq(["not_checked"]), "{report}");
     assert!(!bench.stage.dir().join("frames").exists(), "a look has made something");
+    std::fs::rename(bench.stage.dir().join("away"), bench.stage.dir().join("frames"))?;
+    bench.verify(0, &["gate"]);
+
+    // Nor have frames that lie where no destination leads any more.
+    let config = bench.stage.dir().join("framehaul.toml");
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, text.replace("/frames\"", "/elsewhere\""))?;
+    let report = bench.verify(69, &["gate"]);
+    assert!(wrong(&report).keys().eq(["not_checked"]), "{report}");
+    assert!(wrong(&report)["not_checked"] >= FRAMES, "{report}");
     Ok(())
 }
 
