@@ -336,6 +336,15 @@ async fn much_goes_in_steps() {
 }
 
 /// The tables of version 1, with what two cameras left in them.
+/// What makes a journal of version 3 one of version 2.
+const BACK_TO_2: &str = "
+DROP TABLE manifest;
+DROP TABLE manifest_pending;
+ALTER TABLE frame DROP COLUMN destination;
+DROP TABLE destination;
+PRAGMA user_version = 2;
+";
+
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE camera (
