@@ -8,9 +8,9 @@ use futures_util::{StreamExt as _, stream};
 use super::index::Expected;
 use super::rows::page;
 use super::{Check, Finding, Kind, VerifyError};
-use crate::journal::{Entry, ManifestRow};
+use crate::journal::{Entry, ManifestRow, Reader};
 use crate::manifest::{self, Line, Manifest};
-use crate::model::{DestinationName, Outcome, Seq, SeqRange, Stored};
+use crate::model::{CameraId, DestinationName, Outcome, Seq, SeqRange, Stored};
 use crate::storage::{BucketErrorKind, Listed};
 
 /// Manifests read at the same time. One of 10,000 entries takes some 15 MB while it is looked at.
@@ -45,7 +45,7 @@ impl Check<'_> {
     pub(super) async fn manifests(&mut self, camera: usize) -> Result<(), VerifyError> {
         let (known, failed) = self.known_manifests(camera).await?;
         let failed = &failed;
-        let (all, asker, origin) = (known.len() as u64, self.asker, self.origin.clone());
+        let (all, asker, journal, origin) = (known.len() as u64, self.asker, self.journal, self.origin.clone());
         let id = self.members[camera].mark.camera.clone();
         let read = known.into_values().map(|known| {
             let (id, origin) = (id.clone(), origin.clone());
@@ -57,9 +57,12 @@ impl Check<'_> {
                             manifest.header.camera == id && manifest.header.origin == origin
                         }),
                         // Where there is no list, there may be no bucket.
-                        Ok(None) => match failed.get(&place) {
-                            Some(why) => Fetched::NotChecked(why.clone()),
-                            None => Fetched::Wrong("it is not there".to_owned()),
+                        Ok(None) => match (failed.get(&place), base_url_of(journal, &id, known.seqs)) {
+                            (Some(why), _) => Fetched::NotChecked(why.clone()),
+                            (None, Some(base_url)) if base_url != asker.places.get(place).bucket.base_url() => {
+                                Fetched::NotChecked(format!("it went to {base_url}, which its destination is no more"))
+                            }
+                            (None, _) => Fetched::Wrong("it is not there".to_owned()),
                         },
                         Err(error) if error.kind == BucketErrorKind::Permanent => Fetched::Wrong(error.message),
                         Err(error) => Fetched::NotChecked(error.message),
@@ -227,6 +230,16 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// What stands before the key of the first stored one of these frames, if the journal has it: a manifest went to the
+/// same place, as long as its camera's destination was not changed in between.
+fn base_url_of(journal: &Reader, camera: &CameraId, seqs: SeqRange) -> Option<String> {
+    let (_, page) = page(journal, camera, seqs.first - 1, seqs.last).ok()?;
+    page.entries.into_iter().find_map(|entry| match entry {
+        Entry::Frames { outcome: Outcome::Stored(_), base_url, .. } => base_url,
+        _ => None,
+    })
 }
 
 /// Adds seqs to those before them, if they follow on them.

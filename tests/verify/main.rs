@@ -318,9 +318,14 @@ fn a_bucket_that_does_not_answer_has_not_been_checked() -> anyhow::Result<()> {
     let config = bench.stage.dir().join("framehaul.toml");
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, text.replace("/frames\"", "/elsewhere\""))?;
-    let report = bench.verify(69, &["gate"]);
-    assert!(wrong(&report).keys().eq(["not_checked"]), "{report}");
-    assert!(wrong(&report)["not_checked"] >= FRAMES, "{report}");
+    for make in [false, true] {
+        if make {
+            std::fs::create_dir(bench.stage.dir().join("elsewhere"))?;
+        }
+        let report = bench.verify(69, &["gate"]);
+        assert!(wrong(&report).keys().eq(["not_checked"]), "{report}");
+        assert!(wrong(&report)["not_checked"] >= FRAMES, "{report}");
+    }
     Ok(())
 }
 
