@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use testbed::daemon::{Credentials, Daemon, Storage};
-use testbed::gcs::{GcsServer, Options};
+use testbed::gcs::{GcsServer, ObjectInfo, Options};
 use testbed::scenario::Stage;
 use testbed::synthetic::Synthetic;
 
@@ -145,10 +145,13 @@ impl Bench {
     fn objects(&self) -> usize {
         fn files(dir: &Path) -> usize {
             let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-            let kept = entries.filter(|entry| entry.file_name() != ".framehaul-staging");
+            let kept = entries
+                .filter(|entry| ![".framehaul-staging", "_manifest"].contains(&&*entry.file_name().to_string_lossy()));
             kept.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
         }
-        let stored: usize = ["frames", "cloud", "moved"].iter().map(|bucket| self.gcs.objects(bucket).len()).sum();
+        let frames =
+            |objects: Vec<ObjectInfo>| objects.iter().filter(|object| !object.name.starts_with("_manifest/")).count();
+        let stored: usize = ["frames", "cloud", "moved"].iter().map(|bucket| frames(self.gcs.objects(bucket))).sum();
         stored + files(&self.stage.dir().join("nas"))
     }
 

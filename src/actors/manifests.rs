@@ -459,6 +459,7 @@ fn manifest_of(part: Part, camera: CameraId, origin: Origin, written_at: UnixMic
                 seq: seqs.first,
                 captured_at: stored.captured_at,
                 stored_at: stored.stored_at,
+                destination: stored.destination,
                 url: format!("{}{}", own.as_deref().unwrap_or(base_url), stored.key),
                 key: stored.key,
                 bytes: stored.bytes,

@@ -1,6 +1,6 @@
 //! What a manifest says, line by line. The words and texts are those of the API's list.
 
-use crate::model::{CameraId, LostReason, Origin, Seq, SeqRange, SessionNo, UnixMicros};
+use crate::model::{CameraId, DestinationName, LostReason, Origin, Seq, SeqRange, SessionNo, UnixMicros};
 
 /// A manifest: consecutive seqs of one camera, and how each of them ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,6 +64,8 @@ pub enum Line {
         captured_at: UnixMicros,
         /// When the bucket had confirmed it.
         stored_at: UnixMicros,
+        /// The name of its destination.
+        destination: DestinationName,
         /// Where it is.
         url: String,
         /// Its key, below the bucket's prefix: the end of `url`, as it stands in a copy of the bucket.
@@ -122,6 +124,7 @@ pub(super) enum RawLine {
         seq: Seq,
         captured_at: String,
         stored_at: String,
+        destination: String,
         url: String,
         key: String,
         bytes: u64,

@@ -158,13 +158,27 @@ fn line_of(raw: RawLine) -> Result<Line, String> {
             let closed = closed.as_deref().map(time).transpose()?;
             Line::SessionEnd { session: number(session)?, closed, why }
         }
-        RawLine::Frame { session, seq, captured_at, stored_at, url, key, bytes, crc32c, width, height } => {
+        RawLine::Frame {
+            session,
+            seq,
+            captured_at,
+            stored_at,
+            destination,
+            url,
+            key,
+            bytes,
+            crc32c,
+            width,
+            height,
+        } => {
+            let destination =
+                destination.parse().map_err(|_| format!("`{}` is no destination", shown(&destination)))?;
             let (captured_at, stored_at) = (time(&captured_at)?, time(&stored_at)?);
             if !is_key(&key) {
                 return Err(format!("`{}` is no key of an object", shown(&key)));
             }
             let crc32c = checksum_of(&crc32c)?;
-            Line::Frame { session, seq, captured_at, stored_at, url, key, bytes, crc32c, width, height }
+            Line::Frame { session, seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height }
         }
         RawLine::Tombstone { session, seq, last, reason, maybe_stored } => {
             let known = LostReason::parse(&reason);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{LostReason, UnixMicros};
+use crate::model::{DestinationName, LostReason, UnixMicros};
 
 fn frame(seq: Seq, session: u32) -> Line {
     let at = UnixMicros(1_767_323_045_000_000 + seq as i64);
@@ -15,6 +15,7 @@ fn frame(seq: Seq, session: u32) -> Line {
         seq,
         captured_at: at,
         stored_at: UnixMicros(at.0 + 7),
+        destination: DestinationName::default(),
         url: format!("gs://frames/site/gate-3/{seq}.jpg"),
         key: format!("gate-3/{seq}.jpg"),
         bytes: 150_000 + seq,
@@ -75,7 +76,7 @@ fn a_manifest_is_written_as_it_is_documented() {
         lines[..5],
         [
             r#"{"format":"framehaul-manifest","version":1,"camera":"gate-3","origin":"04106105","first":8,"last":14,"entries":4,"written_at":"2026-01-02T03:05:05.000000Z"}"#,
-            r#"{"type":"frame","session":1,"seq":8,"captured_at":"2026-01-02T03:04:05.000008Z","stored_at":"2026-01-02T03:04:05.000015Z","url":"gs://frames/site/gate-3/8.jpg","key":"gate-3/8.jpg","bytes":150008,"crc32c":"EjRWCA==","width":1920,"height":1080}"#,
+            r#"{"type":"frame","session":1,"seq":8,"captured_at":"2026-01-02T03:04:05.000008Z","stored_at":"2026-01-02T03:04:05.000015Z","destination":"default","url":"gs://frames/site/gate-3/8.jpg","key":"gate-3/8.jpg","bytes":150008,"crc32c":"EjRWCA==","width":1920,"height":1080}"#,
             r#"{"type":"tombstone","session":null,"seq":9,"last":12,"reason":"overrun","maybe_stored":false}"#,
             r#"{"type":"session_end","session":1,"closed":"1970-01-01T00:00:00.000009Z","why":"stall \"📷\""}"#,
             r#"{"type":"session","session":2,"opened":"1970-01-01T00:00:00.000001Z","codec":"h264","width":1920,"height":null}"#,

@@ -335,7 +335,6 @@ async fn much_goes_in_steps() {
     assert!(matches!(bench.list("a", Cursor::default(), 9), Err(ReadError::Gone { oldest: 1_200 })));
 }
 
-/// The tables of version 1, with what two cameras left in them.
 /// What makes a journal of version 3 one of version 2.
 const BACK_TO_2: &str = "
 DROP TABLE manifest;
@@ -345,6 +344,7 @@ DROP TABLE destination;
 PRAGMA user_version = 2;
 ";
 
+/// The tables of version 1, with what two cameras left in them.
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE camera (
