@@ -10,7 +10,7 @@ use super::rows::page;
 use super::{Check, Finding, Kind, VerifyError};
 use crate::journal::{Entry, ManifestRow, Reader};
 use crate::manifest::{self, Line, Manifest};
-use crate::model::{CameraId, DestinationName, Outcome, Seq, SeqRange, Stored};
+use crate::model::{CameraId, Outcome, Seq, SeqRange, Stored};
 use crate::storage::{BucketErrorKind, Listed};
 
 /// Manifests read at the same time. One of 10,000 entries takes some 15 MB while it is looked at.
@@ -253,9 +253,7 @@ fn push(told: &mut Vec<(SeqRange, String)>, seqs: SeqRange, key: &str) {
 /// What a line tells of frames, as the journal would, and their URL.
 fn told_by(line: Line) -> Option<(SeqRange, Outcome, String)> {
     match line {
-        Line::Frame { seq, captured_at, stored_at, url, key, bytes, crc32c, width, height, .. } => {
-            // It tells the URL in place of the destination's name.
-            let destination = DestinationName::default();
+        Line::Frame { seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height, .. } => {
             let stored = Stored { destination, key, captured_at, stored_at, bytes, crc32c, width, height };
             Some((SeqRange::one(seq), Outcome::Stored(stored), url))
         }
@@ -268,13 +266,11 @@ fn told_by(line: Line) -> Option<(SeqRange, Outcome, String)> {
 
 /// Whether the journal's row and a manifest's line tell the same.
 fn same(row: &Outcome, base_url: Option<&str>, told: &Outcome, url: &str) -> bool {
-    match (row, told) {
-        (Outcome::Stored(row), Outcome::Stored(told)) => {
-            let told = Stored { destination: row.destination.clone(), ..told.clone() };
-            *row == told && base_url.is_none_or(|base| url.strip_suffix(&row.key) == Some(base))
-        }
-        _ => row == told,
-    }
+    let there = match row {
+        Outcome::Stored(row) => base_url.is_none_or(|base| url.strip_suffix(&row.key) == Some(base)),
+        Outcome::Lost { .. } => true,
+    };
+    there && row == told
 }
 
 /// Whether bytes are the manifest that should be there.
