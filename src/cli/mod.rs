@@ -8,6 +8,7 @@ mod serve;
 mod spool;
 mod table;
 mod token;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,7 +32,8 @@ const EXAMPLES: &str = "Examples:
   framehaul camera add gate rtsp://10.0.0.9/main --user viewer --password-file gate.password
   framehaul destinations
   framehaul token new grafana --scope read
-  framehaul spool verify --config /etc/framehaul/config.toml";
+  framehaul spool verify --config /etc/framehaul/config.toml
+  framehaul verify --all --config /etc/framehaul/config.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -47,6 +49,8 @@ enum Command {
     Spool(spool::SpoolArgs),
     /// Make, list and remove the tokens that open the API.
     Token(token::TokenArgs),
+    /// Check lists, manifests and objects against each other.
+    Verify(verify::VerifyArgs),
 }
 
 /// For whom output is written.
@@ -79,6 +83,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Destinations(args) => destinations::run(args),
         Command::Spool(args) => Ok(spool::run(&args)),
         Command::Token(args) => Ok(token::run(&args)),
+        Command::Verify(args) => Ok(verify::run(&args)),
     }
 }
 

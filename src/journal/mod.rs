@@ -4,6 +4,7 @@
 //! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts
 //! are mirrored in memory (`Ledger`), which the writer updates right after the commit.
 
+mod audit;
 mod batch;
 mod catalog;
 mod handle;
@@ -23,11 +24,13 @@ mod state_dir;
 mod tests;
 mod writer;
 
+pub use audit::{ManifestRow, Mark};
 pub use catalog::CatalogChange;
 pub use handle::{Journal, NewSession, SessionEnd};
 pub use ledger::{Accounts, Ledger, LostBy, Past, Totals};
 pub use ledgers::Ledgers;
 pub use manifests::{EndedSession, Manifested, Part, PendingManifest, StoredManifest};
+pub(crate) use ranges::minus;
 pub use reader::{Commits, Entry, Page, ReadError, Reader};
 pub use recovery::{KnownCamera, Opened};
 pub use retention::retain;

@@ -20,7 +20,7 @@ pub use cursor::{Cursor, InvalidCursor};
 pub use destination::{DestinationName, InvalidDestinationName};
 pub use frame::{CommitNo, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
 pub use ids::{CameraId, InvalidCameraId, Origin};
-pub use key::KeyTemplate;
+pub use key::{KeyTemplate, Named};
 pub use login::{FORGET_REFUSAL_AFTER, Login, Refusal, fingerprint};
 pub use misfits::{is_plain, misfits};
 pub use sampler::Sampler;

@@ -56,8 +56,18 @@ impl FileBucket {
             dir.parent().map_or(Ok(()), sync_dir)
         };
         prepare().map_err(|error| failed("cannot use directory", &dir, &error, false))?;
+        Ok(Self::new(dir, staging))
+    }
+
+    /// Opens a directory to read what is in it. It makes nothing and clears nothing away; puts into it fail.
+    pub fn look(dir: PathBuf) -> Self {
+        let staging = dir.join(STAGING).join("nobody");
+        Self::new(dir, staging)
+    }
+
+    fn new(dir: PathBuf, staging: PathBuf) -> Self {
         let base_url = url::Url::from_directory_path(&dir).map_or_else(|()| String::new(), String::from);
-        Ok(Self(Arc::new(Inner { dir, staging, base_url, next: AtomicU64::new(0), durable: Mutex::default() })))
+        Self(Arc::new(Inner { dir, staging, base_url, next: AtomicU64::new(0), durable: Mutex::default() }))
     }
 }
 

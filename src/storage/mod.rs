@@ -23,8 +23,21 @@ use crate::model::Origin;
 ///
 /// When the directory cannot be used, or the credentials cannot be read. Whether a remote bucket answers is not asked.
 pub async fn open(destination: &Destination, origin: &Origin) -> Result<Arc<dyn Bucket>, BucketError> {
+    match destination {
+        Destination::File { dir } => Ok(Arc::new(FileBucket::open(dir.clone(), origin)?)),
+        _ => look(destination).await,
+    }
+}
+
+/// Opens the bucket of a destination for somebody who only reads. A directory is neither made nor cleared of what is
+/// half-written: a daemon may be at work in it.
+///
+/// # Errors
+///
+/// When the credentials cannot be read. Whether there is such a bucket is not asked.
+pub async fn look(destination: &Destination) -> Result<Arc<dyn Bucket>, BucketError> {
     Ok(match destination {
-        Destination::File { dir } => Arc::new(FileBucket::open(dir.clone(), origin)?),
+        Destination::File { dir } => Arc::new(FileBucket::look(dir.clone())),
         Destination::Gcs { bucket, prefix, endpoint, credentials } => {
             Arc::new(GcsBucket::open(bucket, prefix, endpoint.as_deref(), credentials).await?)
         }

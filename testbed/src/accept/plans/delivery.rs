@@ -83,7 +83,17 @@ pub(in crate::accept) fn delivery() -> Vec<Plan> {
             )
         }),
         Plan::new(6, None, |_| to_come("a crash at every step of the manifest writer, and the Python reader")),
-        Plan::new(7, None, |_| to_come("verify finds each kind of damage, and takes a bucket of 100,000 frames")),
+        Plan::new(7, None, |_| {
+            telling(
+                "verify finds each kind of damage, and a bucket of 100,000 frames OK with less than 100 MB of memory",
+                &[("FRAMES", "100000")],
+                &["test", "--locked", "--test", "verify", "--", "--nocapture", "--test-threads=1"],
+                &[
+                    Wanted { field: "found", figures: DAMAGES, judge: some_fault },
+                    Wanted { field: "verify", figures: 2, judge: little_memory },
+                ],
+            )
+        }),
         Plan::new(8, None, |_| {
             telling(
                 "24 hours of outage and storm simulated with 10,000 seeds: 0 violations; the seeds replay",
@@ -103,6 +113,17 @@ fn raced(figure: &Value) -> Result<(), String> {
     let several = |winners: &Vec<Value>| winners.iter().any(|winners| winners.as_u64() > Some(1));
     let shown = figure["boto3"]["winners"].as_array().is_some_and(several);
     holds(whole(figure, "rounds_with_one_winner")? == rounds || shown, "several puts of one key have won")
+}
+
+/// Deleted, swapped, truncated, foreign object, edited manifest, missing journal row, and an object that no list has: each
+/// in a directory and on gs://.
+const DAMAGES: usize = 2 * 7;
+
+/// What a check of 100,000 frames may take: 100 MB.
+fn little_memory(figure: &Value) -> Result<(), String> {
+    holds(whole(figure, "frames")? >= 100_000, "fewer than 100,000 frames")?;
+    let peak = figure["peak_mib"].as_f64().ok_or("no number `peak_mib`")?;
+    holds(peak * 1_048_576.0 < 100e6, "100 MB or more")
 }
 
 fn simulated(figure: &Value) -> Result<(), String> {
@@ -131,6 +152,14 @@ mod tests {
         assert_eq!(raced(&race(2, json!({ "winners": [1, 4, 1] }))), Ok(()));
         assert!(raced(&race(2, json!({ "winners": [1, 1, 1] }))).is_err());
         assert!(raced(&json!({ "puts": 50, "rounds": 0, "rounds_with_one_winner": 0 })).is_err());
+    }
+
+    #[test]
+    fn a_check_must_be_of_a_large_bucket_in_little_memory() {
+        let check = |frames: u64, peak: f64| json!({ "verify": "gs", "frames": frames, "peak_mib": peak });
+        assert_eq!(little_memory(&check(100_000, 95.0)), Ok(()));
+        assert!(little_memory(&check(99_999, 95.0)).is_err() && little_memory(&check(100_000, 95.5)).is_err());
+        assert!(little_memory(&json!({ "verify": "gs", "frames": 100_000 })).is_err());
     }
 
     #[test]
