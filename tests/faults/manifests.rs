@@ -326,7 +326,7 @@ fn cut(extent: &Extent, thread: &str) -> anyhow::Result<()> {
         "manifests": manifests.into_inner(), "of": thread, "seed": extent.seed, "boundaries": boundaries,
         "tried": faults.len(), "faults": killed, "before_the_commit": at(Step::Commit),
         "before_the_put": at(Step::Put), "before_the_confirmation": at(Step::Confirmation),
-        "holes": 0, "twice": 0, "other_bytes": 0, "unreached": unreached,
+        "unreached": unreached,
     });
     println!("\n{figures}");
     if thread == "bucket" {

@@ -193,7 +193,7 @@ fn kills_and_lost_answers_leave_every_seq_in_one_manifest() -> anyhow::Result<()
     let figure = json!({
         "manifests": all, "frames": frames, "seed": seed, "rounds": rounds, "orderly_ends": orderly,
         "kills_before_the_put": kills.before_the_put, "kills_before_the_confirmation": kills.before_the_confirmation,
-        "twice": 0, "holes": 0, "other_bytes": 0, "faults": rounds + injected,
+        "faults": rounds + injected,
     });
     println!("{figure}");
     ensure!(all > 10 && injected > 0 && !kills.committed.is_empty(), "too little was tried: {figure}");
