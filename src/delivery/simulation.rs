@@ -38,7 +38,7 @@ enum Event {
     Start,
     /// In the life of the process with this number.
     Step(u32, Step),
-    /// Something should have been stored since.
+    /// Some frame should have ended since by an answer of the server's.
     Back(Instant),
     /// What came before the last fault should have ended.
     Drained(Vec<Seq>),
@@ -100,8 +100,8 @@ struct Day {
     now: Instant,
     /// Seconds between two frames of each camera.
     intervals: Vec<f64>,
-    /// How many frames were stored when the weather changed last.
-    stored_at: u64,
+    /// How many frames had ended by an answer when the weather changed last.
+    answered_at: u64,
     report: Report,
     last_state: DestinationState,
 }
@@ -134,7 +134,7 @@ impl Day {
                 violations: Vec::new(),
                 digest: 0,
                 attempts: 0,
-                stored: 0,
+                answered: 0,
             },
             engine: None,
             plan,
@@ -144,7 +144,7 @@ impl Day {
             start,
             now: start,
             intervals,
-            stored_at: 0,
+            answered_at: 0,
             report: Report::default(),
             last_state: DestinationState::Open,
         };
@@ -262,7 +262,7 @@ impl Day {
         engine.weather_changed(now);
         let waits = engine.open(&self.world) > 0;
         let state = engine.gate.state().0;
-        self.stored_at = self.world.stored;
+        self.answered_at = self.world.answered;
         if weather == Weather::Fair && before.is_outage() && waits && state.is_shut() {
             let within = if state == DestinationState::Paused { BACK_FROM_PAUSE } else { BACK_FROM_DOWN };
             self.at(now + within, Event::Back(now));
@@ -279,8 +279,15 @@ impl Day {
     /// Unless something has gone wrong since.
     fn check_back(&mut self, since: Instant) {
         let still = self.world.server.weather == Weather::Fair && self.weather_since() == Some(since);
-        if still && self.world.stored == self.stored_at {
-            self.world.violated(format!("nothing is stored {:?} after an outage", self.now - since));
+        if !still || self.world.answered > self.answered_at {
+            return;
+        }
+        let paused = self.engine.as_ref().is_some_and(|engine| engine.gate.state().0 == DestinationState::Paused);
+        if paused && self.now < since + BACK_FROM_PAUSE {
+            // By a refusal that was on its way when the weather changed.
+            self.at(since + BACK_FROM_PAUSE, Event::Back(since));
+        } else {
+            self.world.violated(format!("no frame has ended {:?} after an outage", self.now - since));
         }
     }
 

@@ -64,7 +64,7 @@ pub(super) struct World {
     /// A sum over all that happens.
     pub(super) digest: u64,
     pub(super) attempts: u64,
-    pub(super) stored: u64,
+    pub(super) answered: u64,
 }
 
 impl World {
@@ -261,7 +261,8 @@ impl Engine {
             if !world.books[camera].commit(seq, end) {
                 world.violated(format!("camera {camera}, seq {seq} ends twice"));
             }
-            world.stored += u64::from(end == End::Stored);
+            // A conflict is an answer as well.
+            world.answered += u64::from(matches!(end, End::Stored | End::Lost(LostReason::Conflict, _)));
             world.note([camera as u64, seq, u64::from(end == End::Stored)]);
             self.check_end(world, camera, seq, end);
             self.dispatcher.committed(&world.cameras[camera], SeqRange::one(seq));
@@ -294,7 +295,6 @@ impl Engine {
                     return;
                 }
                 Pulled::Job(job) => {
-                    self.check_gate(world, now);
                     let ticket = self.gate.begin(now);
                     self.attempt(world, job, ticket, now);
                 }
@@ -318,6 +318,8 @@ impl Engine {
         };
         world.attempts += 1;
         world.note([1 << 32, camera as u64, job.seq]);
+        // Not before: what could not be read was no attempt, and another frame may go in its place.
+        self.check_gate(world, now);
         self.watch(world, now);
         let (after, told) = world.server.attempt(now, (camera, job.seq), content, &mut world.rng);
         let told = (world.rng.u16(0..5_000) > 0).then_some(told);
