@@ -1,6 +1,7 @@
 //! Buckets: where objects go. Create-only, so that repeating a put is harmless.
 
 mod bucket;
+mod client;
 mod file;
 mod gcs;
 mod object_store;
