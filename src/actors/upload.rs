@@ -368,7 +368,8 @@ mod tests {
         let content = b"a picture";
         let crc32c = crc32c::crc32c(content);
         let ours = Some(ObjectInfo { bytes: 9, crc32c });
-        let (other, third) = (ours.map(|info| ObjectInfo { crc32c: !crc32c, ..info }), Some(ObjectInfo { bytes: 8, crc32c }));
+        let (other, third) =
+            (ours.map(|info| ObjectInfo { crc32c: !crc32c, ..info }), Some(ObjectInfo { bytes: 8, crc32c }));
         for (looks, expected) in [
             (vec![ours], "stored"),
             (vec![other, ours], "stored"),

@@ -128,7 +128,13 @@ impl Inner {
         created
     }
 
-    fn write_and_link(&self, staged: &Path, content: &[u8], parent: &Path, path: &Path) -> Result<Created, BucketError> {
+    fn write_and_link(
+        &self,
+        staged: &Path,
+        content: &[u8],
+        parent: &Path,
+        path: &Path,
+    ) -> Result<Created, BucketError> {
         let written = write_whole(staged, content).and_then(|()| self.make_durable(parent));
         written.map_err(|error| self.not_written(path, &error))?;
         match fs::hard_link(staged, path) {

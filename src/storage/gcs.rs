@@ -72,7 +72,8 @@ impl GcsBucket {
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint: endpoint.map(str::to_owned),
-            lists: client(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))).map_err(|error| unauthorized(&label, &format!("cannot make a client: {error}")))?,
+            lists: client(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
+                .map_err(|error| unauthorized(&label, &format!("cannot make a client: {error}")))?,
             base_url: format!("gs://{bucket}/{prefix}"),
             label,
         })

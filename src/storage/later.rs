@@ -84,8 +84,9 @@ pub fn base_url(destination: &Destination) -> String {
 
 /// The same, and the name in messages.
 fn place(destination: &Destination) -> (String, String) {
-    let remote =
-        |scheme: &str, bucket: &str, prefix: &str| (format!("{scheme}://{bucket}/{prefix}"), format!("{scheme}://{bucket}"));
+    let remote = |scheme: &str, bucket: &str, prefix: &str| {
+        (format!("{scheme}://{bucket}/{prefix}"), format!("{scheme}://{bucket}"))
+    };
     match destination {
         Destination::File { dir } => (file::base_url(dir), "file".to_owned()),
         Destination::Gcs { bucket, prefix, .. } => remote("gs", bucket, prefix),
@@ -148,7 +149,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_is_asked_once_and_what_fails_again() {
-        let (asked, let_go, dir) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)), tempfile::tempdir().unwrap());
+        let (asked, let_go, dir) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)), tempfile::tempdir().unwrap());
         let (count, gate, destination) =
             (asked.clone(), let_go.clone(), Destination::File { dir: dir.path().to_owned() });
         let open = move || {
@@ -156,7 +158,8 @@ mod tests {
             tokio::spawn(async move {
                 gate.acquire().await.unwrap().forget();
                 let refused = BucketErrorKind::NotFound;
-                let error = BucketError { kind: refused, maybe_stored: false, retry_after: None, message: "no".to_owned() };
+                let error =
+                    BucketError { kind: refused, maybe_stored: false, retry_after: None, message: "no".to_owned() };
                 if nth == 0 { Err(error) } else { look(&destination).await }
             })
         };
