@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::actors::{
     Admission, Changed, ControlError, Hub, Hubs, ManifestRecipe, Manifests, Newest, Place, Places, Sequencers,
-    SetFileCameras, Supervisor, UploadRecipe, Way, Wiring,
+    SetFileCameras, Supervisor, UploadRecipe, Way, Wiring, knock,
 };
 use crate::capture::{Deadlines, Launcher};
 use crate::claim;
@@ -24,15 +26,18 @@ use crate::delivery::Budget;
 use crate::http::{self, Api, Door, Streams, Token};
 use crate::journal::{self, Journal, Ledgers, StateDir};
 use crate::metrics::Metrics;
-use crate::model::{CameraId, DestinationName, Origin, SpooledCamera};
+use crate::model::{CameraId, DestinationName, SpooledCamera};
 use crate::pulse::{self, Pulse, Watchdog};
 use crate::service;
 use crate::shutdown::{self, Ending};
 use crate::spool::{self, Quarantine, Stream};
-use crate::storage::{self, Bucket};
+use crate::storage::{self, Later};
 
 /// Threads of a runtime that talks to a bucket: TLS and checksums are all it computes.
 const UPLOAD_THREADS: usize = 2;
+
+/// How long the start waits for the buckets. What takes longer is one destination's trouble.
+const OPEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// How soon a change is tried again for which there was no room, once there is.
 const ROOM_AGAIN: Duration = Duration::from_millis(200);
@@ -45,7 +50,7 @@ const EXIT_INTERRUPTED: i32 = 130;
 ///
 /// # Errors
 ///
-/// When it cannot start: the state directory, the bucket or the address cannot be used.
+/// When it cannot start: the state directory or the address cannot be used.
 pub fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     // Memory holds passwords; a crash must not write them to a disk.
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
@@ -86,27 +91,36 @@ pub fn engine(settings: &Settings) -> anyhow::Result<PathBuf> {
     Ok(dir.join("framehaul-capture-opencv"))
 }
 
-/// A destination of the configuration, ready for use.
+/// A destination of the configuration.
 struct Open {
-    bucket: Arc<dyn Bucket>,
+    bucket: Arc<Later>,
     runtime: Handle,
     base_url: String,
+    /// Whether it is, by now.
+    is_open: bool,
 }
 
-/// Opens the buckets of all destinations, each on its own runtime.
+/// Opens the buckets of all destinations, each on its own runtime, as far as that is done soon. A directory that was
+/// there in an earlier run must be there again.
 async fn open_buckets(
     settings: &Settings,
-    origin: &Origin,
+    state: &StateDir,
     runtimes: BTreeMap<DestinationName, Handle>,
 ) -> anyhow::Result<BTreeMap<DestinationName, Open>> {
-    let mut buckets = BTreeMap::new();
+    let mut buckets = Vec::new();
     for (name, runtime) in runtimes {
-        let (destination, origin) = (settings.destinations[&name].clone(), origin.clone());
-        let opened = runtime.spawn(async move { storage::open(&destination, &origin).await }).await;
-        let bucket = opened.with_context(|| format!("the bucket of {name}"))??;
-        let base_url = bucket.base_url().to_owned();
-        buckets.insert(name, Open { bucket, runtime, base_url });
+        let destination = settings.destinations[&name].clone();
+        let base_url = storage::base_url(&destination);
+        let known = state.was_opened(&base_url)?;
+        let bucket = Arc::new(Later::new(destination, state.origin().clone(), known, runtime.clone()));
+        buckets.push((name, bucket, runtime, base_url));
     }
+    let opened = buckets.into_iter().map(|(name, bucket, runtime, base_url)| async move {
+        let is_open = matches!(timeout(OPEN_WITHIN, bucket.open()).await, Ok(Ok(_)));
+        (name, Open { bucket, runtime, base_url, is_open })
+    });
+    let buckets: BTreeMap<_, _> = join_all(opened).await.into_iter().collect();
+    state.set_opened(buckets.values().filter(|open| open.is_open).map(|open| open.base_url.as_str()))?;
     Ok(buckets)
 }
 
@@ -148,7 +162,7 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
     if settings.spool.durability == Durability::Disk || !spooled.is_empty() || state.spool()?.is_some() {
         claim::claim(&state, &settings.spool.dir, &spooled)?;
     }
-    let mut buckets = open_buckets(&settings, state.origin(), runtimes).await?;
+    let mut buckets = open_buckets(&settings, &state, runtimes).await?;
     // Before any frame is on its way there: what is written down once is found again, also when it is configured no more.
     state.register(&buckets.iter().map(|(name, open)| (name.clone(), open.base_url.clone())).collect())?;
     service::status("recovering the journal");
@@ -201,6 +215,9 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
             uploads: open.as_ref().map(|open| open.runtime.clone()),
         });
         ways.push(Way { hub: hub.clone(), spool, base_url: open.as_ref().map(|open| open.base_url.clone()) });
+        if let Some(open) = open.as_ref().filter(|open| !open.is_open) {
+            actix_rt::spawn(knock(hub.clone(), open.bucket.clone(), settings.upload.deadline));
+        }
         uploads.extend(open.map(|Open { bucket, runtime, .. }| UploadRecipe {
             hub: hub.clone(),
             bucket,

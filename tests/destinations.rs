@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use testbed::daemon::{Credentials, Daemon, Storage};
-use testbed::gcs::{GcsServer, ObjectInfo, Options};
+use testbed::gcs::{GcsServer, Knobs, ObjectInfo, Options};
 use testbed::scenario::Stage;
 use testbed::synthetic::Synthetic;
 
@@ -270,4 +270,75 @@ fn a_camera_is_moved_over_an_outage_and_a_kill_and_its_list_goes_on() {
     let frame = later.iter().find(|entry| entry["type"] == "frame").unwrap();
     assert!(frame["url"].as_str().unwrap().starts_with("gs://moved/later/"), "{frame}");
     bench.daemon.stop().unwrap();
+}
+
+#[test]
+fn a_destination_that_cannot_be_used_at_the_start_costs_its_own_cameras_alone_and_is_taken_up() {
+    let stage = Stage::new(Path::new(PROGRAM)).unwrap();
+    let knobs = Knobs { require_auth: true, ..Knobs::default() };
+    let gcs = GcsServer::start(Options { buckets: vec!["cloud".to_owned()], knobs, ..Options::default() }).unwrap();
+    let (nas, key_file) = (stage.dir().join("disk/frames"), stage.dir().join("key.json"));
+    let more = format!(
+        "{}[upload]\nretry_max = \"500ms\"\n[destinations.nas]\nurl = {}\n[destinations.cloud]\nurl = \"gs://cloud\"\n\
+         endpoint = \"{}\"\ncredentials = \"key_file\"\nkey_file = {}\n",
+        stage.synthetic().unwrap(),
+        json!(format!("file://{}", nas.display())),
+        gcs.endpoint(),
+        json!(key_file),
+    );
+    let mut daemon = stage.daemon(&Storage::Directory, &more).unwrap();
+    let put = |daemon: &Daemon, camera: &str, destination: &str| {
+        let mut request = Synthetic::new(camera).fps(20.0).bytes(6_000).request();
+        request["destination"] = json!(destination);
+        daemon.put_camera(camera, &request).unwrap();
+    };
+    let status = |daemon: &Daemon, name: &str| -> (String, String) {
+        let shown = daemon.get(&format!("/api/v1/destinations/{name}")).unwrap();
+        let status = serde_json::from_str::<Value>(&shown).unwrap()["status"].take();
+        (status["state"].as_str().unwrap().to_owned(), status["last_error"].as_str().unwrap_or_default().to_owned())
+    };
+    let is_told = |daemon: &Daemon, name: &str, what: &str| {
+        let told = testbed::daemon::wait(PATIENCE, || {
+            let (state, error) = status(daemon, name);
+            Ok((state == "paused" && error.contains(what)).then_some(()))
+        });
+        told.unwrap_or_else(|error| panic!("{name} is {:?}: {error:#}", status(daemon, name)));
+    };
+    let stores = |daemon: &Daemon, camera: &str| {
+        let before = daemon.status(camera).unwrap().totals.stored;
+        daemon.wait_for(camera, PATIENCE, |now| now.totals.stored >= before + 20).unwrap();
+    };
+
+    // There is no key yet: that is told before any frame goes there.
+    is_told(&daemon, "cloud", "cannot use key file");
+    put(&daemon, "gate", "default");
+    put(&daemon, "hall", "nas");
+    put(&daemon, "yard", "cloud");
+    stores(&daemon, "gate");
+    stores(&daemon, "hall");
+    daemon.wait_for("yard", PATIENCE, |now| now.totals.captured >= 20).unwrap();
+    assert_eq!(daemon.status("yard").unwrap().totals.stored, 0);
+    fs::write(&key_file, gcs.service_account_key()).unwrap();
+    stores(&daemon, "yard");
+
+    // The disk of the other is not mounted when the daemon starts again.
+    daemon.stop().unwrap();
+    fs::rename(stage.dir().join("disk"), stage.dir().join("unmounted")).unwrap();
+    daemon.run().unwrap();
+    is_told(&daemon, "nas", "is its disk mounted?");
+    let stored = daemon.status("hall").unwrap().totals.stored;
+    stores(&daemon, "gate");
+    stores(&daemon, "yard");
+    daemon.wait_for("hall", PATIENCE, |now| now.totals.in_flight >= 20).unwrap();
+    let totals = daemon.status("hall").unwrap().totals;
+    assert_eq!((totals.stored, totals.lost), (stored, 0));
+    assert!(!stage.dir().join("disk").exists());
+    fs::rename(stage.dir().join("unmounted"), stage.dir().join("disk")).unwrap();
+    stores(&daemon, "hall");
+    daemon.quiesce(PATIENCE).unwrap();
+    for camera in ["gate", "hall", "yard"] {
+        let totals = daemon.status(camera).unwrap().totals;
+        assert_eq!((totals.stored, totals.lost), (totals.captured, 0), "{camera}");
+    }
+    daemon.stop().unwrap();
 }

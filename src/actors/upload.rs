@@ -18,7 +18,7 @@ use crate::delivery::{Backoff, Verdict, attempt_deadline};
 use crate::metrics::Metrics;
 use crate::model::{Frame, LostReason, Origin, Stored, UnixMicros};
 use crate::spool::{Quarantine, Record};
-use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created};
+use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
 
 /// What all UploadActors of a destination share.
 #[derive(Clone)]
@@ -215,6 +215,34 @@ fn is_final((refusals, others): (u32, u64)) -> bool {
     refusals >= REFUSED_TIMES && others >= REFUSED_AMONG
 }
 
+/// Looks at what stands under our key. That it is not ours is believed when two looks agree: the answer to one may have
+/// been damaged on its way, and a conflict is final.
+async fn what_stands_there(
+    bucket: &dyn Bucket,
+    key: &str,
+    content: &[u8],
+    crc32c: u32,
+) -> Result<Attempt, BucketError> {
+    let transient = |maybe_stored, what: &str| BucketError {
+        kind: BucketErrorKind::Transient,
+        maybe_stored,
+        retry_after: None,
+        message: format!("{}: {what}", bucket.url(key)),
+    };
+    let ours = ObjectInfo { bytes: content.len() as u64, crc32c };
+    let mut before = None;
+    loop {
+        let found = bucket.head(key).await.map_err(|error| BucketError { maybe_stored: true, ..error })?;
+        let found = found.ok_or_else(|| transient(false, "it was there and is gone"))?;
+        match before.replace(found) {
+            _ if found == ours => return Ok(Attempt::Stored),
+            None => {}
+            Some(before) if before == found => return Ok(Attempt::Conflict),
+            Some(_) => return Err(transient(true, "two looks at it saw different contents")),
+        }
+    }
+}
+
 /// One attempt under its deadline, on the bucket's runtime.
 async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     let deadline = attempt_deadline(recipe.settings.deadline, recipe.settings.min_rate, frame.jpeg.len());
@@ -225,18 +253,7 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
             Ok(Created::New) => Ok(Attempt::Stored),
             // Ours, if an answer was lost on an earlier attempt: the same frame always gets the same key.
             // Something stands there, whatever becomes of the question what it is.
-            Ok(Created::Exists) => {
-                match bucket.head(&key).await.map_err(|e| BucketError { maybe_stored: true, ..e })? {
-                    Some(found) if found.bytes == content.len() as u64 && found.crc32c == crc32c => Ok(Attempt::Stored),
-                    Some(_) => Ok(Attempt::Conflict),
-                    None => Err(BucketError {
-                        kind: BucketErrorKind::Transient,
-                        maybe_stored: false,
-                        retry_after: None,
-                        message: format!("{}: it was there and is gone", bucket.url(&key)),
-                    }),
-                }
-            }
+            Ok(Created::Exists) => what_stands_there(&*bucket, &key, &content, crc32c).await,
             Err(error) => Err(error),
         }
     };
@@ -308,7 +325,72 @@ impl<T> Future for AbortOnDrop<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
     use super::*;
+    use crate::storage::{After, Page};
+
+    /// A bucket whose answers to looks are given.
+    struct Looks(Mutex<VecDeque<Option<ObjectInfo>>>);
+
+    #[async_trait::async_trait]
+    impl Bucket for Looks {
+        async fn create(&self, _: &str, _: Bytes, _: u32, _: ContentType) -> Result<Created, BucketError> {
+            unreachable!("only looks are asked for")
+        }
+
+        async fn head(&self, _: &str) -> Result<Option<ObjectInfo>, BucketError> {
+            Ok(self.0.lock().unwrap().pop_front().expect("there is no third look"))
+        }
+
+        async fn get(&self, _: &str, _: u64) -> Result<Option<Bytes>, BucketError> {
+            unreachable!("only looks are asked for")
+        }
+
+        async fn list(&self, _: &str, _: Option<&After>) -> Result<Page, BucketError> {
+            unreachable!("only looks are asked for")
+        }
+
+        fn base_url(&self) -> &str {
+            "memory:///"
+        }
+
+        fn label(&self) -> &str {
+            "memory"
+        }
+    }
+
+    #[tokio::test]
+    async fn one_damaged_look_at_what_stands_there_is_no_conflict() {
+        let content = b"a picture";
+        let crc32c = crc32c::crc32c(content);
+        let ours = Some(ObjectInfo { bytes: 9, crc32c });
+        let (other, third) =
+            (ours.map(|info| ObjectInfo { crc32c: !crc32c, ..info }), Some(ObjectInfo { bytes: 8, crc32c }));
+        for (looks, expected) in [
+            (vec![ours], "stored"),
+            (vec![other, ours], "stored"),
+            (vec![other, other], "conflict"),
+            (vec![third, third], "conflict"),
+            (vec![other, third], "maybe stored"),
+            (vec![None], "not stored"),
+            (vec![other, None], "not stored"),
+        ] {
+            let bucket = Looks(Mutex::new(looks.clone().into()));
+            let found = match what_stands_there(&bucket, "key", content, crc32c).await {
+                Ok(Attempt::Stored) => "stored",
+                Ok(Attempt::Conflict) => "conflict",
+                Err(error) if error.kind == BucketErrorKind::Transient && error.maybe_stored => "maybe stored",
+                Err(error) if error.kind == BucketErrorKind::Transient => "not stored",
+                _ => "something else",
+            };
+            assert_eq!(found, expected, "{looks:?}");
+            assert!(bucket.0.lock().unwrap().is_empty(), "{looks:?}");
+        }
+    }
 
     #[test]
     fn a_refusal_is_believed_when_it_is_repeated_while_others_are_taken() {

@@ -242,20 +242,22 @@ impl Checker {
     fn destinations(&mut self, raw: &RawConfig) -> Option<BTreeMap<DestinationName, Destination>> {
         let RawStorage { url, endpoint, region, credentials, key_file, .. } = raw.storage.clone();
         let storage = RawDestination { url, endpoint, region, credentials, key_file };
-        let mut places: Vec<(String, &RawDestination)> = vec![("storage".to_owned(), &storage)];
+        let mut places: Vec<(String, Destination)> = Vec::new();
         let mut destinations = BTreeMap::new();
-        destinations.extend(self.destination("storage", &storage).map(|there| (DestinationName::default(), there)));
+        if let Some(there) = self.destination("storage", &storage) {
+            places.push(("storage".to_owned(), there.clone()));
+            destinations.insert(DestinationName::default(), there);
+        }
         for (name, written) in &raw.destinations {
             let section = format!("destinations.{name}");
             let checked = self.destination(&section, written);
-            // They would write over each other's halves.
-            let same = |(_, other): &&(String, &RawDestination)| {
-                let place = |raw: &RawDestination| (raw.url.trim_end_matches('/').to_owned(), raw.endpoint.clone());
-                place(other) == place(written)
-            };
-            if let Some((other, _)) = places.iter().find(same) {
-                let detail = format!("is where [{other}] goes already: use another bucket, prefix or directory");
-                self.problem(&format!("{section}.url"), detail);
+            if let Some(there) = &checked {
+                // Each would take the other's objects for its own.
+                if let Some((other, _)) = places.iter().find(|(_, place)| place.is_where(there)) {
+                    let detail = format!("is where [{other}] goes already: use another bucket, prefix or directory");
+                    self.problem(&format!("{section}.url"), detail);
+                }
+                places.push((section.clone(), there.clone()));
             }
             match name.parse() {
                 Ok(name) if name == DestinationName::default() => {
@@ -267,7 +269,6 @@ impl Checker {
                     self.problem(&section, error.to_string());
                 }
             }
-            places.push((section, written));
         }
         destinations.contains_key(&DestinationName::default()).then_some(destinations)
     }

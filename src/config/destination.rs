@@ -6,7 +6,12 @@ use url::Url;
 
 use super::settings::{Credentials, Destination, Problem};
 
+/// Bytes of a prefix, at most: a name in a bucket has 1,024, and some of them are the key's.
+const MAX_PREFIX: usize = 512;
+
 const URLS: &str = "use gs://bucket/prefix, s3://bucket/prefix, az://container/prefix or file:///directory";
+
+const NAMES: &str = "use letters, digits and . _ = - in names that are neither empty nor only dots";
 
 /// The keys of a destination, in whatever section they stand.
 #[derive(Clone, Copy, Debug)]
@@ -40,24 +45,26 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn destination(&mut self, raw: DestinationKeys<'_>) -> Option<Destination> {
         let url = self.that("url", raw.url, |text| Url::parse(text).map_err(|_| URLS.to_owned()))?;
+        let is_bare = is_bare(&url) && url.port().is_none();
         if url.scheme() == "file" {
-            let dir = url.to_file_path().ok().filter(|_| url.host_str().is_none_or(str::is_empty));
+            let dir = url.to_file_path().ok().filter(|_| is_bare && url.host_str().is_none_or(str::is_empty));
             let dir = self.that("url", raw.url, |_| dir.ok_or_else(|| URLS.to_owned()))?;
             return Some(Destination::File { dir });
         }
         let known = matches!(url.scheme(), "gs" | "s3" | "az");
         let bucket = self.that("url", raw.url, |_| match url.host_str() {
-            Some(host) if known && url.username().is_empty() && url.query().is_none() => Ok(host.to_owned()),
+            Some(host) if known && is_bare => Ok(host.to_owned()),
             _ => Err(URLS.to_owned()),
         });
-        let prefix = match url.path().trim_matches('/') {
-            "" => String::new(),
-            path => format!("{path}/"),
-        };
+        let prefix = bucket.as_ref().and_then(|_| {
+            // What would be read as something else than is written, as `..` and blanks are, is not read.
+            let prefix = prefix(url.path()).filter(|_| url.as_str() == raw.url);
+            self.that("url", raw.url, |_| prefix.ok_or_else(|| format!("{NAMES}, {MAX_PREFIX} bytes at most")))
+        });
         let endpoint = self.endpoint(raw.endpoint);
         let credentials = self.credentials(raw);
         let region = self.region(raw.region);
-        let (bucket, endpoint, credentials) = (bucket?, endpoint?, credentials?);
+        let (bucket, prefix, endpoint, credentials) = (bucket?, prefix?, endpoint?, credentials?);
         Some(match url.scheme() {
             "gs" => Destination::Gcs { bucket, prefix, endpoint, credentials },
             "s3" => Destination::S3 { bucket, prefix, endpoint, region: region?, credentials },
@@ -71,9 +78,7 @@ impl Reader<'_> {
         }
         let endpoint = self.that("endpoint", text, |text| match Url::parse(text) {
             // A name and password would go into requests and messages.
-            Ok(url)
-                if matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.query().is_none() =>
-            {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && is_bare(&url) => {
                 Ok(text.trim_end_matches('/').to_owned())
             }
             _ => Err("use http://host:port, or leave it empty for the cloud's own".to_owned()),
@@ -111,11 +116,37 @@ impl Reader<'_> {
         let section = self.section;
         read(text)
             .map_err(|hint| {
-                let detail = format!("is `{text}`: {hint}");
+                let detail = match may_be_repeated(text) {
+                    true if key != "key_file" => format!("is `{text}`: {hint}"),
+                    _ => format!("cannot be used: {hint}"),
+                };
                 self.problems.push(Problem { key: format!("{section}.{key}"), detail });
             })
             .ok()
     }
+}
+
+/// Whether a URL is a place and nothing else: no login, no query, no fragment.
+fn is_bare(url: &Url) -> bool {
+    url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
+}
+
+/// What stands before every key, from a URL's path; `None` where that cannot begin a name.
+fn prefix(path: &str) -> Option<String> {
+    let inside = path.strip_prefix('/').unwrap_or(path);
+    let inside = inside.strip_suffix('/').unwrap_or(inside);
+    if inside.is_empty() {
+        return Some(String::new());
+    }
+    let is_plain = |name: &str| {
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b)) && !name.bytes().all(|b| b == b'.')
+    };
+    (inside.len() < MAX_PREFIX && inside.split('/').all(is_plain)).then(|| format!("{inside}/"))
+}
+
+/// Whether a message may repeat a value that cannot be read: one that is out of place may be a password.
+fn may_be_repeated(text: &str) -> bool {
+    text.len() <= 32 && !text.contains(|c: char| c.is_whitespace() || "=@?;".contains(c))
 }
 
 #[cfg(test)]
@@ -193,18 +224,61 @@ mod tests {
                 format!("destinations.cold.url: is `ftp://b`: {URLS}"),
                 "destinations.cold.endpoint: is `ftp://b`: use http://host:port, or leave it empty for the cloud's own"
                     .to_owned(),
-                "destinations.cold.key_file: is `key`: use an absolute path".to_owned(),
+                "destinations.cold.key_file: cannot be used: use an absolute path".to_owned(),
                 "destinations.cold.region: is `EU/1`: use a region's name, for example eu-central-1".to_owned(),
             ]
         );
-        for url in
-            ["gs:///x", "s3:///x", "http://h/b", "file://host/x", "nonsense", "s3://key:secret@b", "az://b?sig=x"]
-        {
+        let long = format!("gs://b/{}", "a".repeat(MAX_PREFIX));
+        for url in [
+            "gs:///x",
+            "s3:///x",
+            "http://h/b",
+            "file://host/x",
+            "file:///x?y",
+            "file:///x#y",
+            "nonsense",
+            "s3://key:secret@b",
+            "s3://:secret@b",
+            "s3://b:9000/x",
+            "az://b?sig=x",
+            "gs://b/x#y",
+            "gs://b/a//b",
+            "gs://b//a",
+            "gs://b/a/../c",
+            "gs://b/a/.../c",
+            "gs://b/mein Ordner",
+            "gs://b/Büro",
+            "gs://b/a%20b",
+            " gs://b",
+            &long,
+        ] {
             assert_eq!(problems(DestinationKeys { url, ..PLAIN }).len(), 1, "{url}");
         }
-        for endpoint in ["http://key:secret@host", "host:80", "http://host/?sig=x"] {
+        for endpoint in
+            ["http://key:secret@host", "http://:secret@host", "host:80", "http://host/?sig=x", "http://host/#x"]
+        {
             assert_eq!(problems(DestinationKeys { endpoint, ..PLAIN }).len(), 1, "{endpoint}");
         }
         assert_eq!(problems(DestinationKeys { credentials: "mine", ..PLAIN }).len(), 1);
+    }
+
+    #[test]
+    fn what_may_be_a_password_out_of_place_is_not_repeated() {
+        for canary in [
+            "AccountName=acc;AccountKey=canary",
+            "http://key:canary@host",
+            "az://c?sig=canary",
+            "canary/wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXA",
+            "a canary",
+        ] {
+            let wrong =
+                DestinationKeys { url: canary, endpoint: canary, region: canary, credentials: canary, key_file: "" };
+            for raw in [wrong, DestinationKeys { url: "s3://b", ..wrong }] {
+                let told = problems(raw).join("\n");
+                assert!(told.contains("cannot be used: ") && !told.contains("canary"), "{told}");
+            }
+            let told = problems(DestinationKeys { credentials: "key_file", key_file: canary, ..PLAIN }).join("\n");
+            assert!(!told.contains("canary"), "{told}");
+        }
     }
 }

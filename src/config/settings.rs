@@ -101,6 +101,26 @@ pub enum Destination {
     },
 }
 
+impl Destination {
+    /// Whether both are one place, whoever we are there.
+    pub fn is_where(&self, other: &Self) -> bool {
+        fn place(of: &Destination) -> Option<(&str, &str, Option<&str>)> {
+            match of {
+                Destination::File { .. } => None,
+                Destination::Gcs { bucket, prefix, endpoint, .. }
+                | Destination::S3 { bucket, prefix, endpoint, .. }
+                | Destination::Azure { container: bucket, prefix, endpoint, .. } => {
+                    Some((bucket, prefix, endpoint.as_deref()))
+                }
+            }
+        }
+        match (self, other) {
+            (Self::File { dir }, Self::File { dir: there }) => dir == there,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other) && place(self) == place(other),
+        }
+    }
+}
+
 /// Who we are to a cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {

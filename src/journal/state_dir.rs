@@ -97,6 +97,30 @@ impl StateDir {
         Ok(transaction.commit()?)
     }
 
+    /// Whether [`set_opened`](Self::set_opened) was ever told of the bucket with this URL.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn was_opened(&self, url: &str) -> Result<bool, JournalError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'opened ' || ?1)";
+        Ok(self.connection.query_row(query, [url], |row| row.get(0))?)
+    }
+
+    /// Writes down that the buckets with these URLs are there.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn set_opened<'a>(&self, urls: impl IntoIterator<Item = &'a str>) -> Result<(), JournalError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        for url in urls {
+            let insert = "INSERT INTO meta (key, value) VALUES ('opened ' || ?1, '') ON CONFLICT (key) DO NOTHING";
+            transaction.execute(insert, [url])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
     /// Writes down where the destinations are that frames go to from now on, by the URL that stands before every key.
     ///
     /// # Errors

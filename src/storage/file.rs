@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::model::Origin;
 
@@ -24,6 +25,14 @@ const MAX_KNOWN_DIRECTORIES: usize = 10_000;
 /// systems. Below it is a directory for each origin: daemons that share a bucket must not touch each other's halves.
 const STAGING: &str = ".framehaul-staging";
 
+/// Pieces of work on the directory under way, at most. Where the disk hangs each keeps a thread, and what it was to
+/// write; whoever comes then waits where his deadline ends him and frees his frame, which in the queue of a pool of
+/// threads it would not.
+const AT_ONCE: usize = 64;
+
+/// Counts the files that are being written, of all directories: two of them may be one, by a link.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// Objects as files. An object is written under a temporary name, synced, and hard-linked to its own name, which fails
 /// where that exists: so an object is whole or absent, also after a power cut, and is never overwritten.
 #[derive(Clone, Debug)]
@@ -34,7 +43,7 @@ struct Inner {
     dir: PathBuf,
     staging: PathBuf,
     base_url: String,
-    next: AtomicU64,
+    places: Arc<Semaphore>,
     /// Directories that are known to be on disk, with all those above them up to `dir`'s parent.
     durable: Mutex<HashSet<PathBuf>>,
 }
@@ -49,14 +58,31 @@ impl FileBucket {
     pub fn open(dir: PathBuf, origin: &Origin) -> Result<Self, BucketError> {
         let staging = dir.join(STAGING).join(origin.as_str());
         let prepare = || {
-            fs::create_dir_all(&staging)?;
+            make_all(&staging)?;
             for entry in fs::read_dir(&staging)? {
                 fs::remove_file(entry?.path())?;
             }
+            // Whoever made it may not have come to that.
+            sync_dir(&dir)?;
             dir.parent().map_or(Ok(()), sync_dir)
         };
         prepare().map_err(|error| failed("cannot use directory", &dir, &error, false))?;
         Ok(Self::new(dir, staging))
+    }
+
+    /// Opens a directory that has been opened before, and makes none: where it is not there its disk is not, and what
+    /// was put into another one in its place would be hidden as soon as that is mounted.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketErrorKind::NotFound`] when it is not there; others when it cannot be written.
+    pub fn reopen(dir: PathBuf, origin: &Origin) -> Result<Self, BucketError> {
+        let halves = dir.join(STAGING);
+        match fs::metadata(&halves) {
+            Ok(_) => Self::open(dir, origin),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(gone(&halves)),
+            Err(error) => Err(failed("cannot use directory", &dir, &error, false)),
+        }
     }
 
     /// Opens a directory to read what is in it. It makes nothing and clears nothing away; puts into it fail.
@@ -66,8 +92,26 @@ impl FileBucket {
     }
 
     fn new(dir: PathBuf, staging: PathBuf) -> Self {
-        let base_url = url::Url::from_directory_path(&dir).map_or_else(|()| String::new(), String::from);
-        Self(Arc::new(Inner { dir, staging, base_url, next: AtomicU64::new(0), durable: Mutex::default() }))
+        let (base_url, places) = (base_url(&dir), Arc::new(Semaphore::new(AT_ONCE)));
+        Self(Arc::new(Inner { dir, staging, base_url, places, durable: Mutex::default() }))
+    }
+
+    /// Does something in the directory, on a thread that may hang.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, BucketError> + Send + 'static,
+    ) -> Result<T, BucketError> {
+        let inner = self.0.clone();
+        let place = inner.places.clone().acquire_owned().await.expect("nobody closes it");
+        let task = tokio::task::spawn_blocking(move || {
+            let result = work(&inner);
+            drop(place);
+            result
+        });
+        task.await.unwrap_or_else(|error| {
+            let message = format!("work in the directory broke off: {error}");
+            Err(BucketError { kind: BucketErrorKind::Transient, maybe_stored: true, retry_after: None, message })
+        })
     }
 }
 
@@ -78,17 +122,28 @@ impl Inner {
         if path.exists() {
             return self.exists(parent, &path);
         }
-        let staged = self.staging.join(self.next.fetch_add(1, Relaxed).to_string());
-        let written = write_whole(&staged, content).and_then(|()| self.make_durable(parent));
-        let linked = written.and_then(|()| fs::hard_link(&staged, &path));
+        let staged = self.staging.join(NEXT.fetch_add(1, Relaxed).to_string());
+        let created = self.write_and_link(&staged, content, parent, &path);
         let _ = fs::remove_file(&staged);
-        match linked {
+        created
+    }
+
+    fn write_and_link(
+        &self,
+        staged: &Path,
+        content: &[u8],
+        parent: &Path,
+        path: &Path,
+    ) -> Result<Created, BucketError> {
+        let written = write_whole(staged, content).and_then(|()| self.make_durable(parent));
+        written.map_err(|error| self.not_written(path, &error))?;
+        match fs::hard_link(staged, path) {
             // From here on there is an object, though it may not survive a power cut yet.
             Ok(()) => sync_dir(parent)
                 .map(|()| Created::New)
-                .map_err(|error| failed("cannot sync the directory of", &path, &error, true)),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.exists(parent, &path),
-            Err(error) => Err(self.not_written(&path, &error)),
+                .map_err(|error| failed("cannot sync the directory of", path, &error, true)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.exists(parent, path),
+            Err(error) => Err(self.not_written(path, &error)),
         }
     }
 
@@ -98,18 +153,13 @@ impl Inner {
             return failed("cannot write", path, error, false);
         }
         self.durable.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
-        if self.staging.is_dir() {
-            return failed("cannot write", path, error, false);
+        let halves = self.dir.join(STAGING);
+        if !halves.is_dir() {
+            return gone(&halves);
         }
-        BucketError {
-            kind: BucketErrorKind::NotFound,
-            maybe_stored: false,
-            retry_after: None,
-            message: format!(
-                "{} is gone: is its disk mounted? Where the directory was removed, start the daemon again",
-                self.staging.display()
-            ),
-        }
+        // Somebody may have made it anew. What fails here fails again at the next attempt.
+        let _ = fs::create_dir(&self.staging);
+        failed("cannot write", path, error, false)
     }
 
     /// Whoever linked the object may not have got to sync its directory.
@@ -197,6 +247,40 @@ fn sync_dir(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Makes a directory and those above it, each synced into its parent.
+fn make_all(dir: &Path) -> std::io::Result<()> {
+    let made = match (fs::create_dir(dir), dir.parent()) {
+        (Err(error), Some(parent)) if error.kind() == ErrorKind::NotFound => {
+            make_all(parent)?;
+            fs::create_dir(dir)
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => dir.parent().map_or(Ok(()), sync_dir),
+        Err(_) if dir.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What stands before every key in the URLs of a directory's objects.
+pub(super) fn base_url(dir: &Path) -> String {
+    url::Url::from_directory_path(dir).map_or_else(|()| String::new(), String::from)
+}
+
+/// What is said of a directory that was there before.
+fn gone(halves: &Path) -> BucketError {
+    BucketError {
+        kind: BucketErrorKind::NotFound,
+        maybe_stored: false,
+        retry_after: None,
+        message: format!(
+            "{0} is gone: is its disk mounted? Where the directory was emptied, make {0} again",
+            halves.display()
+        ),
+    }
+}
+
 fn failed(what: &str, path: &Path, error: &std::io::Error, maybe_stored: bool) -> BucketError {
     let kind = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => BucketErrorKind::Auth,
@@ -216,23 +300,23 @@ impl Bucket for FileBucket {
         _crc32c: u32,
         _content_type: ContentType,
     ) -> Result<Created, BucketError> {
-        let (bucket, key) = (self.0.clone(), key.to_owned());
-        blocking(move || bucket.create_blocking(&key, &content)).await
+        let key = key.to_owned();
+        self.blocking(move |bucket| bucket.create_blocking(&key, &content)).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
-        let (bucket, key) = (self.0.clone(), key.to_owned());
-        blocking(move || bucket.head_blocking(&key)).await
+        let key = key.to_owned();
+        self.blocking(move |bucket| bucket.head_blocking(&key)).await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError> {
         let path = self.0.dir.join(key);
-        blocking(move || read_whole(&path, limit)).await
+        self.blocking(move |_| read_whole(&path, limit)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
-        let (bucket, prefix, after) = (self.0.clone(), prefix.to_owned(), after.cloned());
-        blocking(move || list_blocking(&bucket.dir, &prefix, after.as_ref())).await
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.blocking(move |bucket| list_blocking(&bucket.dir, &prefix, after.as_ref())).await
     }
 
     fn base_url(&self) -> &str {
@@ -242,13 +326,4 @@ impl Bucket for FileBucket {
     fn label(&self) -> &str {
         "file"
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BucketError> + Send + 'static,
-) -> Result<T, BucketError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        let message = format!("writing to the directory broke off: {error}");
-        Err(BucketError { kind: BucketErrorKind::Transient, maybe_stored: true, retry_after: None, message })
-    })
 }

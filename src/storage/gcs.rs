@@ -11,12 +11,15 @@ use google_cloud_auth::credentials::{CacheableResource, CredentialsProvider as _
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::client::Storage;
+use google_cloud_storage::model::ObjectChecksums;
 use google_cloud_storage::read_object::ReadObjectResponse;
+use google_cloud_storage::read_resume_policy::NeverResume;
 use http::{Extensions, HeaderMap};
 
 use self::credentials::Renewable;
 use self::list::Unlisted;
 use super::bucket::{retry_after, too_large};
+use super::client::client;
 use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo, Page};
 use crate::config::Credentials;
 
@@ -53,7 +56,10 @@ impl GcsBucket {
     ) -> Result<Self, BucketError> {
         let label = format!("gs://{bucket}");
         let credentials = Renewable::new(credentials, &label).map_err(|why| unauthorized(&label, &why))?;
-        let mut builder = Storage::builder().with_credentials(credentials.clone()).with_retry_policy(NeverRetry);
+        let mut builder = Storage::builder()
+            .with_credentials(credentials.clone())
+            .with_retry_policy(NeverRetry)
+            .with_read_resume_policy(NeverResume);
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }
@@ -66,7 +72,8 @@ impl GcsBucket {
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint: endpoint.map(str::to_owned),
-            lists: list::client().map_err(|error| unauthorized(&label, &format!("cannot make a client: {error}")))?,
+            lists: client(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
+                .map_err(|error| unauthorized(&label, &format!("cannot make a client: {error}")))?,
             base_url: format!("gs://{bucket}/{prefix}"),
             label,
         })
@@ -106,6 +113,15 @@ impl GcsBucket {
 
     fn error(&self, failure: Failure, permission: &str) -> BucketError {
         map_error(&self.label, self.credentials.remedy(), permission, failure)
+    }
+
+    fn untold(&self, what: &str) -> BucketError {
+        BucketError {
+            kind: BucketErrorKind::Transient,
+            maybe_stored: true,
+            retry_after: None,
+            message: format!("{}: {what}", self.label),
+        }
     }
 
     async fn open_object(&self, key: &str) -> Result<Option<ReadObjectResponse>, BucketError> {
@@ -168,8 +184,11 @@ impl Bucket for GcsBucket {
                 .send_buffered();
             async move { put.await.map_err(|error| Failure::of(&error)) }
         };
+        let ours = ObjectInfo { bytes: content.len() as u64, crc32c };
         match self.attempt(put).await? {
-            Ok(_) => Ok(Created::New),
+            Ok(object) if info(object.size, object.checksums.as_ref()) == Some(ours) => Ok(Created::New),
+            // A gateway's 200 has a JSON object in it as well. If it is there all the same, the next attempt finds it.
+            Ok(_) => Err(self.untold("the answer does not say what is stored")),
             Err(failure) if failure.status == Some(412) => Ok(Created::Exists),
             Err(failure) => Err(self.error(failure, "storage.objects.create")),
         }
@@ -177,17 +196,10 @@ impl Bucket for GcsBucket {
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
         let Some(response) = self.open_object(key).await? else { return Ok(None) };
+        // Where a server tells no size, the crate reads none.
         let object = response.object();
-        let bytes = u64::try_from(object.size).unwrap_or_default();
-        match object.checksums.as_ref().and_then(|checksums| checksums.crc32c) {
-            Some(crc32c) => Ok(Some(ObjectInfo { bytes, crc32c })),
-            None => Err(BucketError {
-                kind: BucketErrorKind::Transient,
-                maybe_stored: true,
-                retry_after: None,
-                message: format!("{}: the server tells no checksum of an object", self.label),
-            }),
-        }
+        let told = info(object.size, object.checksums.as_ref()).filter(|info| info.bytes > 0 || info.crc32c == 0);
+        told.map(Some).ok_or_else(|| self.untold("the server does not tell size and checksum of an object"))
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError> {
@@ -215,6 +227,11 @@ impl Bucket for GcsBucket {
     fn label(&self) -> &str {
         &self.label
     }
+}
+
+/// What the store says of an object; `None` where it does not say enough.
+fn info(size: i64, checksums: Option<&ObjectChecksums>) -> Option<ObjectInfo> {
+    Some(ObjectInfo { bytes: size.try_into().ok()?, crc32c: checksums?.crc32c? })
 }
 
 fn unauthorized(label: &str, what: &str) -> BucketError {
@@ -264,6 +281,10 @@ fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure) -> B
         Some(401) => (Auth, remedy.to_owned()),
         Some(403) => (Auth, format!("grant the account {permission} on the bucket")),
         Some(404) => (NotFound, "there is no such bucket: check `storage.url`".to_owned()),
+        // 308 is a word of resumable uploads.
+        Some(300..=307) => {
+            (NotFound, "it sends requests elsewhere, where none is sent: check the destination's `endpoint`".to_owned())
+        }
         Some(429 | 503) => (Throttled, String::new()),
         Some(408 | 500..=599) => (Transient, String::new()),
         // 400 as well: it is said of a key or a frame that will never be taken. Bytes that were damaged on the way are

@@ -1,17 +1,21 @@
 //! Buckets: where objects go. Create-only, so that repeating a put is harmless.
 
 mod bucket;
+mod client;
 mod file;
 mod gcs;
+mod later;
 mod object_store;
 mod pace;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::object_store::{ObjectStoreBucket, azure, s3};
 pub use bucket::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page};
 pub use file::FileBucket;
 pub use gcs::GcsBucket;
+pub use later::{Later, base_url};
 
 use crate::config::Destination;
 use crate::model::Origin;
@@ -23,10 +27,34 @@ use crate::model::Origin;
 ///
 /// When the directory cannot be used, or the credentials cannot be read. Whether a remote bucket answers is not asked.
 pub async fn open(destination: &Destination, origin: &Origin) -> Result<Arc<dyn Bucket>, BucketError> {
-    match destination {
-        Destination::File { dir } => Ok(Arc::new(FileBucket::open(dir.clone(), origin)?)),
-        _ => look(destination).await,
-    }
+    open_by(FileBucket::open, destination, origin).await
+}
+
+/// The same where an earlier run has opened it: a directory must be there.
+///
+/// # Errors
+///
+/// The same, and when there is no such directory.
+pub async fn reopen(destination: &Destination, origin: &Origin) -> Result<Arc<dyn Bucket>, BucketError> {
+    open_by(FileBucket::reopen, destination, origin).await
+}
+
+async fn open_by(
+    open: fn(PathBuf, &Origin) -> Result<FileBucket, BucketError>,
+    destination: &Destination,
+    origin: &Origin,
+) -> Result<Arc<dyn Bucket>, BucketError> {
+    let Destination::File { dir } = destination else { return look(destination).await };
+    let (dir, origin) = (dir.clone(), origin.clone());
+    // A disk may hang.
+    let opened = tokio::task::spawn_blocking(move || open(dir, &origin)).await;
+    let broke_off = |error| BucketError {
+        kind: BucketErrorKind::Transient,
+        maybe_stored: false,
+        retry_after: None,
+        message: format!("opening the directory broke off: {error}"),
+    };
+    Ok(Arc::new(opened.map_err(broke_off)??))
 }
 
 /// Opens the bucket of a destination for somebody who only reads. A directory is neither made nor cleared of what is

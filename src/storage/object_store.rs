@@ -26,7 +26,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http::Extensions;
 
-use self::notes::Notes;
+use self::notes::{Asked, Notes};
 use self::refusal::{Failure, deepest};
 use self::renewable::Renewable;
 use super::bucket::too_large;
@@ -78,6 +78,7 @@ impl ObjectStoreBucket {
     /// Makes an attempt, and a second one at once where the first was refused for its credentials and there are others.
     async fn attempt<T, F>(
         &self,
+        asked: Asked,
         attempt: impl Fn(Arc<dyn Store>, Extensions) -> F + Send + Sync,
     ) -> Result<Result<T, Failure>, BucketError>
     where
@@ -87,7 +88,7 @@ impl ObjectStoreBucket {
         let mut last = false;
         loop {
             let (number, store) = self.stores.current();
-            let notes = Notes::default();
+            let notes = Notes::of(asked);
             let result = attempt(store, notes.extensions()).await;
             let failure = match result {
                 Ok(done) => {
@@ -112,7 +113,7 @@ impl ObjectStoreBucket {
         let open = |store: Arc<dyn Store>, extensions| async move {
             store.get_opts(path, GetOptions { extensions, ..GetOptions::default() }).await
         };
-        match self.attempt(open).await? {
+        match self.attempt(Asked::Object, open).await? {
             Ok(object) => Ok(Some(object)),
             Err(failure) if failure.is_no_object() => Ok(None),
             Err(failure) => Err(self.error(&failure, self.permissions.get)),
@@ -153,7 +154,7 @@ impl Bucket for ObjectStoreBucket {
             let payload = PutPayload::from(content.clone());
             async move { store.put_opts(path, payload, options).await }
         };
-        match self.attempt(put).await? {
+        match self.attempt(Asked::Object, put).await? {
             Ok(_) => Ok(Created::New),
             Err(failure) if failure.is_an_object() => Ok(Created::Exists),
             Err(failure) => Err(self.error(&failure, self.permissions.create)),
@@ -203,7 +204,7 @@ impl Bucket for ObjectStoreBucket {
             };
             async move { store.list_paginated(Some(prefix), options).await }
         };
-        let page = match self.attempt(list).await? {
+        let page = match self.attempt(Asked::List, list).await? {
             Ok(page) => page,
             Err(failure) => return Err(self.error(&failure, self.permissions.list)),
         };

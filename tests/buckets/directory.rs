@@ -1,7 +1,9 @@
 //! A directory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use framehaul::model::Origin;
 use framehaul::storage::{Bucket as _, BucketErrorKind, ContentType, Created, FileBucket};
 
@@ -42,4 +44,77 @@ async fn a_directory_that_is_gone_is_said_to_be_missing() {
     let error = bucket.create(KEY, first, crc32c, ContentType::Jpeg).await.unwrap_err();
     assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::NotFound, false), "{error}");
     assert_eq!(bucket.list("", None).await.unwrap_err().kind, BucketErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_directory_that_was_there_before_is_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("disk/frames");
+    let error = FileBucket::reopen(root.clone(), &origin()).unwrap_err();
+    assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::NotFound, false), "{error}");
+    assert!(error.message.contains("is its disk mounted?"), "{error}");
+    assert!(!dir.path().join("disk").exists());
+    let bucket = FileBucket::open(root.clone(), &origin()).unwrap();
+    assert_eq!(put(&bucket, KEY, "the first content").await, Created::New);
+    let again = FileBucket::reopen(root.clone(), &origin()).unwrap();
+    assert_eq!(put(&again, KEY, "the first content").await, Created::Exists);
+    // What a message asks a person to make is enough for both.
+    std::fs::remove_dir_all(&root).unwrap();
+    std::fs::create_dir_all(root.join(".framehaul-staging")).unwrap();
+    let (first, crc32c) = content("the first content");
+    bucket.create("a", first.clone(), crc32c, ContentType::Jpeg).await.unwrap_err();
+    assert_eq!(put(&bucket, "a", "the first content").await, Created::New);
+    assert_eq!(put(&FileBucket::reopen(root, &origin()).unwrap(), "a", "the first content").await, Created::Exists);
+}
+
+#[tokio::test]
+async fn two_names_of_one_directory_do_not_touch_each_others_halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("link");
+    std::fs::create_dir(dir.path().join("frames")).unwrap();
+    std::os::unix::fs::symlink("frames", &link).unwrap();
+    let one = Arc::new(FileBucket::open(dir.path().join("frames"), &origin()).unwrap());
+    let other = Arc::new(FileBucket::open(link, &origin()).unwrap());
+    let puts = (0..500).flat_map(|number| [(one.clone(), number, "one"), (other.clone(), number, "other")]);
+    let puts = puts.map(|(bucket, number, name)| {
+        tokio::spawn(async move {
+            let (key, content) = (format!("{name}/{number}.jpg"), Bytes::from(format!("{number} of {name}")));
+            let created = bucket.create(&key, content.clone(), 0, ContentType::Jpeg).await.unwrap();
+            assert_eq!(created, Created::New, "{key}");
+            assert_eq!(bucket.get(&key, 100).await.unwrap().unwrap(), content, "{key}");
+        })
+    });
+    for put in puts.collect::<Vec<_>>() {
+        put.await.unwrap();
+    }
+}
+
+#[test]
+fn of_a_directory_that_hangs_no_more_frames_are_kept_than_there_are_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = FileBucket::open(dir.path().join("frames"), &origin()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(1).enable_all().build().unwrap();
+    let (let_go, hangs) = std::sync::mpsc::channel::<()>();
+    let stuck = runtime.spawn_blocking(move || hangs.recv());
+    let contents: Vec<Bytes> = (0..200).map(|_| Bytes::from(vec![0; 100])).collect();
+    runtime.block_on(async {
+        let puts = contents.iter().enumerate().map(|(number, content)| {
+            let (bucket, content) = (bucket.clone(), content.clone());
+            async move {
+                let key = format!("{number}.jpg");
+                let put = bucket.create(&key, content, 0, ContentType::Jpeg);
+                tokio::time::timeout(Duration::from_millis(50), put).await.unwrap_err();
+            }
+        });
+        futures_util::future::join_all(puts).await;
+    });
+    let kept = contents.iter().filter(|content| !content.is_unique()).count();
+    assert_eq!(kept, 64);
+    drop(let_go);
+    // Once it is back there is room for all.
+    runtime.block_on(async {
+        stuck.await.unwrap().unwrap_err();
+        put(&bucket, "last.jpg", "the first content").await;
+    });
+    assert!(contents.iter().all(|content| content.is_unique()));
 }

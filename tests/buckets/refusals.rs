@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use framehaul::storage::{Bucket, BucketErrorKind, ContentType, Created};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use framehaul::config::Credentials;
+use framehaul::storage::{Bucket, BucketErrorKind, ContentType, Created, GcsBucket};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::conformance::{KEY, content};
@@ -195,4 +199,120 @@ async fn a_key_of_s3_that_is_replaced_is_taken_up_when_the_old_one_is_refused() 
     .await;
     s3::write_key(&key_file, "new");
     until(&|result| *result == Ok(Created::New)).await;
+}
+
+/// Everything that can be asked, each once.
+async fn ask_all(bucket: &dyn Bucket) -> [Result<(), framehaul::storage::BucketError>; 4] {
+    [
+        create(bucket).await.map(|_| ()),
+        bucket.head(KEY).await.map(|_| ()),
+        bucket.get(KEY, 100).await.map(|_| ()),
+        bucket.list("", None).await.map(|_| ()),
+    ]
+}
+
+async fn open_gcs(server: &Responder) -> (tempfile::TempDir, Box<dyn Bucket>) {
+    let bucket = GcsBucket::open("frames", "", Some(&server.endpoint()), &Credentials::Anonymous).await.unwrap();
+    (tempfile::tempdir().unwrap(), Box::new(bucket))
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    for kind in ["s3", "azure", "gcs"] {
+        for status in [301, 302, 303, 307] {
+            // A gateway's login page is all that a put of S3 needs to be taken for stored.
+            let server = Responder::start(move |request| match request.line.contains("/login") {
+                true => ok(),
+                false => Reply::Answer(status, vec![("Location", "/login".to_owned())], "<html></html>".to_owned()),
+            });
+            let (_dir, bucket) = match kind {
+                "s3" => open_s3(&server),
+                "azure" => open_azure(&server),
+                _ => open_gcs(&server).await,
+            };
+            for asked in ask_all(&*bucket).await {
+                let error = asked.unwrap_err();
+                assert_eq!((error.kind, error.maybe_stored), (NotFound, false), "{kind} {status}: {error}");
+                let told = format!("the server answered {status}: it sends requests elsewhere");
+                assert!(error.message.contains(&told), "{kind}: {error}");
+            }
+            let requests = server.requests();
+            assert_eq!(requests.len(), 4, "{kind} {status}");
+            assert!(requests.iter().all(|request| request.header("referer").is_none()), "{kind} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cloud_storage_must_say_what_it_has_stored() {
+    // CRC32C of "the first content", as Cloud Storage tells it.
+    let hash = BASE64_STANDARD.encode(crc32c::crc32c(b"the first content").to_be_bytes());
+    for (answer, expected) in [
+        (json!({ "name": KEY, "size": "17", "crc32c": hash }), Ok(Created::New)),
+        (json!({}), Err((Transient, true))),
+        (json!({ "error": "session expired" }), Err((Transient, true))),
+        (json!({ "name": KEY, "size": "16", "crc32c": hash }), Err((Transient, true))),
+        (json!({ "name": KEY, "size": "17" }), Err((Transient, true))),
+    ] {
+        let body = answer.to_string();
+        let server = Responder::start(move |_| {
+            Reply::Answer(200, vec![("Content-Type", "application/json".to_owned())], body.clone())
+        });
+        let created = create(&*open_gcs(&server).await.1).await;
+        assert_eq!(created.map_err(|error| (error.kind, error.maybe_stored)), expected, "{answer}");
+        assert_eq!(server.requests().len(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_cloud_storage_whose_size_is_not_told_is_not_taken_for_empty() {
+    let hash = BASE64_STANDARD.encode(crc32c::crc32c(b"the first content").to_be_bytes());
+    let server = Responder::start(move |_| {
+        let headers = vec![("x-goog-generation", "1".to_owned()), ("x-goog-hash", format!("crc32c={hash}"))];
+        Reply::Answer(200, headers, "the first content".to_owned())
+    });
+    let error = open_gcs(&server).await.1.head(KEY).await.unwrap_err();
+    assert_eq!((error.kind, error.maybe_stored), (Transient, true), "{error}");
+    assert!(error.message.contains("does not tell size and checksum"), "{error}");
+}
+
+#[tokio::test]
+async fn a_read_of_cloud_storage_that_breaks_off_is_one_request() {
+    let server = Responder::start(|_| {
+        Reply::Raw(
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nx-goog-generation: 1\r\nx-goog-hash: crc32c=AAAAAA==\r\n\
+             x-goog-stored-content-length: 10\r\nConnection: close\r\n\r\n"
+                .to_owned(),
+        )
+    });
+    let error = open_gcs(&server).await.1.get(KEY, 100).await.unwrap_err();
+    assert_eq!(error.kind, Transient, "{error}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_list_is_not_taken_for_an_empty_one() {
+    for (open, text, is_list) in [
+        (open_s3 as Open, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>", true),
+        (open_s3, "<Error><Code>InternalError</Code><Message>No.</Message></Error>", false),
+        (open_s3, "<html><body>Log in</body></html>", false),
+        (open_s3, "<ListAllMyBucketsResult><Buckets></Buckets></ListAllMyBucketsResult>", false),
+        (open_s3, "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", false),
+        (open_azure, "<EnumerationResults><Blobs></Blobs><NextMarker /></EnumerationResults>", true),
+        (open_azure, "<html><body>Log in</body></html>", false),
+    ] {
+        let server = Responder::start(move |_| Reply::Answer(200, Vec::new(), text.to_owned()));
+        let listed = open(&server).1.list("", None).await;
+        match listed {
+            Ok(page) => assert!(is_list && page.objects.is_empty() && page.next.is_none(), "{text}"),
+            Err(error) => {
+                assert!(!is_list, "{text}: {error}");
+                assert_eq!(error.kind, Transient, "{text}: {error}");
+                assert!(error.message.contains("the answer cannot be read: "), "{text}: {error}");
+            }
+        }
+    }
+    let server = Responder::start(|_| Reply::Answer(200, Vec::new(), "{\"error\": {}}".to_owned()));
+    let error = open_gcs(&server).await.1.list("", None).await.unwrap_err();
+    assert_eq!(error.kind, Transient, "{error}");
 }

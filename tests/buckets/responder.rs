@@ -27,6 +27,8 @@ impl Request {
 pub enum Reply {
     /// Status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, String),
+    /// These bytes, whatever they are.
+    Raw(String),
     /// Ends the connection with a reset, all of the request read.
     Reset,
 }
@@ -48,7 +50,7 @@ impl Reply {
                 headers.push((name, value.to_owned()));
                 Self::Answer(status, headers, body)
             }
-            Self::Reset => self,
+            Self::Raw(_) | Self::Reset => self,
         }
     }
 }
@@ -132,6 +134,7 @@ fn answer(mut stream: TcpStream, reply: Reply) -> std::io::Result<()> {
                 "HTTP/1.1 {status} As asked\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             )
         }
+        Reply::Raw(text) => stream.write_all(text.as_bytes()),
         Reply::Reset => {
             stream.set_nonblocking(true)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

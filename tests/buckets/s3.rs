@@ -1,12 +1,14 @@
 //! Amazon S3, as moto speaks it.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use framehaul::config::Credentials;
-use framehaul::storage::{Bucket as _, BucketErrorKind, ContentType, ObjectStoreBucket, s3};
+use framehaul::storage::{Bucket as _, BucketErrorKind, ContentType, Created, ObjectStoreBucket, s3};
 
-use super::conformance::{KEY, conforms, content};
+use super::conformance::{KEY, conforms, content, put};
+use super::responder::{Reply, Responder};
 use super::servers::Server;
 
 pub const BUCKET: &str = "frames";
@@ -74,4 +76,26 @@ async fn a_key_that_s3_does_not_know_is_refused_and_stores_nothing() {
         assert_eq!((error.kind, error.maybe_stored), (BucketErrorKind::Auth, false), "{error}");
         assert!(error.message.contains("check the destination's `key_file`"), "{error}");
     }
+}
+
+#[test]
+fn the_endpoint_of_the_environment_has_the_bucket_in_the_path() {
+    let server = Responder::start(|_| Reply::Answer(200, vec![("ETag", "\"1\"".to_owned())], String::new()));
+    // The environment of this process is that of all tests.
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "s3::a_put_to_where_the_environment_says"])
+        .envs([("AWS_ENDPOINT_URL", server.endpoint().as_str()), ("AWS_ACCESS_KEY_ID", "id")])
+        .envs([("AWS_SECRET_ACCESS_KEY", "canary")])
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let lines: Vec<String> = server.requests().into_iter().map(|request| request.line).collect();
+    assert_eq!(lines, [format!("PUT /frames/{KEY} HTTP/1.1\r\n")]);
+}
+
+#[tokio::test]
+#[ignore = "run by the test before, with an environment of its own"]
+async fn a_put_to_where_the_environment_says() {
+    let bucket = s3::open(BUCKET, "", None, None, &Credentials::Default).unwrap();
+    assert_eq!(put(&bucket, KEY, "the first content").await, Created::New);
 }

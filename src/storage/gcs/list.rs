@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::Url;
 
 use super::super::{After, Listed, PAGE, Page};
@@ -20,11 +21,6 @@ pub(super) enum Unlisted {
     Refused(StatusCode, HeaderMap),
     /// No answer, or no whole one.
     Broken { cause: String, connect: bool },
-}
-
-pub(super) fn client() -> reqwest::Result<reqwest::Client> {
-    // Its deadline is the caller's.
-    reqwest::Client::builder().user_agent(concat!("framehaul/", env!("CARGO_PKG_VERSION"))).build()
 }
 
 /// The request's address. `own` is what stands before every key.
@@ -74,6 +70,10 @@ pub(super) async fn page(
     }
     let written: Written = serde_json::from_slice(&text)
         .map_err(|error| Unlisted::Broken { cause: format!("the list cannot be read: {error}"), connect: false })?;
+    // Everything else in it may be left out.
+    if written.error.is_some() {
+        return Err(Unlisted::Broken { cause: "it is no list, but tells of an error".to_owned(), connect: false });
+    }
     let objects = written.items.into_iter().filter_map(|item| {
         let key = item.name.strip_prefix(own).filter(|key| *key > After::behind(after))?.to_owned();
         Some(item.size.parse().map(|bytes| Listed { key, bytes, crc32c: item.crc32c.as_deref().and_then(crc32c) }))
@@ -92,6 +92,7 @@ struct Written {
     #[serde(default)]
     items: Vec<Item>,
     next_page_token: Option<String>,
+    error: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

@@ -2,14 +2,16 @@
 //!
 //! A request's extensions travel with it down to the HTTP client, so each attempt sends an empty note along, and the
 //! client wrapped here fills it in. Requests for tokens carry none.
+//!
+//! What the crate would read to its end, however long that is, is read here, within bounds.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ::object_store::ClientOptions;
 use ::object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-    ReqwestConnector,
+    ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService,
 };
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -17,6 +19,7 @@ use http::{Extensions, HeaderMap};
 use tokio::time::timeout;
 
 use crate::storage::bucket::retry_after;
+use crate::storage::client::client;
 
 use super::refusal::deepest;
 
@@ -24,8 +27,18 @@ use super::refusal::deepest;
 /// attempt's own, and nobody would know why. Two of these fit in there.
 const TOKEN_WITHIN: Duration = Duration::from_secs(4);
 
+/// How long nobody is asked again who gave no token: the crate asks for one at a time while all others wait, and each of
+/// them would wait for its own.
+const TOKEN_AGAIN: Duration = Duration::from_secs(2);
+
+/// What is read of an answer with a token at most.
+const MAX_TOKEN: usize = 1 << 20;
+
 /// What is read of a refusal at most: its code stands near its beginning.
 const MAX_REFUSAL: usize = 64 << 10;
+
+/// What is read of a list at most: a page of the longest names takes 2 MB.
+const MAX_LIST: usize = 16 << 20;
 
 /// What became of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,11 +66,28 @@ pub(super) enum Heard {
     },
 }
 
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To put or to get an object.
+    Object,
+    /// A page of names.
+    List,
+}
+
 /// A note that goes along with a request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Notes(Arc<Mutex<Heard>>);
+#[derive(Clone, Debug)]
+pub(super) struct Notes {
+    asked: Asked,
+    heard: Arc<Mutex<Heard>>,
+}
 
 impl Notes {
+    /// An empty one.
+    pub(super) fn of(asked: Asked) -> Self {
+        Self { asked, heard: Arc::default() }
+    }
+
     /// What to give to the crate.
     pub(super) fn extensions(&self) -> Extensions {
         let mut extensions = Extensions::new();
@@ -67,11 +97,11 @@ impl Notes {
 
     /// What was heard.
     pub(super) fn heard(&self) -> Heard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, heard: Heard) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
     }
 }
 
@@ -81,21 +111,25 @@ pub(super) struct Connector;
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> ::object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Noting(ReqwestConnector::default().connect(options)?)))
+        let allow_http = options.get_config_value(&ClientConfigKey::AllowHttp);
+        let client = client(allow_http.as_deref() == Some("true"))
+            .map_err(|error| ::object_store::Error::Generic { store: "HTTP", source: Box::new(error) })?;
+        Ok(HttpClient::new(Noting { client, no_token: Mutex::default() }))
     }
 }
 
 #[derive(Debug)]
-struct Noting(HttpClient);
+struct Noting {
+    client: reqwest::Client,
+    /// When there was no answer with a token last, and why.
+    no_token: Mutex<Option<(Instant, String)>>,
+}
 
 #[async_trait]
 impl HttpService for Noting {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Some(notes) = request.extensions().get::<Notes>().cloned() else {
-            let token = timeout(TOKEN_WITHIN, self.0.execute(request)).await;
-            return token.unwrap_or_else(|late| Err(HttpError::new(HttpErrorKind::Timeout, late)));
-        };
-        let response = match self.0.execute(request).await {
+        let Some(notes) = request.extensions().get::<Notes>().cloned() else { return self.token(request).await };
+        let response = match self.client.call(request).await {
             Ok(response) => response,
             Err(error) => {
                 let connected = error.kind() != HttpErrorKind::Connect;
@@ -108,9 +142,10 @@ impl HttpService for Noting {
         let (body, text) = match status {
             300.. => {
                 let text = beginning(body).await;
-                (HttpResponseBody::from(text.clone()), text)
+                (Ok(HttpResponseBody::from(text.clone())), text)
             }
-            _ => (body, String::new()),
+            _ if notes.asked == Asked::List => (list(body).await.map(HttpResponseBody::from), String::new()),
+            _ => (Ok(body), String::new()),
         };
         let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         notes.note(Heard::Answer {
@@ -119,8 +154,72 @@ impl HttpService for Noting {
             retry_after: retry_after(&parts.headers),
             region: header("x-amz-bucket-region"),
         });
-        Ok(HttpResponse::from_parts(parts, body))
+        Ok(HttpResponse::from_parts(parts, body?))
     }
+}
+
+impl Noting {
+    /// Asks for a token, unless that was in vain a moment ago.
+    async fn token(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let lately = self.no_token().clone().filter(|(at, _)| at.elapsed() < TOKEN_AGAIN);
+        if let Some((_, why)) = lately {
+            return Err(unusable(why));
+        }
+        let answer = async {
+            let (parts, body) = self.client.call(request).await?.into_parts();
+            Ok(HttpResponse::from_parts(parts, whole(body, MAX_TOKEN).await?.into()))
+        };
+        let why = match timeout(TOKEN_WITHIN, answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => deepest(&error as &HttpError),
+            Err(_) => format!("no access token within {TOKEN_WITHIN:?}"),
+        };
+        *self.no_token() = Some((Instant::now(), why.clone()));
+        Err(unusable(why))
+    }
+
+    fn no_token(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.no_token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer that is of no use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unusable(String);
+
+fn unusable(why: impl Into<String>) -> HttpError {
+    HttpError::new(HttpErrorKind::Decode, Unusable(why.into()))
+}
+
+async fn whole(body: HttpResponseBody, limit: usize) -> Result<Vec<u8>, HttpError> {
+    let mut parts = body.bytes_stream();
+    let mut content = Vec::new();
+    while let Some(part) = parts.next().await {
+        content.extend_from_slice(&part?);
+        if content.len() > limit {
+            return Err(unusable("the answer is too long"));
+        }
+    }
+    Ok(content)
+}
+
+/// A page of names, if it is one and tells whether it is the last. The crate takes whatever is well-formed for an empty
+/// one, and does not look at `IsTruncated`.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>,
+/// <https://learn.microsoft.com/en-us/rest/api/storageservices/list-blobs>
+async fn list(body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
+    let content = whole(body, MAX_LIST).await?;
+    let text = String::from_utf8_lossy(&content);
+    if !text.contains("<ListBucketResult") && !text.contains("<EnumerationResults") {
+        return Err(unusable("it is no list"));
+    }
+    if text.contains("<IsTruncated>true<") && !text.contains("<NextContinuationToken>") {
+        return Err(unusable("the list is cut short and does not say how it goes on"));
+    }
+    drop(text);
+    Ok(content)
 }
 
 async fn beginning(body: HttpResponseBody) -> String {
@@ -149,7 +248,32 @@ fn code(headers: &HeaderMap, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ::object_store::client::HttpRequestBody;
+
     use super::*;
+
+    #[tokio::test]
+    async fn of_many_that_wait_for_a_silent_token_server_one_waits() {
+        // It is never asked for a connection, so the kernel makes it and nobody reads what comes.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/token", silent.local_addr().unwrap());
+        let client = Connector.connect(&ClientOptions::new().with_allow_http(true)).unwrap();
+        let begun = Instant::now();
+        // One after the other, as the crate lets them.
+        for _ in 0..16 {
+            let request = http::Request::get(&url).body(HttpRequestBody::empty()).unwrap();
+            let error = client.execute(request).await.unwrap_err();
+            assert_eq!(deepest(&error), "no access token within 4s");
+        }
+        assert!((TOKEN_WITHIN..TOKEN_WITHIN * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_as_far_as_its_limit() {
+        let body = || HttpResponseBody::from(vec![b'x'; 100]);
+        assert_eq!(whole(body(), 100).await.unwrap().len(), 100);
+        assert_eq!(deepest(&whole(body(), 99).await.unwrap_err()), "the answer is too long");
+    }
 
     #[test]
     fn a_code_is_found_in_header_or_text_and_is_a_word() {

@@ -77,6 +77,15 @@ fn is_bucket_missing(code: &str) -> bool {
     matches!(code, "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" | "ResourceNotFound")
 }
 
+/// Whether Amazon says that the bucket is elsewhere. An answer to HEAD has no room for a code.
+fn is_another_region(status: u16, code: &str, region: Option<&str>) -> bool {
+    match code {
+        "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => true,
+        "PermanentRedirect" | "TemporaryRedirect" | "Redirect" => (300..400).contains(&status),
+        _ => (300..400).contains(&status) && region.is_some(),
+    }
+}
+
 /// Maps the crate's errors to ours, by status and the store's own code.
 pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &Failure) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
@@ -110,9 +119,13 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
             | "RequestTimeout",
         ) => (Transient, String::new()),
         (_, "RequestTimeTooSkewed") => (Auth, "set this machine's clock".to_owned()),
-        (300..=399, _) | (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+        _ if is_another_region(status, code, region) => {
             let there = region.map_or_else(|| "another".to_owned(), |region| format!("the {region}"));
             (NotFound, format!("the bucket is in {there} region: set the destination's `region`"))
+        }
+        // A gateway's, on the way to a login page for example.
+        (300..=399, _) => {
+            (NotFound, "it sends requests elsewhere, where none is sent: check the destination's `endpoint`".to_owned())
         }
         (401, _) | (403, "" | "AuthorizationFailure") => (Auth, format!("{remedy}, or grant {permission}")),
         (_, code) if is_credential_code(code) => (Auth, remedy.to_owned()),

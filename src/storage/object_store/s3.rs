@@ -64,6 +64,13 @@ fn make(
     if let Some(region) = region {
         builder = builder.with_region(region);
     }
+    // The environment's counts as if it had been configured, where none is.
+    let of_environment = || {
+        let keys = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
+        keys.iter().find_map(|key| builder.get_config_value(key))
+    };
+    let endpoint = endpoint.map(str::to_owned).or_else(of_environment);
+    let options = client_options(endpoint.as_deref());
     // One's own host for a bucket is Amazon's way, but its certificate covers no name with dots.
     builder = builder.with_virtual_hosted_style_request(endpoint.is_none() && !bucket.contains('.'));
     if let Some(endpoint) = endpoint {
@@ -75,7 +82,7 @@ fn make(
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_unsigned_payload(false)
         .with_retry(no_retries())
-        .with_client_options(client_options(endpoint))
+        .with_client_options(options)
         .with_http_connector(Connector)
         .build()
         .map_err(|error| format!("cannot make a client: {error}: check the destination's `credentials`"))?;
