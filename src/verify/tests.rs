@@ -493,9 +493,12 @@ fn a_manifest_is_looked_for_where_it_went() {
     bench.camera("gate", 20);
     (1..=20).for_each(|seq| bench.frame("gate", seq, 0));
     bench.tell("gate", range(1, 10), 0, 1);
-    bench.tell("gate", range(11, 20), 1, 2);
+    bench.tell("gate", range(11, 20), 0, 2);
+    let content = bench.manifest("gate", range(11, 20), 0);
     bench.shelf(0).inner().objects.retain(|key, _| !key.starts_with("_manifest/"));
-    bench.sql.execute("UPDATE manifest SET place = 9 WHERE first = 1", []).unwrap();
+    // The second one went to the other place, as its camera did after its last frame.
+    bench.shelf(1).put(bench.manifest_key("gate", range(11, 20)), content);
+    bench.sql.execute_batch("UPDATE manifest SET place = 9; UPDATE manifest SET place = 2 WHERE first = 11;").unwrap();
     bench.prune("gate", 10);
     let report = bench.all();
     assert_eq!(wrong(&report), [("not_checked", 1)], "{:?}", said(&report));
