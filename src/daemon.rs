@@ -165,6 +165,7 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
     let mut buckets = open_buckets(&settings, &state, runtimes).await?;
     // Before any frame is on its way there: what is written down once is found again, also when it is configured no more.
     state.register(&buckets.iter().map(|(name, open)| (name.clone(), open.base_url.clone())).collect())?;
+    state.register_template(&settings.key_template)?;
     service::status("recovering the journal");
     let sequencers = Sequencers::default();
     let (told, timed) = (sequencers.clone(), metrics.clone());
@@ -269,11 +270,8 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
         info!(put = changed.put, deleted = changed.deleted, "the file of cameras has changed since the last run");
     }
 
-    if let Some(keep) = settings.list_keep {
-        let (journal, reader, manifested) =
-            (opened.journal.clone(), opened.reader.clone(), settings.manifests.is_some());
-        actix_rt::spawn(journal::retain(journal, reader, ledgers.clone(), keep, manifested));
-    }
+    let (keep, manifested) = (settings.list_keep, settings.manifests.is_some());
+    actix_rt::spawn(journal::retain(opened.journal.clone(), opened.reader.clone(), ledgers.clone(), keep, manifested));
     let manifests = settings.manifests.map(|manifests| {
         Manifests::start(ManifestRecipe {
             journal: opened.journal.clone(),

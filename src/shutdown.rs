@@ -81,6 +81,10 @@ pub async fn run(ending: Ending, deadline: Duration) {
             info!("some of the lists are in no manifest yet: they will be after the next start");
         }
     }
+    // From here a later check, or recovery, knows that nothing is open before it.
+    for ledger in ledgers.all() {
+        journal.watermark(ledger.camera().clone(), ledger.watermark());
+    }
     // With a capture still running, seqs may still be issued; then the rest of its block stays for the next start.
     if captured {
         for ledger in ledgers.all() {

@@ -5,27 +5,26 @@
 //! camera's actor: the rest of a deleted camera's list is written like any other. Should it panic it begins anew from
 //! the journal, which has all that it needs.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod places;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::Hub;
+pub use self::places::{Place, Places};
 use super::upload::AbortOnDrop;
 use crate::config::{ManifestSettings, UploadSettings};
 use crate::delivery::{Backoff, Verdict, attempt_deadline};
-use crate::journal::{Entry, Journal, Ledgers, Part, PendingManifest, ReadError, Reader};
+use crate::journal::{Entry, Journal, Ledgers, Manifested, Part, PendingManifest, ReadError, Reader};
 use crate::manifest::{self, Due, Header, Line, Manifest, Schedule};
 use crate::metrics::Metrics;
 use crate::model::{CameraId, DestinationName, Origin, Outcome, Seq, UnixMicros};
-use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created};
+use crate::storage::{BucketError, BucketErrorKind, ContentType, Created};
 
 /// Manifests on their way to one destination: at 200 ms a put, more than a thousand cameras' a minute. They bound the
 /// journal's bytes of them, some 400 KB each.
@@ -43,57 +42,6 @@ const LOOK_AT_THE_END: Duration = Duration::from_millis(50);
 
 /// When a journal that could not be read, or a task that panicked, is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// A destination of the configuration.
-#[derive(Clone)]
-pub struct Place {
-    /// Its hub, whose gate is asked.
-    pub hub: Hub,
-    /// Its bucket.
-    pub bucket: Arc<dyn Bucket>,
-    /// The runtime on which the bucket's client was made.
-    pub runtime: Handle,
-}
-
-/// Where manifests go: into the bucket of their last frame, so that who reads one finds the other. Where the
-/// configuration does not have that any more, or there is no frame in it, into the one where the camera's last manifest
-/// went; at first into that of `[storage]`.
-#[derive(Clone)]
-pub struct Places {
-    by_name: Arc<BTreeMap<String, Place>>,
-    /// What stands before the keys of frames of which the journal does not say where they are.
-    base_url: Arc<str>,
-    /// Where each camera's last manifest went in this run.
-    last: Arc<Mutex<HashMap<CameraId, String>>>,
-}
-
-impl Places {
-    /// The destinations of the configuration, among which `default` is.
-    pub fn new(places: impl IntoIterator<Item = (DestinationName, Place)>, base_url: Arc<str>) -> Self {
-        let by_name = places.into_iter().map(|(name, place)| (name.to_string(), place)).collect();
-        Self { by_name: Arc::new(by_name), base_url, last: Arc::default() }
-    }
-
-    fn last(&self) -> MutexGuard<'_, HashMap<CameraId, String>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where a camera's last manifest went, or would.
-    fn last_of(&self, camera: &CameraId) -> String {
-        self.last().get(camera).cloned().unwrap_or_else(|| DestinationName::default().to_string())
-    }
-
-    /// Where the next one goes, with these entries.
-    fn next_of(&self, camera: &CameraId, entries: &[Entry]) -> String {
-        let stored = entries.iter().rev().find_map(|entry| match entry {
-            Entry::Frames { outcome: Outcome::Stored(stored), .. } => Some(stored.destination.as_str()),
-            _ => None,
-        });
-        let Some(name) = stored.filter(|name| self.by_name.contains_key(*name)) else { return self.last_of(camera) };
-        self.last().insert(camera.clone(), name.to_owned());
-        name.to_owned()
-    }
-}
 
 /// What the writing of manifests needs.
 #[derive(Clone)]
@@ -114,6 +62,19 @@ pub struct ManifestRecipe {
     pub upload: UploadSettings,
     /// The daemon's metrics.
     pub metrics: Metrics,
+}
+
+impl ManifestRecipe {
+    /// Where a camera's frames go now.
+    fn own(&self, camera: &CameraId) -> Option<DestinationName> {
+        self.ledgers.find(camera)?.destination()
+    }
+
+    /// When the first entry after a seq was listed; what cannot be read is taken for new.
+    async fn listed_at(&self, camera: &CameraId, through: Seq) -> Option<UnixMicros> {
+        let key = camera.clone();
+        blocking(&self.reader, move |reader| reader.listed_at(&key, through)).await.ok().flatten()
+    }
 }
 
 /// The writing of manifests, at work. It goes on until [`Manifests::finish`].
@@ -151,8 +112,10 @@ impl Manifests {
 
 /// What became of a camera's turn.
 enum Turn {
-    /// Its manifests are in the bucket up to this seq.
-    Stored(Seq),
+    /// Its manifests are in the bucket up to this seq; when what follows was listed.
+    Stored(Seq, Option<UnixMicros>),
+    /// It is not written down, because it goes elsewhere than was thought, where there may be no place for it.
+    Elsewhere,
     /// There is none to put, or none could be made.
     Nothing,
     /// It is in the journal, to be put again.
@@ -195,7 +158,7 @@ async fn work(recipe: ManifestRecipe, mut end: watch::Receiver<bool>) {
         if ending {
             schedule.hurry(now);
         }
-        for due in schedule.take(now, AT_A_LOOK, |camera| recipe.places.last_of(camera)) {
+        for due in schedule.take(now, AT_A_LOOK, |camera| recipe.places.likely(camera, recipe.own(camera).as_ref())) {
             let recipe = recipe.clone();
             turns.push(async move {
                 let turn = take_turn(&recipe, &due).await;
@@ -224,8 +187,12 @@ async fn know(recipe: &ManifestRecipe, schedule: &mut Schedule) {
     loop {
         match blocking(&recipe.reader, |reader| reader.manifested()).await {
             Ok(all) => {
-                for known in all {
-                    schedule.know(known.camera, known.through, known.pending, Instant::now());
+                for Manifested { camera, through, place, since, pending } in all {
+                    // Where its frames went then is not known: where they go now may be elsewhere.
+                    if let Some(to) = place {
+                        recipe.places.went(camera.clone(), to, None);
+                    }
+                    schedule.know(camera, through, since.map(ago), pending, Instant::now());
                 }
                 return;
             }
@@ -239,7 +206,8 @@ async fn know(recipe: &ManifestRecipe, schedule: &mut Schedule) {
 fn note(schedule: &mut Schedule, due: Due, turn: Turn) -> bool {
     let now = Instant::now();
     match turn {
-        Turn::Stored(last) => schedule.stored(&due.camera, last, now),
+        Turn::Stored(last, since) => schedule.stored(&due.camera, last, since.map(ago), now),
+        Turn::Elsewhere => schedule.elsewhere(&due.camera, now),
         Turn::Nothing => schedule.nothing(&due.camera, now),
         Turn::Later { destination, wait, conflict } => {
             schedule.later(&due.camera, destination, wait, conflict, now);
@@ -250,8 +218,13 @@ fn note(schedule: &mut Schedule, due: Due, turn: Turn) -> bool {
 }
 
 fn show(metrics: &Metrics, schedule: &Schedule) {
-    let oldest = schedule.oldest().map(|since| UnixMicros::now().before(since.elapsed()));
+    let oldest = schedule.oldest(Instant::now()).map(|age| UnixMicros::now().before(age));
     metrics.set_manifests(schedule.seqs_left(), oldest, schedule.conflicts());
+}
+
+/// How long ago that was.
+fn ago(at: UnixMicros) -> Duration {
+    UnixMicros::now().since(at)
 }
 
 /// Has the reader do something off the event loop.
@@ -275,7 +248,8 @@ async fn take_turn(recipe: &ManifestRecipe, due: &Due) -> Turn {
             Ok(None) => {
                 let key = camera.clone();
                 let through = blocking(&recipe.reader, move |reader| reader.manifested_through(&key)).await;
-                return through.map_or_else(|_| wait_or_nothing(due, AGAIN), Turn::Stored);
+                let Ok(through) = through else { return wait_or_nothing(due, AGAIN) };
+                return Turn::Stored(through, recipe.listed_at(camera, through).await);
             }
             Err(error) => {
                 error!(%camera, error, "a manifest cannot be read; trying again");
@@ -288,6 +262,7 @@ async fn take_turn(recipe: &ManifestRecipe, due: &Due) -> Turn {
             return Turn::Nothing;
         }
         match make(recipe, due).await {
+            Ok(Some(manifest)) if manifest.destination != due.destination => return Turn::Elsewhere,
             Ok(Some(manifest)) => {
                 match recipe.journal.commit_manifest(manifest.clone()).await {
                     Some(true) => manifest,
@@ -316,7 +291,7 @@ async fn take_turn(recipe: &ManifestRecipe, due: &Due) -> Turn {
 /// Nothing is lost by waiting, whether it is in the journal or not made yet.
 fn wait_or_nothing(due: &Due, wait: Duration) -> Turn {
     match due.again {
-        true => Turn::Later { destination: due.destination.clone(), wait, conflict: false },
+        true => Turn::Later { destination: due.destination.clone(), wait, conflict: due.conflict },
         false => Turn::Nothing,
     }
 }
@@ -342,7 +317,7 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
             if due.failures > 0 {
                 info!(%camera, key, failures = due.failures, "the manifest is stored");
             }
-            Turn::Stored(manifest.seqs.last)
+            Turn::Stored(manifest.seqs.last, recipe.listed_at(camera, manifest.seqs.last).await)
         }
         Put::Conflict => {
             recipe.metrics.manifest_conflict();
@@ -366,7 +341,8 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
             if failures == 3 {
                 warn!(%camera, key, error = %failure, "puts of a manifest keep failing and are tried again");
             }
-            Turn::Later { destination, wait, conflict: false }
+            // What stood under its key stands there until a put shows that it does not.
+            Turn::Later { destination, wait, conflict: due.conflict }
         }
     }
 }
@@ -430,10 +406,10 @@ fn broken_off(message: String) -> BucketError {
 /// Makes a camera's next manifest: what its list has after the last one, as far as the watermark.
 async fn make(recipe: &ManifestRecipe, due: &Due) -> Result<Option<PendingManifest>, String> {
     let (origin, places, limit) = (recipe.origin.clone(), recipe.places.clone(), recipe.settings.entries.get());
-    let Due { camera, through, watermark, .. } = due.clone();
+    let (Due { camera, watermark, .. }, own) = (due.clone(), recipe.own(&due.camera));
     blocking(&recipe.reader, move |reader| {
-        let Some(part) = reader.part(&camera, through, limit, watermark)? else { return Ok(None) };
-        let (seqs, destination) = (part.seqs, places.next_of(&camera, &part.entries));
+        let Some(part) = reader.part(&camera, limit, watermark)? else { return Ok(None) };
+        let (seqs, destination) = (part.seqs, places.next_of(&camera, own, &part.entries));
         let manifest = manifest_of(part, camera.clone(), origin, UnixMicros::now(), &places.base_url);
         let (entries, content) = (manifest.header.entries, Bytes::from(manifest.to_bytes()));
         let crc32c = crc32c::crc32c(&content);

@@ -133,6 +133,7 @@ impl Supervisor {
         }
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.generation += 1;
+        record.ledger.goes_to(spec.destination.clone());
         record.enter(CameraState::Connecting);
         let recipe = Recipe {
             camera: id.clone(),

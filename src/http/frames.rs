@@ -68,8 +68,9 @@ pub async fn explain(api: &Api, camera: &CameraId, after: Seq, error: ReadError)
     let Some(manifest) = found.ok().and_then(Result::ok).flatten().filter(|found| found.seqs.first <= oldest) else {
         return problem;
     };
-    let way = api.hubs.configured().find(|way| way.name().as_str() == manifest.destination);
-    let Some(base_url) = way.and_then(|way| way.base_url.as_deref()) else { return problem };
+    // Where it was put, whatever the configuration says of that destination by now.
+    let way = || api.hubs.configured().find(|way| way.name().as_str() == manifest.destination);
+    let Some(base_url) = manifest.base_url.clone().or_else(|| way()?.base_url.clone()) else { return problem };
     let first = format!("{base_url}{}", manifest::key(camera, &api.origin, manifest.seqs));
     let prefix = first.strip_suffix(&manifest::file_name(manifest.seqs)).unwrap_or(&first).to_owned();
     problem.read_on_in(ManifestsDto { prefix, first })

@@ -39,7 +39,7 @@ struct Gone {
 /// Where to read on in the bucket.
 #[derive(Debug, serde::Serialize)]
 pub struct ManifestsDto {
-    /// What the URLs of all the camera's manifests begin with.
+    /// What the URLs of the manifests beside it begin with; others may be elsewhere, and are asked for at their end.
     pub prefix: String,
     /// The first one that holds what follows the cursor.
     pub first: String,

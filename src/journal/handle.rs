@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::catalog::CatalogChange;
 use super::manifests::PendingManifest;
-use super::retention::Pruned;
+use super::retention::{Age, Pruned};
 use super::{JournalError, Ledger};
 use crate::model::{CameraId, CommitNo, Login, Refusal, Seq, SessionNo, Settled, UnixMicros};
 
@@ -56,7 +56,8 @@ pub(super) enum Command {
     Watermark { camera: CameraId, seq: Seq },
     Spooled(BTreeMap<CameraId, Seq>),
     ReturnUnused { camera: CameraId, next_seq: Seq },
-    Prune { ledger: Arc<Ledger>, before: UnixMicros, manifested: bool, done: oneshot::Sender<Pruned> },
+    Prune { ledger: Arc<Ledger>, age: Age, manifested: bool, done: oneshot::Sender<Pruned> },
+    Believe(UnixMicros),
     CommitManifest { manifest: PendingManifest, done: oneshot::Sender<bool> },
     ManifestStored { camera: CameraId, last: Seq, done: oneshot::Sender<bool> },
     Barrier { done: oneshot::Sender<()> },
@@ -78,6 +79,7 @@ impl Command {
             Self::Settle { .. }
                 | Self::Watermark { .. }
                 | Self::Spooled(_)
+                | Self::Believe(_)
                 | Self::CloseSession(_)
                 | Self::LoginRefused(_)
                 | Self::LoginAccepted(..)
@@ -183,12 +185,17 @@ impl Journal {
         self.send(Command::ReturnUnused { camera, next_seq });
     }
 
-    /// Removes entries from the beginning of a camera's list, as long as they were recorded earlier than `before` and,
-    /// if `manifested`, are in a stored manifest: a bounded number of them. `None` where the writer has ended.
-    pub(super) async fn prune(&self, ledger: Arc<Ledger>, before: UnixMicros, manifested: bool) -> Option<Pruned> {
+    /// Removes entries from the beginning of a camera's list, as long as they are too old and, if `manifested`, are in a
+    /// stored manifest: a bounded number of them. `None` where the writer has ended.
+    pub(super) async fn prune(&self, ledger: Arc<Ledger>, age: Age, manifested: bool) -> Option<Pruned> {
         let (done, answer) = oneshot::channel();
-        self.send(Command::Prune { ledger, before, manifested, done });
+        self.send(Command::Prune { ledger, age, manifested, done });
         answer.await.ok()
+    }
+
+    /// Leaves word of the time, as far as the clock is believed.
+    pub(super) fn believe(&self, at: UnixMicros) {
+        self.send(Command::Believe(at));
     }
 
     /// The newest commit number, and every later one. All up to it can be read.

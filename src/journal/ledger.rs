@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use super::NewSession;
-use crate::model::{CameraId, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{CameraId, DestinationName, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
 
 /// Seqs reserved at a time. With no spool, the unknown rest of a block becomes one tombstone after a crash.
 pub const BLOCK: u64 = 1_024;
@@ -91,6 +91,8 @@ struct Inner {
     totals: Totals,
     lost_by: LostBy,
     last_captured_at: Option<UnixMicros>,
+    /// Where what it captures goes.
+    destination: Option<DestinationName>,
     /// How many frames have ended, and why, for which no seq could be had: the camera's next generation tells them.
     untold: Vec<(LostReason, u64)>,
 }
@@ -111,6 +113,7 @@ impl Ledger {
             totals: past.totals,
             lost_by: past.lost_by,
             last_captured_at: None,
+            destination: None,
             untold: Vec::new(),
         };
         Self {
@@ -269,6 +272,16 @@ impl Ledger {
     /// When the newest frame was captured, in this run of the daemon.
     pub fn last_captured_at(&self) -> Option<UnixMicros> {
         self.lock().last_captured_at
+    }
+
+    /// Takes note of where the camera's frames go from now on.
+    pub fn goes_to(&self, destination: DestinationName) {
+        self.lock().destination = Some(destination);
+    }
+
+    /// Where they go, as the camera's spec has it; `None` where it had none in this run of the daemon.
+    pub fn destination(&self) -> Option<DestinationName> {
+        self.lock().destination.clone()
     }
 
     /// Takes note of how the last upload went, and returns whether the one before it had failed.

@@ -8,10 +8,12 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::sync::oneshot;
 
 use super::handle::Command;
+use super::outcome::Destinations;
 use super::{Entry, Journal, JournalError, ReadError, Reader};
-use crate::model::{CameraId, Cursor, Seq, SeqRange, SessionNo, UnixMicros};
+use crate::model::{CameraId, Cursor, DestinationName, Seq, SeqRange, SessionNo, UnixMicros};
 
-/// `manifest` holds those that are stored; `manifest_pending` the one of each camera that is not, with its bytes.
+/// `manifest` holds those that are stored; `manifest_pending` the one of each camera that is not, with its bytes. `place`
+/// is the row of `destination` that says where it lies, whatever its destination's name leads to by now.
 pub(super) const TABLES: &str = "
 CREATE TABLE manifest (
     camera      INTEGER NOT NULL,
@@ -21,6 +23,7 @@ CREATE TABLE manifest (
     bytes       INTEGER NOT NULL,
     crc32c      INTEGER NOT NULL,
     destination TEXT NOT NULL,
+    place       INTEGER,
     stored_at   INTEGER NOT NULL,
     PRIMARY KEY (camera, first)
 ) STRICT, WITHOUT ROWID;
@@ -57,8 +60,10 @@ pub struct PendingManifest {
 pub struct StoredManifest {
     /// Which part of the list it holds.
     pub seqs: SeqRange,
-    /// The name of the destination that it is in.
+    /// The name of the destination that it was put to.
     pub destination: String,
+    /// What stood before its key in its URL then; `None` where that was not written down.
+    pub base_url: Option<String>,
 }
 
 /// How far a camera's manifests go.
@@ -66,8 +71,12 @@ pub struct StoredManifest {
 pub struct Manifested {
     /// Whose.
     pub camera: CameraId,
-    /// The last seq that is in a stored manifest; 0 where there is none.
+    /// The last seq that is in a stored manifest, or that retention has removed without one; 0 where there is none.
     pub through: Seq,
+    /// Where its newest manifest went, or else its newest frame.
+    pub place: Option<String>,
+    /// When the first entry after `through` was recorded.
+    pub since: Option<UnixMicros>,
     /// Where the next one goes, if it is committed already.
     pub pending: Option<String>,
 }
@@ -143,15 +152,25 @@ pub(super) fn commit(
     Ok(true)
 }
 
-/// Takes a manifest from those on their way to those that are stored.
-pub(super) fn stored(transaction: &Transaction<'_>, num: i64, last: Seq) -> Result<bool, JournalError> {
+/// Takes a manifest from those on their way to those that are stored, where its destination is now.
+pub(super) fn stored(
+    transaction: &Transaction<'_>,
+    num: i64,
+    last: Seq,
+    destinations: &Destinations,
+) -> Result<bool, JournalError> {
+    let name: Option<String> = transaction
+        .prepare_cached("SELECT destination FROM manifest_pending WHERE camera = ?1 AND last = ?2")?
+        .query_row(params![num, last as i64], |row| row.get(0))
+        .optional()?;
+    let place = name.and_then(|name| destinations.get(&name.parse::<DestinationName>().ok()?).copied());
     let kept = transaction
         .prepare_cached(
-            "INSERT INTO manifest (camera, first, last, entries, bytes, crc32c, destination, stored_at)
-             SELECT camera, first, last, entries, length(content), crc32c, destination, ?3
+            "INSERT INTO manifest (camera, first, last, entries, bytes, crc32c, destination, place, stored_at)
+             SELECT camera, first, last, entries, length(content), crc32c, destination, ?3, ?4
              FROM manifest_pending WHERE camera = ?1 AND last = ?2",
         )?
-        .execute(params![num, last as i64, UnixMicros::now().0])?;
+        .execute(params![num, last as i64, place, UnixMicros::now().0])?;
     transaction
         .prepare_cached("DELETE FROM manifest_pending WHERE camera = ?1 AND last = ?2")?
         .execute(params![num, last as i64])?;
@@ -165,6 +184,15 @@ pub(super) fn through(connection: &Connection, num: i64) -> rusqlite::Result<Seq
         .query_row([num], |row| row.get(0))
         .optional()?;
     Ok(last.unwrap_or(0) as Seq)
+}
+
+/// When the first entry after a seq was recorded.
+fn listed_at(connection: &Connection, num: i64, after: Seq) -> rusqlite::Result<Option<UnixMicros>> {
+    let at: Option<Option<i64>> = connection
+        .prepare_cached("SELECT stored_at FROM frame WHERE camera = ?1 AND seq > ?2 ORDER BY seq LIMIT 1")?
+        .query_row(params![num, after as i64], |row| row.get(0))
+        .optional()?;
+    Ok(at.flatten().map(UnixMicros))
 }
 
 fn pruned_to(connection: &Connection, num: i64) -> rusqlite::Result<Seq> {
@@ -190,8 +218,13 @@ impl Reader {
         self.with(|connection| {
             let transaction = connection.unchecked_transaction()?;
             let mut statement = transaction.prepare_cached(
-                "SELECT camera.num, camera.id, manifest_pending.destination FROM camera
-                 LEFT JOIN manifest_pending ON manifest_pending.camera = camera.num",
+                "SELECT num, id, pruned_to,
+                     coalesce(
+                         (SELECT destination FROM manifest WHERE manifest.camera = num ORDER BY first DESC LIMIT 1),
+                         (SELECT name FROM frame JOIN destination ON destination.num = frame.destination
+                          WHERE frame.camera = camera.num ORDER BY seq DESC LIMIT 1)),
+                     (SELECT destination FROM manifest_pending WHERE manifest_pending.camera = num)
+                 FROM camera",
             )?;
             let mut rows = statement.query([])?;
             let mut all = Vec::new();
@@ -201,7 +234,10 @@ impl Reader {
                     let detail = format!("camera `{}` has an impossible id", id.escape_debug());
                     self.corrupt(detail)
                 })?;
-                all.push(Manifested { camera, through: through(&transaction, row.get(0)?)?, pending: row.get(2)? });
+                let num = row.get(0)?;
+                let through = through(&transaction, num)?.max(row.get::<_, i64>(2)? as Seq);
+                let since = listed_at(&transaction, num, through)?;
+                all.push(Manifested { camera, through, place: row.get(3)?, since, pending: row.get(4)? });
             }
             Ok(all)
         })
@@ -216,6 +252,38 @@ impl Reader {
         self.with(|connection| {
             let num = num_of(connection, camera)?;
             Ok(num.map(|num| through(connection, num)).transpose()?.unwrap_or(0))
+        })
+    }
+
+    /// When the first entry of a camera's list after `through` was recorded; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn listed_at(&self, camera: &CameraId, through: Seq) -> Result<Option<UnixMicros>, ReadError> {
+        self.with(|connection| {
+            let Some(num) = num_of(connection, camera)? else { return Ok(None) };
+            Ok(listed_at(connection, num, through)?)
+        })
+    }
+
+    /// The seqs of a camera's manifest that is committed and not known to be stored.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn pending_seqs(&self, camera: &CameraId) -> Result<Option<SeqRange>, ReadError> {
+        self.with(|connection| {
+            let found = connection
+                .prepare_cached(
+                    "SELECT first, last FROM manifest_pending
+                     WHERE camera = (SELECT num FROM camera WHERE id = ?1)",
+                )?
+                .query_row([camera.as_str()], |row| {
+                    Ok(SeqRange { first: row.get::<_, i64>(0)? as Seq, last: row.get::<_, i64>(1)? as Seq })
+                })
+                .optional()?;
+            Ok(found)
         })
     }
 
@@ -252,22 +320,16 @@ impl Reader {
         })
     }
 
-    /// The part of a camera's list that its next manifest holds, when the last one ended with `through`: at most so
-    /// many entries, none past `watermark`. `None` where there is nothing.
+    /// The part of a camera's list that its next manifest holds: at most so many entries, none past `watermark`. `None`
+    /// where there is nothing.
     ///
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub fn part(
-        &self,
-        camera: &CameraId,
-        through: Seq,
-        limit: usize,
-        watermark: Seq,
-    ) -> Result<Option<Part>, ReadError> {
-        let pruned = self.with(|connection| {
-            let num = num_of(connection, camera)?;
-            Ok::<_, ReadError>(num.map(|num| pruned_to(connection, num)).transpose()?.unwrap_or(0))
+    pub fn part(&self, camera: &CameraId, limit: usize, watermark: Seq) -> Result<Option<Part>, ReadError> {
+        let (through, pruned) = self.with(|connection| {
+            let Some(num) = num_of(connection, camera)? else { return Ok((0, 0)) };
+            Ok::<_, ReadError>((through(connection, num)?, pruned_to(connection, num)?))
         })?;
         let after = through.max(pruned);
         let page = self.page(camera, Cursor::after(after), limit, watermark)?;
@@ -318,12 +380,12 @@ impl Reader {
             let seq = i64::try_from(seq).unwrap_or(i64::MAX);
             let read = |row: &rusqlite::Row<'_>| {
                 let seqs = SeqRange { first: row.get::<_, i64>(0)? as Seq, last: row.get::<_, i64>(1)? as Seq };
-                Ok(StoredManifest { seqs, destination: row.get(2)? })
+                Ok(StoredManifest { seqs, destination: row.get(2)?, base_url: row.get(3)? })
             };
             let before = connection
                 .prepare_cached(
-                    "SELECT first, last, destination FROM manifest WHERE camera = ?1 AND first <= ?2
-                     ORDER BY first DESC LIMIT 1",
+                    "SELECT first, last, destination, url FROM manifest LEFT JOIN destination ON num = place
+                     WHERE camera = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1",
                 )?
                 .query_row(params![num, seq], read)
                 .optional()?;
@@ -332,8 +394,8 @@ impl Reader {
             }
             let after = connection
                 .prepare_cached(
-                    "SELECT first, last, destination FROM manifest WHERE camera = ?1 AND first > ?2
-                     ORDER BY first LIMIT 1",
+                    "SELECT first, last, destination, url FROM manifest LEFT JOIN destination ON num = place
+                     WHERE camera = ?1 AND first > ?2 ORDER BY first LIMIT 1",
                 )?
                 .query_row(params![num, seq], read)
                 .optional()?;

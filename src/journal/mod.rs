@@ -24,7 +24,7 @@ mod state_dir;
 mod tests;
 mod writer;
 
-pub use audit::{ManifestRow, Mark};
+pub use audit::{Bounds, ManifestRow, Mark};
 pub use catalog::CatalogChange;
 pub use handle::{Journal, NewSession, SessionEnd};
 pub use ledger::{Accounts, Ledger, LostBy, Past, Totals};
@@ -61,6 +61,14 @@ pub enum JournalError {
         path: std::path::PathBuf,
         /// What is wrong in it.
         detail: String,
+    },
+    /// The database is of a version that the daemon would convert.
+    #[error("journal {path} has format {found}, this program reads format {}: start the daemon once", schema::VERSION)]
+    Older {
+        /// The database.
+        path: std::path::PathBuf,
+        /// Its version.
+        found: i64,
     },
     /// A file of secrets can be read by others.
     #[error("{path} {detail}")]

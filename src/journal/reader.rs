@@ -116,9 +116,11 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// When there is none, or it cannot be read.
+    /// When there is none, it is of another version, or it cannot be read.
     pub fn of(dir: &Path) -> Result<Self, JournalError> {
-        Self::open(&dir.join(DATABASE))
+        let reader = Self::open(&dir.join(DATABASE))?;
+        reader.with(|connection| schema::expect_version(connection, &reader.path))?;
+        Ok(reader)
     }
 
     /// The state directory's origin.

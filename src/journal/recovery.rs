@@ -100,6 +100,9 @@ impl StateDir {
             nums.insert(id.clone(), row.num);
             resolved.insert(id.clone(), settled);
             let ledger = Arc::new(Ledger::with_past(id, past));
+            if let Some(spec) = &spec {
+                ledger.goes_to(spec.destination.clone());
+            }
             cameras.push(KnownCamera { spec, unusable, revision, managed_by, paused: row.paused, ledger });
         }
         let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;

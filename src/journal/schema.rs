@@ -8,7 +8,7 @@ use super::{JournalError, manifests};
 use crate::model::Origin;
 
 /// Raised whenever the tables change; an older program refuses a newer journal.
-const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 3;
 
 /// `reserved_until` is the first seq not yet reserved: seqs start at 1. `spec` is NULL for a deleted camera, whose row
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
@@ -142,7 +142,7 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL: a commit is on disk when it returns. Everything that framehaul promises rests on this line.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = version(&connection)?;
     let convert = |steps: &[&str]| {
         connection.execute_batch(&format!("BEGIN; {} PRAGMA user_version = {VERSION}; COMMIT;", steps.concat()))
     };
@@ -151,12 +151,27 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
         1 => convert(&[FROM_1, FROM_2, manifests::TABLES])?,
         2 => convert(&[FROM_2, manifests::TABLES])?,
         VERSION => {}
-        other => {
-            let detail = format!("has format {other}, this program knows {VERSION}");
-            return Err(JournalError::Corrupt { path: path.to_owned(), detail });
-        }
+        other => return Err(newer(other, path)),
     }
     Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn newer(found: i64, path: &Path) -> JournalError {
+    let detail = format!("has format {found}, this program knows {VERSION}");
+    JournalError::Corrupt { path: path.to_owned(), detail }
+}
+
+/// Refuses a database that is of another version, for who cannot convert it.
+pub fn expect_version(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    match version(connection)? {
+        VERSION => Ok(()),
+        found if found < VERSION => Err(JournalError::Older { path: path.to_owned(), found }),
+        found => Err(newer(found, path)),
+    }
 }
 
 /// Opens a connection that cannot write.

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::outcome::Destinations;
 use super::reserve::Reserve;
 use super::{JournalError, Reader, schema};
-use crate::model::{CameraId, DestinationName, Origin, Seq, SeqRange, SpooledCamera};
+use crate::model::{CameraId, DestinationName, KeyTemplate, Origin, Seq, SeqRange, SpooledCamera};
 
 /// The database's file.
 pub(super) const DATABASE: &str = "journal.sqlite";
@@ -136,6 +136,18 @@ impl StateDir {
             self.destinations.insert(name.clone(), num);
         }
         Ok(transaction.commit()?)
+    }
+
+    /// Writes down by which template keys are made from now on. Those that were used before stay: there are objects, and
+    /// records in the spool, whose keys they made.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn register_template(&self, template: &KeyTemplate) -> Result<(), JournalError> {
+        let insert = "INSERT INTO meta (key, value) VALUES ('template ' || ?1, ?1) ON CONFLICT (key) DO NOTHING";
+        self.connection.execute(insert, [template.as_str()])?;
+        Ok(())
     }
 
     /// The names of all destinations that frames ever went to, as far as they are written down.

@@ -19,7 +19,7 @@ use super::ledger::BLOCK;
 use super::manifests;
 use super::outcome::{Destinations, Recorded, record};
 use super::reserve::Reserve;
-use super::retention::{Pruned, prune};
+use super::retention::{Pruned, believe, prune};
 use super::secrets::SecretsFile;
 use super::{Journal, JournalError};
 use crate::model::{CameraId, CommitNo, Seq, SeqRange, Settled};
@@ -312,8 +312,12 @@ impl Step<'_> {
                     .execute("UPDATE camera SET reserved_until = ?2 WHERE num = ?1", params![num, *next_seq as i64])?;
                 Answer::Nothing
             }
-            Command::Prune { ledger, before, manifested, .. } => {
-                Answer::Pruned(prune(self.transaction, ledger.camera(), ledger.watermark(), *before, *manifested)?)
+            Command::Prune { ledger, age, manifested, .. } => {
+                Answer::Pruned(prune(self.transaction, ledger.camera(), ledger.watermark(), *age, *manifested)?)
+            }
+            Command::Believe(at) => {
+                believe(self.transaction, *at)?;
+                Answer::Nothing
             }
             Command::CommitManifest { manifest, .. } => {
                 let num = self.num(&manifest.camera)?;
@@ -321,7 +325,7 @@ impl Step<'_> {
             }
             Command::ManifestStored { camera, last, .. } => {
                 let num = self.num(camera)?;
-                Answer::Manifest(manifests::stored(self.transaction, num, *last)?)
+                Answer::Manifest(manifests::stored(self.transaction, num, *last, &self.nums.destinations)?)
             }
             Command::Barrier { .. } | Command::Ping { .. } | Command::Hang(_) | Command::Close => Answer::Nothing,
         })

@@ -38,10 +38,12 @@ pub fn file_name(seqs: SeqRange) -> String {
     format!("{:012}-{:012}.ndjson", seqs.first, seqs.last)
 }
 
-/// The seqs that a manifest holds, by what stands in its key after the last `/`. `None` where that is none of ours.
+/// The seqs that a manifest holds, by what stands in its key after the last `/`. `None` where that is none of ours: seqs
+/// are no larger than what the journal can keep.
 pub fn parse_file_name(name: &str) -> Option<SeqRange> {
     let (first, last) = name.strip_suffix(".ndjson")?.split_once('-')?;
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<Seq>().ok()).flatten();
     let seqs = SeqRange { first: number(first)?, last: number(last)? };
-    (seqs.first >= 1 && seqs.first <= seqs.last && file_name(seqs) == name).then_some(seqs)
+    let possible = seqs.first >= 1 && seqs.first <= seqs.last && i64::try_from(seqs.last).is_ok();
+    (possible && file_name(seqs) == name).then_some(seqs)
 }

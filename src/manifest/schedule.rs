@@ -22,13 +22,30 @@ pub struct Schedule {
 /// How far one camera is.
 #[derive(Debug)]
 struct Track {
-    /// Up to here all is in manifests that are stored.
+    /// Up to here all is in manifests that are stored, or gone.
     through: Seq,
     watermark: Seq,
     /// Since when there is something that is in no stored manifest.
-    since: Option<Instant>,
+    since: Option<Since>,
     state: State,
     failures: u32,
+    /// Whether the last put met an object with other content.
+    conflict: bool,
+    /// Until when none is made, after one that could not be.
+    rests: Option<Instant>,
+}
+
+/// A moment by how long ago it was at another: it may have been before this machine was started.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    ago: Duration,
+    at: Instant,
+}
+
+impl Since {
+    fn age(self, now: Instant) -> Duration {
+        self.ago + now.saturating_duration_since(self.at)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +55,7 @@ enum State {
     /// One is being made or put.
     Working(String),
     /// One is in the journal, and is put again at this time.
-    Waiting { destination: String, until: Instant, conflict: bool },
+    Waiting { destination: String, until: Instant },
 }
 
 /// A camera whose turn it is.
@@ -48,8 +65,6 @@ pub struct Due {
     pub camera: CameraId,
     /// Where its manifest goes.
     pub destination: String,
-    /// Up to here all is in manifests that are stored.
-    pub through: Seq,
     /// The last seq that the next one may hold.
     pub watermark: Seq,
     /// Whether one is in the journal already, to be put again.
@@ -67,20 +82,29 @@ impl Schedule {
         Self { every, entries, most, rng: fastrand::Rng::with_seed(seed), tracks: BTreeMap::new() }
     }
 
-    /// Takes note of where a camera's stored manifests end; `pending` is the destination of one that is in the journal
-    /// and may not be stored yet.
-    pub fn know(&mut self, camera: CameraId, through: Seq, pending: Option<String>, now: Instant) {
+    /// Takes note of where a camera's stored manifests end, and how long ago what follows was listed, if anything does;
+    /// `pending` is the destination of one that is in the journal and may not be stored yet.
+    pub fn know(
+        &mut self,
+        camera: CameraId,
+        through: Seq,
+        ago: Option<Duration>,
+        pending: Option<String>,
+        now: Instant,
+    ) {
         let state = match pending {
-            Some(destination) => State::Waiting { destination, until: now, conflict: false },
+            Some(destination) => State::Waiting { destination, until: now },
             None => State::Idle(None),
         };
-        self.tracks.insert(camera, Track { through, watermark: through, since: None, state, failures: 0 });
+        let since = ago.map(|ago| Since { ago, at: now });
+        let track = Track { through, watermark: through, since, state, failures: 0, conflict: false, rests: None };
+        self.tracks.insert(camera, track);
     }
 
     /// Takes note of how far a camera's list goes now.
     pub fn look(&mut self, camera: &CameraId, watermark: Seq, now: Instant) {
         if !self.tracks.contains_key(camera) {
-            self.know(camera.clone(), 0, None, now);
+            self.know(camera.clone(), 0, None, None, now);
         }
         // Not all in the same moment where all cameras begin in the same: but never later than it was said.
         let wait = self.every.mul_f64(0.75 + 0.25 * self.rng.f64());
@@ -90,11 +114,11 @@ impl Schedule {
         if left == 0 {
             return;
         }
-        track.since.get_or_insert(now);
+        track.since.get_or_insert(Since { ago: Duration::ZERO, at: now });
         if let State::Idle(due) = &mut track.state {
             let at = *due.get_or_insert(now + wait);
             if left >= self.entries {
-                *due = Some(at.min(now));
+                *due = Some(at.min(track.rests.map_or(now, |rests| rests.max(now))));
             }
         }
     }
@@ -107,23 +131,23 @@ impl Schedule {
         let mut waiting = Vec::new();
         for (camera, track) in &self.tracks {
             match &track.state {
-                State::Idle(Some(due)) if *due <= now => waiting.push((*due, camera.clone(), None, false)),
+                State::Idle(Some(due)) if *due <= now => waiting.push((*due, camera.clone(), None)),
                 State::Idle(_) => {}
                 State::Working(destination) => {
                     *working.entry(destination.clone()).or_default() += 1;
                     *held.entry(destination.clone()).or_default() += 1;
                 }
-                State::Waiting { destination, until, conflict } => {
-                    *held.entry(destination.clone()).or_default() += usize::from(!conflict);
+                State::Waiting { destination, until } => {
+                    *held.entry(destination.clone()).or_default() += usize::from(!track.conflict);
                     if *until <= now {
-                        waiting.push((*until, camera.clone(), Some(destination.clone()), *conflict));
+                        waiting.push((*until, camera.clone(), Some(destination.clone())));
                     }
                 }
             }
         }
         waiting.sort_unstable();
         let mut taken = Vec::new();
-        for (_, camera, pending, conflict) in waiting {
+        for (_, camera, pending) in waiting {
             if taken.len() >= at_once {
                 break;
             }
@@ -139,33 +163,41 @@ impl Schedule {
             }
             let Some(track) = self.tracks.get_mut(&camera) else { continue };
             track.state = State::Working(destination.clone());
-            let Track { through, watermark, failures, .. } = *track;
-            taken.push(Due { camera, destination, through, watermark, again, failures, conflict });
+            let Track { watermark, failures, conflict, .. } = *track;
+            taken.push(Due { camera, destination, watermark, again, failures, conflict });
         }
         taken
     }
 
-    /// A camera's manifest is stored; it ends with this seq.
-    pub fn stored(&mut self, camera: &CameraId, last: Seq, now: Instant) {
+    /// A camera's manifest is stored; it ends with this seq, and what follows was listed so long ago.
+    pub fn stored(&mut self, camera: &CameraId, last: Seq, ago: Option<Duration>, now: Instant) {
         let Some(track) = self.tracks.get_mut(camera) else { return };
         track.through = track.through.max(last);
         track.watermark = track.watermark.max(track.through);
-        track.since = (track.watermark > track.through).then_some(now);
-        (track.state, track.failures) = (State::Idle(None), 0);
+        let left = track.watermark > track.through;
+        track.since = left.then_some(Since { ago: ago.unwrap_or_default(), at: now });
+        (track.state, track.failures, track.conflict) = (State::Idle(None), 0, false);
     }
 
     /// A camera's manifest is in the journal and not stored: it is tried again after a while.
     pub fn later(&mut self, camera: &CameraId, destination: String, wait: Duration, conflict: bool, now: Instant) {
         let Some(track) = self.tracks.get_mut(camera) else { return };
-        track.state = State::Waiting { destination, until: now + wait, conflict };
+        (track.state, track.conflict) = (State::Waiting { destination, until: now + wait }, conflict);
         track.failures = track.failures.saturating_add(1);
     }
 
     /// A camera's manifest could not even be made, or there was nothing to put in one.
     pub fn nothing(&mut self, camera: &CameraId, now: Instant) {
-        let every = self.every;
+        let rests = now + self.every;
         let Some(track) = self.tracks.get_mut(camera) else { return };
-        track.state = State::Idle((track.watermark > track.through).then_some(now + every));
+        track.state = State::Idle((track.watermark > track.through).then_some(rests));
+        track.rests = Some(rests);
+    }
+
+    /// A camera's manifest was not written down, because it goes elsewhere than was thought: it takes a place there.
+    pub fn elsewhere(&mut self, camera: &CameraId, now: Instant) {
+        let Some(track) = self.tracks.get_mut(camera) else { return };
+        track.state = State::Idle(Some(now));
     }
 
     /// Makes all due at once that have something to tell and no manifest on its way.
@@ -203,14 +235,14 @@ impl Schedule {
         self.tracks.values().map(|track| track.watermark - track.through).sum()
     }
 
-    /// Since when the oldest of them has been waiting.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.tracks.values().filter_map(|track| track.since).min()
+    /// How long the oldest of them has been listed.
+    pub fn oldest(&self, now: Instant) -> Option<Duration> {
+        let left = self.tracks.values().filter(|track| track.watermark > track.through);
+        left.filter_map(|track| track.since).map(|since| since.age(now)).max()
     }
 
     /// How many manifests cannot be stored because an object with other content stands under their keys.
     pub fn conflicts(&self) -> usize {
-        let conflicts = |track: &&Track| matches!(track.state, State::Waiting { conflict: true, .. });
-        self.tracks.values().filter(conflicts).count()
+        self.tracks.values().filter(|track| track.conflict).count()
     }
 }

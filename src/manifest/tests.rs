@@ -222,20 +222,19 @@ fn to_one(_: &CameraId) -> String {
 #[test]
 fn a_manifest_is_due_after_a_minute_or_a_thousand_seqs() {
     let (mut schedule, begun) = (schedule(16), Instant::now());
-    schedule.know(camera(1), 500, None, begun);
+    schedule.know(camera(1), 500, None, None, begun);
     for (second, watermark) in [(0, 500), (1, 501), (30, 700)] {
         let now = begun + Duration::from_secs(second);
         schedule.look(&camera(1), watermark, now);
         assert_eq!(schedule.take(now, 1_000, to_one), [], "after {second} s");
     }
-    assert_eq!((schedule.seqs_left(), schedule.oldest()), (200, Some(begun + Duration::from_secs(1))));
+    assert_eq!((schedule.seqs_left(), schedule.oldest(begun + MINUTE)), (200, Some(Duration::from_secs(59))));
     let now = begun + MINUTE + Duration::from_secs(1);
     schedule.look(&camera(1), 710, now);
     let due = schedule.take(now, 1_000, to_one);
     let expected = Due {
         camera: camera(1),
         destination: "default".to_owned(),
-        through: 500,
         watermark: 710,
         again: false,
         failures: 0,
@@ -245,21 +244,23 @@ fn a_manifest_is_due_after_a_minute_or_a_thousand_seqs() {
     // One at a time, however much there is to tell meanwhile.
     schedule.look(&camera(1), 5_000, now);
     assert_eq!(schedule.take(now + 10 * MINUTE, 1_000, to_one), []);
-    schedule.stored(&camera(1), 710, now);
+    schedule.stored(&camera(1), 710, Some(MINUTE), now);
     schedule.look(&camera(1), 5_000, now);
     assert_eq!(schedule.take(now, 1_000, to_one).len(), 1, "more than a thousand are due at once");
-    schedule.stored(&camera(1), 1_710, now);
+    schedule.stored(&camera(1), 1_710, Some(MINUTE), now);
+    // However often a piece of a backlog is stored, what is left of it is as old as it is.
+    assert_eq!(schedule.oldest(now + MINUTE), Some(2 * MINUTE));
     assert!(!schedule.is_resting());
-    schedule.stored(&camera(1), 5_000, now);
-    assert_eq!((schedule.seqs_left(), schedule.oldest(), schedule.is_resting()), (0, None, true));
+    schedule.stored(&camera(1), 5_000, None, now);
+    assert_eq!((schedule.seqs_left(), schedule.oldest(now), schedule.is_resting()), (0, None, true));
 }
 
 #[test]
 fn what_failed_is_put_again_and_what_met_other_content_takes_no_place() {
     let (mut schedule, now) = (schedule(1), Instant::now());
     // As the journal knows them at a start.
-    schedule.know(camera(1), 10, Some("far".to_owned()), now);
-    schedule.know(camera(2), 0, None, now);
+    schedule.know(camera(1), 10, None, Some("far".to_owned()), now);
+    schedule.know(camera(2), 0, None, None, now);
     schedule.look(&camera(2), 2_000, now);
     let due = schedule.take(now, 1_000, to_one);
     assert_eq!(
@@ -277,13 +278,53 @@ fn what_failed_is_put_again_and_what_met_other_content_takes_no_place() {
     schedule.later(&camera(2), "default".to_owned(), MINUTE, true, now);
     assert_eq!(schedule.conflicts(), 1);
     assert_eq!(schedule.take(now, 1_000, to_one)[0].camera, camera(3));
-    schedule.stored(&camera(3), 2_000, now);
+    schedule.stored(&camera(3), 2_000, None, now);
     // A conflict rests, and so does all that is behind it.
-    schedule.stored(&camera(1), 20, now);
+    schedule.stored(&camera(1), 20, None, now);
     assert!(schedule.is_resting());
     schedule.retry_now(now);
     assert_eq!(schedule.take(now, 1_000, to_one)[0].camera, camera(2));
     assert!(!schedule.is_resting());
+    assert_eq!(schedule.conflicts(), 1, "that it is put again is no sign that nothing is in its way any more");
+    schedule.stored(&camera(2), 2_000, None, now);
+    assert_eq!(schedule.conflicts(), 0);
+}
+
+#[test]
+fn one_bucket_that_is_down_takes_no_place_of_anothers() {
+    let (mut schedule, now) = (schedule(2), Instant::now());
+    for n in 1..=2 {
+        schedule.know(camera(n), 0, None, Some("default".to_owned()), now);
+    }
+    assert_eq!(schedule.take(now, 1_000, to_one).len(), 2);
+    for n in 1..=2 {
+        schedule.later(&camera(n), "default".to_owned(), MINUTE, false, now);
+    }
+    let of = |of: &CameraId| if *of == camera(4) { "cold".to_owned() } else { "default".to_owned() };
+    for n in 3..=4 {
+        schedule.look(&camera(n), 1_000, now);
+    }
+    let due = schedule.take(now, 1_000, of);
+    assert_eq!(due.iter().map(|due| &due.camera).collect::<Vec<_>>(), [&camera(4)]);
+    // One that turns out to go elsewhere gives its place back, and is taken again only where there is one.
+    schedule.elsewhere(&camera(4), now);
+    assert_eq!(schedule.take(now, 1_000, to_one), []);
+    assert_eq!(schedule.take(now, 1_000, of).len(), 1);
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_asked_for_once_in_a_while() {
+    let (mut schedule, begun) = (schedule(16), Instant::now());
+    let quarter = Duration::from_millis(250);
+    schedule.look(&camera(1), 5_000, begun);
+    assert_eq!(schedule.take(begun, 1_000, to_one).len(), 1);
+    schedule.nothing(&camera(1), begun);
+    let mut taken = Vec::new();
+    for nth in 1..=4 * 60 {
+        schedule.look(&camera(1), 5_000 + u64::from(nth), begun + nth * quarter);
+        taken.extend(schedule.take(begun + nth * quarter, 1_000, to_one).iter().map(|_| nth));
+    }
+    assert_eq!(taken, [4 * 60], "a turn is wanted after a minute and not before");
 }
 
 #[test]
@@ -302,7 +343,7 @@ fn a_thousand_cameras_take_turns_and_none_waits_for_ever() {
         let due = schedule.take(now, 1_000, to_one);
         most.insert(due.len());
         for Due { camera, watermark, .. } in due {
-            schedule.stored(&camera, watermark.min(through.get(&camera).unwrap_or(&0) + 1_000), now);
+            schedule.stored(&camera, watermark.min(through.get(&camera).unwrap_or(&0) + 1_000), None, now);
             through.insert(camera.clone(), watermark);
             written.entry(camera).or_default().push(Duration::from_secs(second));
         }

@@ -20,6 +20,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// About what a page of a list or the head of an answer may take, bytes.
 const ANSWER: u64 = 2 << 20;
 
+/// A list that is read page by page.
+pub(super) struct Listing {
+    place: usize,
+    prefix: String,
+    after: Option<After>,
+    /// The last key of the page before.
+    last: Option<String>,
+    over: bool,
+}
+
+impl Listing {
+    /// The objects of a place whose keys begin with `prefix`, behind a key.
+    pub fn new(place: usize, prefix: String, behind: Option<String>) -> Self {
+        Self { place, prefix, after: behind.map(After::Key), last: None, over: false }
+    }
+}
+
 /// Asks buckets.
 pub(super) struct Asker {
     /// Which there are.
@@ -48,7 +65,7 @@ impl Asker {
     }
 
     /// A page of a list.
-    pub async fn list(&self, place: usize, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
+    async fn list(&self, place: usize, prefix: &str, after: Option<&After>) -> Result<Page, BucketError> {
         let bucket = &self.places.get(place).bucket;
         self.ask(place, ANSWER, || bucket.list(prefix, after)).await
     }
@@ -73,6 +90,38 @@ impl Asker {
             }
             let wait = self.backoff.delay(failures, error.retry_after, &mut fastrand::Rng::new());
             tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+        }
+    }
+
+    /// The next page of a list; `None` after the last one.
+    pub async fn next(&self, listing: &mut Listing) -> Result<Option<Page>, BucketError> {
+        if listing.over {
+            return Ok(None);
+        }
+        let page = self.list(listing.place, &listing.prefix, listing.after.as_ref()).await?;
+        let goes_on = match page.objects.first() {
+            Some(first) => listing.last.as_ref().is_none_or(|last| *last < first.key),
+            None => page.next.is_none() || page.next != listing.after,
+        };
+        if !goes_on {
+            return Err(self.repeats(listing.place));
+        }
+        if let Some(last) = page.objects.last() {
+            listing.last = Some(last.key.clone());
+        }
+        (listing.after, listing.over) = (page.next.clone(), page.next.is_none());
+        Ok(Some(page))
+    }
+
+    fn repeats(&self, place: usize) -> BucketError {
+        BucketError {
+            kind: BucketErrorKind::Permanent,
+            maybe_stored: true,
+            retry_after: None,
+            message: format!(
+                "{}: its list does not go on from page to page: it has no end",
+                self.places.get(place).bucket.label()
+            ),
         }
     }
 

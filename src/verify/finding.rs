@@ -97,6 +97,9 @@ pub struct Counts {
     pub maybe_stored: u64,
     /// Objects of frames that retention took from the list while there were no manifests of them.
     pub forgotten: u64,
+    /// Seqs that retention took from the list, and that no manifest tells of that could be read: nothing can be said of
+    /// their frames.
+    pub untold: u64,
     /// How many things of each kind are wrong: objects, seqs or manifests.
     pub wrong: [u64; Kind::ALL.len()],
 }
@@ -109,17 +112,27 @@ impl Counts {
 
     /// Adds another's.
     pub fn add(&mut self, other: &Self) {
-        self.frames += other.frames;
-        self.sizes_only += other.sizes_only;
-        self.lost += other.lost;
-        self.manifests += other.manifests;
-        self.others += other.others;
-        self.in_flight += other.in_flight;
-        self.maybe_stored += other.maybe_stored;
-        self.forgotten += other.forgotten;
-        for (sum, count) in self.wrong.iter_mut().zip(other.wrong) {
-            *sum += count;
+        for (sum, more) in [
+            (&mut self.frames, other.frames),
+            (&mut self.sizes_only, other.sizes_only),
+            (&mut self.lost, other.lost),
+            (&mut self.manifests, other.manifests),
+            (&mut self.others, other.others),
+            (&mut self.in_flight, other.in_flight),
+            (&mut self.maybe_stored, other.maybe_stored),
+            (&mut self.forgotten, other.forgotten),
+            (&mut self.untold, other.untold),
+        ] {
+            *sum = sum.saturating_add(more);
         }
+        for (sum, more) in self.wrong.iter_mut().zip(other.wrong) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    /// Counts lost frames. What a manifest of somebody else's says may go beyond all bounds.
+    pub(super) fn lose(&mut self, frames: u64) {
+        self.lost = self.lost.saturating_add(frames);
     }
 }
 

@@ -36,6 +36,17 @@ pub(super) struct Expected {
     pub crc32c: u32,
 }
 
+/// An object of ours whose seq nobody has given, as far as the journal knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ahead {
+    /// Whose frame it says it is: a place in the group that is checked together.
+    pub camera: usize,
+    /// The seq in its key.
+    pub seq: Seq,
+    /// Its key.
+    pub key: String,
+}
+
 /// A piece of the keys of a bucket: `after` does not belong to it, `to` does. `None` is the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span<'a> {
@@ -56,7 +67,8 @@ impl Index {
                  bytes INTEGER NOT NULL, crc32c INTEGER NOT NULL, PRIMARY KEY (place, key)) WITHOUT ROWID;
              CREATE TABLE told (
                  camera INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, maybe_stored INTEGER NOT NULL,
-                 PRIMARY KEY (camera, first)) WITHOUT ROWID;",
+                 PRIMARY KEY (camera, first)) WITHOUT ROWID;
+             CREATE TABLE ahead (camera INTEGER NOT NULL, seq INTEGER NOT NULL, key TEXT NOT NULL);",
         )?;
         Ok(Self(connection))
     }
@@ -110,6 +122,25 @@ impl Index {
             maybe_stored
         ])?;
         Ok(())
+    }
+
+    /// Keeps an object for later, whose seq is beyond those that the journal knows of.
+    pub fn put_ahead(&self, ahead: &Ahead) -> Result<(), VerifyError> {
+        let mut statement = self.0.prepare_cached("INSERT INTO ahead VALUES (?1, ?2, ?3)")?;
+        statement.execute(params![ahead.camera as i64, ahead.seq as i64, ahead.key])?;
+        Ok(())
+    }
+
+    /// Some of them, not more than `limit`, and under which numbers they are kept.
+    pub fn ahead(&self, after: i64, limit: usize) -> Result<Vec<(i64, Ahead)>, VerifyError> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT rowid, camera, seq, key FROM ahead WHERE rowid > ?1 ORDER BY rowid LIMIT ?2")?;
+        let rows = statement.query_map(params![after, limit as i64], |row| {
+            let (camera, seq) = (row.get::<_, i64>(1)? as usize, row.get::<_, i64>(2)? as Seq);
+            Ok((row.get(0)?, Ahead { camera, seq, key: row.get(3)? }))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// What a manifest tells of such a frame: whether it may be in the bucket.

@@ -14,7 +14,10 @@ mod index;
 mod manifests;
 mod objects;
 mod place;
+mod roll;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -116,8 +119,6 @@ pub async fn verify(
     request: &Request,
     watch: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Report, VerifyError> {
-    let origin = journal.origin()?;
-    let began_at = UnixMicros::now();
     let mut marks = journal.marks()?;
     if let Some(camera) = &request.camera {
         marks.retain(|mark| mark.camera == *camera);
@@ -125,7 +126,24 @@ pub async fn verify(
             return Err(VerifyError::NoCamera(camera.clone()));
         }
     }
-    let asker = Asker::new(Places::open(settings).await?, &settings.upload);
+    verify_in(Places::open(settings).await?, marks, settings, journal, request, watch).await
+}
+
+/// The same, in these places and of these cameras.
+async fn verify_in(
+    places: Places,
+    marks: Vec<Mark>,
+    settings: &Settings,
+    journal: &Reader,
+    request: &Request,
+    watch: &mut dyn FnMut(Progress<'_>),
+) -> Result<Report, VerifyError> {
+    let origin = journal.origin()?;
+    let began_at = UnixMicros::now();
+    let asker = Asker::new(places, &settings.upload);
+    let mut templates = vec![settings.key_template.clone()];
+    // What was made under another one before, or is put under it still, is no less ours.
+    templates.extend(journal.key_templates()?);
     let mut groups: BTreeMap<String, Vec<Mark>> = BTreeMap::new();
     for mark in marks {
         groups.entry(settings.key_template.prefix(&mark.camera, &origin)).or_default().push(mark);
@@ -136,7 +154,7 @@ pub async fn verify(
         let mut check = Check {
             asker: &asker,
             journal,
-            template: &settings.key_template,
+            templates: &templates,
             origin: &origin,
             request,
             prefix,
@@ -161,7 +179,8 @@ pub async fn verify(
 struct Check<'a> {
     asker: &'a Asker,
     journal: &'a Reader,
-    template: &'a KeyTemplate,
+    /// The one that keys are made by, and before it those that they were made by.
+    templates: &'a [KeyTemplate],
     origin: &'a Origin,
     request: &'a Request,
     /// What their keys begin with.
@@ -234,7 +253,7 @@ impl Check<'_> {
         for place in used {
             self.objects(place).await?;
         }
-        Ok(())
+        self.ahead().await
     }
 
     /// Says of a camera, or of all of them, that something is wrong: of so many objects, seqs or manifests.
@@ -242,7 +261,8 @@ impl Check<'_> {
         // Where there is one camera only, it is that one's.
         let camera = camera.or((self.members.len() == 1).then_some(0));
         let counts = camera.map_or(&mut self.shared, |camera| &mut self.members[camera].counts);
-        counts.wrong[finding.kind as usize] += count;
+        let wrong = &mut counts.wrong[finding.kind as usize];
+        *wrong = wrong.saturating_add(count);
         let camera = camera.map(|camera| self.members[camera].mark.camera.clone());
         self.findings.add(&Finding { camera, ..finding })
     }

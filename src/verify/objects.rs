@@ -1,13 +1,16 @@
 //! What is in a bucket against what must be there.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::index::{Expected, Span};
+use super::asker::Listing;
+use super::index::{Ahead, Expected, Span};
 use super::{Answer, Check, Finding, Kind, Trouble, VerifyError};
 use crate::model::{LostReason, Outcome, SeqRange};
-use crate::storage::{After, BucketError, BucketErrorKind, Listed, ObjectInfo};
+use crate::storage::{BucketError, BucketErrorKind, Listed, ObjectInfo};
 
 /// Objects asked for at the same time. Where that means reading them, each takes a buffer.
 const AT_ONCE: usize = 16;
@@ -19,6 +22,9 @@ const BATCH: usize = 1_000;
 /// list is believed.
 const DOUBTED: u32 = 1_000;
 
+/// How long after the spool has a frame the journal has heard of it for certain.
+const WORD_OF_THE_SPOOL: Duration = Duration::from_secs(2);
+
 /// So many failures in a row, each after all its attempts, and a bucket is asked no more.
 const PATIENCE: u32 = 2 * AT_ONCE as u32;
 
@@ -26,17 +32,18 @@ impl Check<'_> {
     /// Looks for all that must be in a place, and at what else stands there.
     pub(super) async fn objects(&mut self, place: usize) -> Result<(), VerifyError> {
         let start = match (self.request.since, &self.members[..]) {
-            (Some(since), [member, ..]) => self.template.floor(&member.mark.camera, self.origin, since),
+            (Some(since), [member, ..]) => self.templates[0].floor(&member.mark.camera, self.origin, since),
             _ => self.prefix.clone(),
         };
         // Behind all keys with the prefix: a key holds plain characters only.
         let end = format!("{}\u{10ffff}", self.prefix);
-        let mut after = (start != self.prefix).then(|| After::Key(start.clone()));
+        let behind = (start != self.prefix).then(|| start.clone());
+        let mut listing = Listing::new(place, self.prefix.clone(), behind);
         let mut cursor = start.clone();
         loop {
-            let prefix = self.prefix.clone();
-            let page = match self.asker.list(place, &prefix, after.as_ref()).await {
-                Ok(page) => page,
+            let page = match self.asker.next(&mut listing).await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
                 Err(error) => {
                     self.list_failed(place, Span { after: &cursor, to: Some(&end) }, &error)?;
                     break;
@@ -48,10 +55,6 @@ impl Check<'_> {
                 (Some(_), None) => cursor.clone(),
             };
             self.merge(place, page.objects, &mut cursor, &to).await?;
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
         }
         // Keys that another template made are in no list of this one's.
         self.outside(place, Span { after: "", to: Some(&start) }).await?;
@@ -167,9 +170,10 @@ impl Check<'_> {
             }
             Err(error) => {
                 let trouble = &mut self.trouble[place];
-                trouble.in_a_row += 1;
-                let for_good = matches!(error.kind, BucketErrorKind::Auth | BucketErrorKind::NotFound);
-                if for_good || trouble.in_a_row >= PATIENCE {
+                // One object may be kept from us in a bucket that answers: an archived one, say. Where the bucket itself
+                // refuses us, so does its list.
+                trouble.in_a_row += u32::from(error.kind != BucketErrorKind::Auth);
+                if error.kind == BucketErrorKind::NotFound || trouble.in_a_row >= PATIENCE {
                     trouble.given_up.get_or_insert(error.message);
                     return self.not_asked(place, &expected);
                 }
@@ -242,7 +246,7 @@ impl Check<'_> {
         if object.key.starts_with("_manifest/") {
             return Ok(());
         }
-        let Some(named) = self.template.read(&object.key) else {
+        let Some(named) = self.templates.iter().find_map(|template| template.read(&object.key)) else {
             let finding = Finding::new(Kind::Foreign, format!("no key of ours: an object of {} bytes", object.bytes));
             return self.wrong(None, 1, finding.key(object.key));
         };
@@ -276,24 +280,53 @@ impl Check<'_> {
             Some(Outcome::Lost { reason, .. }) => {
                 (Kind::Unlisted, format!("the journal says that this frame is lost({})", reason.as_str()))
             }
-            None if named.seq > member.mark.watermark => {
-                member.counts.in_flight += 1;
-                return Ok(());
-            }
             None => match self.index.told(camera, named.seq)? {
                 Some(true) => {
                     member.counts.maybe_stored += 1;
                     return Ok(());
                 }
                 Some(false) => (Kind::Unlisted, "a manifest says otherwise of this frame".to_owned()),
-                None if named.seq <= member.mark.pruned_to || named.seq < member.from => {
-                    member.counts.forgotten += 1;
-                    return Ok(());
-                }
-                None => (Kind::Unlisted, "the journal has no row of this frame".to_owned()),
+                // Retention goes on while this check does.
+                None => match self.journal.bounds(&named.camera)? {
+                    bounds if (1..member.from.max(bounds.pruned_to + 1)).contains(&named.seq) => {
+                        member.counts.forgotten += 1;
+                        return Ok(());
+                    }
+                    _ if named.seq <= member.mark.watermark => {
+                        (Kind::Unlisted, "the journal has no row of this frame".to_owned())
+                    }
+                    bounds if named.seq < bounds.reserved_until => {
+                        member.counts.in_flight += 1;
+                        return Ok(());
+                    }
+                    _ => return self.index.put_ahead(&Ahead { camera, seq: named.seq, key: object.key }),
+                },
             },
         };
         let finding = Finding::new(kind, detail).seqs(SeqRange::one(named.seq)).key(object.key);
         self.wrong(Some(camera), 1, finding)
+    }
+
+    /// Looks again at the objects of seqs that nobody had given, as far as the journal knew. It hears of them from the
+    /// spool, once a second; what it has not heard of by now is no frame on its way.
+    pub(super) async fn ahead(&mut self) -> Result<(), VerifyError> {
+        let mut after = 0;
+        loop {
+            let batch = self.index.ahead(after, BATCH)?;
+            let Some((last, _)) = batch.last() else { return Ok(()) };
+            if after == 0 {
+                tokio::time::sleep(WORD_OF_THE_SPOOL).await;
+            }
+            after = *last;
+            for (_, Ahead { camera, seq, key }) in batch {
+                let id = self.members[camera].mark.camera.clone();
+                if seq < self.journal.bounds(&id)?.reserved_until {
+                    self.members[camera].counts.in_flight += 1;
+                    continue;
+                }
+                let finding = Finding::new(Kind::Unlisted, "no frame of this camera has this seq yet");
+                self.wrong(Some(camera), 1, finding.seqs(SeqRange::one(seq)).key(key))?;
+            }
+        }
     }
 }

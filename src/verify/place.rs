@@ -27,18 +27,25 @@ impl Places {
         Ok(Self(places))
     }
 
+    #[cfg(test)]
+    pub fn these(places: impl IntoIterator<Item = (&'static str, Arc<dyn Bucket>)>) -> Self {
+        Self(places.into_iter().map(|(name, bucket)| Place { name: name.to_owned(), bucket }).collect())
+    }
+
     /// Where a frame's object lies, which is decided here alone: what counts is what stood before its key when it was
     /// stored, if that was written down, and not where its destination's name leads by now.
     pub fn of_frame(&self, stored: &Stored, base_url: Option<&str>) -> Option<usize> {
-        match base_url {
-            Some(base_url) => self.0.iter().position(|place| place.bucket.base_url() == base_url),
-            None => self.of(stored.destination.as_str()),
-        }
+        self.of(stored.destination.as_str(), base_url)
     }
 
-    /// Where what was put to the destination of this name lies; `None` where there is none of it any more.
-    pub fn of(&self, destination: &str) -> Option<usize> {
-        self.0.iter().position(|place| place.name == destination)
+    /// The same of anything that was put to the destination of this name. The name goes before others that lead to the
+    /// same URL: buckets at two endpoints may have one name.
+    pub fn of(&self, destination: &str, base_url: Option<&str>) -> Option<usize> {
+        let named = |place: &Place| place.name == destination;
+        let Some(base_url) = base_url else { return self.0.iter().position(named) };
+        let there = |place: &Place| place.bucket.base_url() == base_url;
+        let both = self.0.iter().position(|place| named(place) && there(place));
+        both.or_else(|| self.0.iter().position(there))
     }
 
     /// The place of this number.

@@ -40,7 +40,7 @@ impl Check<'_> {
                 self.gap(camera, next, (seqs.first - 1).min(mark.watermark));
                 next = next.max(seqs.last + 1);
                 match outcome {
-                    Outcome::Lost { .. } => self.members[camera].counts.lost += seqs.len(),
+                    Outcome::Lost { .. } => self.members[camera].counts.lose(seqs.len()),
                     Outcome::Stored(stored) => {
                         if self.request.since.is_some_and(|since| stored.captured_at < since) {
                             continue;

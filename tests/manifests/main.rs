@@ -4,6 +4,7 @@
 //! more, `SEED=1234` has the same ones again.
 
 mod bucket;
+mod places;
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -149,6 +149,7 @@ fn counts(of: &Counts) -> Map<String, Value> {
         ("in_flight", of.in_flight),
         ("maybe_stored", of.maybe_stored),
         ("forgotten", of.forgotten),
+        ("untold", of.untold),
     ];
     value.extend(plain.map(|(name, count)| (name.to_owned(), count.into())));
     let wrong = Kind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), of.of(kind).into()));
@@ -239,6 +240,7 @@ fn summary(report: &Report) -> String {
         (total.maybe_stored, "lost and there all the same"),
         (total.others, "objects of other origins"),
         (total.forgotten, "objects older than the list"),
+        (total.untold, "seqs older than the list and in no manifest"),
     ] {
         if count > 0 {
             let _ = write!(line, "; {} {what}", grouped(count));

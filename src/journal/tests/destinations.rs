@@ -1,6 +1,7 @@
 //! Where frames are, for as long as they are listed.
 
 use super::*;
+use crate::journal::PendingManifest;
 
 fn places(places: &[(&str, &str)]) -> BTreeMap<DestinationName, String> {
     places.iter().map(|(name, url)| (name.parse().unwrap(), (*url).to_owned())).collect()
@@ -116,4 +117,35 @@ async fn only_what_neither_spool_has_is_lost() {
     };
     assert_eq!(entries.iter().filter(crash).count(), 2);
     assert!(bench.ledger("a").totals().in_flight == 0);
+}
+
+#[tokio::test]
+async fn a_manifest_stays_where_it_was_put() {
+    let bench = open(Bench::new(&["a"]).close(), &[("default", "gs://old/"), ("nas", "file:///nas/")], &Spooled::new());
+    let a: CameraId = "a".parse().unwrap();
+    bench.issue("a", 3).await;
+    (1..=3).for_each(|seq| bench.settle("a", SeqRange::one(seq), stored_in("nas")));
+    bench.opened.journal.barrier().await;
+    bench.ledger("a").advance_watermark(3);
+    let place = |bench: &Bench| bench.opened.reader.manifested().unwrap().remove(0).place;
+    assert_eq!(place(&bench).as_deref(), Some("nas"), "none is written: where its newest frame is");
+    let put = async |bench: &Bench, seq: Seq| {
+        let content = bytes::Bytes::from_static(b"manifest");
+        let (camera, crc32c) = (a.clone(), crc32c::crc32c(&content));
+        let (seqs, destination) = (SeqRange::one(seq), "default".to_owned());
+        let manifest = PendingManifest { camera, seqs, entries: 1, destination, content, crc32c };
+        assert_eq!(bench.opened.journal.commit_manifest(manifest).await, Some(true));
+        assert_eq!(bench.opened.journal.manifest_stored(a.clone(), seq).await, Some(true));
+    };
+    put(&bench, 1).await;
+    assert_eq!(place(&bench).as_deref(), Some("default"));
+    let bench = open(bench.close(), &[("default", "gs://new/")], &Spooled::new());
+    put(&bench, 2).await;
+    let of = |seq| bench.opened.reader.manifest_of(&a, seq).unwrap().unwrap().base_url;
+    assert_eq!([of(1), of(2)], [Some("gs://old/".to_owned()), Some("gs://new/".to_owned())]);
+    let rows = bench.opened.reader.stored_manifests(&a, 0, 2, 9).unwrap();
+    assert_eq!(
+        rows.iter().map(|row| (row.seqs.first, row.base_url.as_deref())).collect::<Vec<_>>(),
+        [(2, Some("gs://new/"))]
+    );
 }

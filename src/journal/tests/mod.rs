@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::retention::Pruned;
-use super::{Commits, Entry, JournalError, Ledger, Ledgers, Opened, ReadError, SessionEnd, StateDir, Totals, schema};
+use super::retention::{Age, Pruned};
+use super::{
+    Commits, Entry, JournalError, Ledger, Ledgers, Opened, ReadError, Reader, SessionEnd, StateDir, Totals, schema,
+};
 use crate::model::{
     CameraId, Cursor, DestinationName, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
 };
@@ -120,7 +122,12 @@ impl Bench {
     }
 
     async fn prune(&self, camera: &str, before: i64) -> Pruned {
-        self.opened.journal.prune(self.ledger(camera), UnixMicros(before), false).await.unwrap()
+        self.prune_at(camera, before, i64::MAX).await
+    }
+
+    async fn prune_at(&self, camera: &str, before: i64, now: i64) -> Pruned {
+        let age = Age { before: UnixMicros(before), now: UnixMicros(now) };
+        self.opened.journal.prune(self.ledger(camera), age, false).await.unwrap()
     }
 
     /// The whole list from a cursor on, in pages of `limit`.
@@ -333,6 +340,33 @@ async fn much_goes_in_steps() {
     let steps = [bench.prune("a", 2).await, bench.prune("a", 2).await, bench.prune("a", 2).await];
     assert_eq!(steps.map(|step| (step.entries, step.more)), [(500, true), (500, true), (200, false)]);
     assert!(matches!(bench.list("a", Cursor::default(), 9), Err(ReadError::Gone { oldest: 1_200 })));
+}
+
+#[tokio::test]
+async fn what_a_clock_that_leapt_ahead_has_written_is_as_old_as_what_follows() {
+    const LEAPT: i64 = 1_000_000;
+    let bench = Bench::new(&["a"]);
+    for at in [10, LEAPT, LEAPT, 12, LEAPT, 500, LEAPT, LEAPT] {
+        let seqs = bench.issue("a", 1).await;
+        bench.settle("a", seqs, stored(at));
+    }
+    bench.opened.journal.barrier().await;
+    bench.ledger("a").advance_watermark(8);
+    assert_eq!(bench.prune_at("a", 100, 1_000).await.entries, 4, "what comes before 12 is older than that");
+    assert_eq!(bench.prune_at("a", 100, 1_000).await.entries, 0, "the next one may be as young as 500");
+    assert_eq!(bench.prune_at("a", 600, 1_000).await.entries, 2);
+    assert_eq!(bench.prune_at("a", 900, 1_000).await.entries, 0, "nothing says how old the last ones are");
+    // The clock was right after all.
+    assert_eq!(bench.prune_at("a", LEAPT + 1, LEAPT + 2).await.entries, 2);
+}
+
+#[tokio::test]
+async fn who_only_reads_says_what_an_older_journal_wants() {
+    let bench = Bench::new(&["a"]);
+    Reader::of(bench.dir.path()).unwrap();
+    bench.sql().execute_batch("PRAGMA user_version = 2;").unwrap();
+    let error = Reader::of(bench.dir.path()).unwrap_err().to_string();
+    assert!(error.ends_with("has format 2, this program reads format 3: start the daemon once"), "{error}");
 }
 
 /// What makes a journal of version 3 one of version 2.
