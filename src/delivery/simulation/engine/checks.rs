@@ -21,6 +21,8 @@ pub(super) struct Watched {
     since: Option<Instant>,
     first: Option<Instant>,
     last: Option<Instant>,
+    /// The last attempt that was let through a shut gate: when it opens, what is taken has to be found anew.
+    shut: Option<Instant>,
     /// The attempts of the last minute.
     counted: VecDeque<Instant>,
 }
@@ -90,12 +92,16 @@ impl Engine {
 
     /// Half more than it takes may be asked, and one a second, which is the least that a rate is.
     fn count(&mut self, world: &mut World, rate: f64, now: Instant) {
+        if self.gate.is_shut() {
+            self.watched.shut = Some(now);
+        }
         let counted = &mut self.watched.counted;
         counted.push_back(now);
         while counted.front().is_some_and(|first| *first + COUNTED < now) {
             counted.pop_front();
         }
-        let settled = self.watched.since.is_some_and(|since| now >= since + SETTLES + COUNTED);
+        let from = self.watched.since.map(|since| self.watched.shut.map_or(since, |shut| shut.max(since)));
+        let settled = from.is_some_and(|from| now >= from + SETTLES + COUNTED);
         let most = COUNTED.as_secs_f64() * (1.5 * rate + 1.0);
         if settled && counted.len() as f64 > most {
             world.violated(format!(
