@@ -90,7 +90,8 @@ impl Engine {
         }
     }
 
-    /// Half more than it takes may be asked, and one a second, which is the least that a rate is.
+    /// Half more than it takes may be asked, and three a second: where a second adds one to the rate, and half of the share
+    /// that is refused is taken off, it comes to rest two above what is taken.
     fn count(&mut self, world: &mut World, rate: f64, now: Instant) {
         if self.gate.is_shut() {
             self.watched.shut = Some(now);
@@ -102,7 +103,7 @@ impl Engine {
         }
         let from = self.watched.since.map(|since| self.watched.shut.map_or(since, |shut| shut.max(since)));
         let settled = from.is_some_and(|from| now >= from + SETTLES + COUNTED);
-        let most = COUNTED.as_secs_f64() * (1.5 * rate + 1.0);
+        let most = COUNTED.as_secs_f64() * (1.5 * rate + 3.0);
         if settled && counted.len() as f64 > most {
             world.violated(format!(
                 "{rate:.1} a second are taken, and {} attempts are made in {COUNTED:?}",
