@@ -50,6 +50,7 @@ fn an_answer_that_is_lost_makes_no_duplicate() {
             rate_lost_answer: 0.05,
             rate_reset: 0.05,
             taken: 10,
+            manifest_entries: 50,
             seed,
         };
         assert_passed(scenario::lost_answers(&stage(), &plan));
@@ -59,7 +60,7 @@ fn an_answer_that_is_lost_makes_no_duplicate() {
 #[test]
 fn what_is_damaged_on_the_way_is_sent_again() {
     seeded(&[], |seed| {
-        let plan = Flips { cameras: 8, fps: 25.0, bytes: 6_000, flips: 60, share: 0.03, seed };
+        let plan = Flips { cameras: 8, fps: 25.0, bytes: 6_000, flips: 60, share: 0.03, found: 0.6, seed };
         assert_passed(scenario::flips(&stage(), &plan));
     });
 }
@@ -89,8 +90,8 @@ fn refused_credentials_are_hardly_tried_and_lose_nothing() {
         cameras: 4,
         fps: 5.0,
         bytes: 6_000,
-        statuses: &[403],
-        lasts: seconds(65),
+        forbidden: seconds(33),
+        wrong_key: seconds(33),
         settles: seconds(4),
         apart: seconds(30),
         flows: seconds(180),

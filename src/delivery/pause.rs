@@ -7,8 +7,10 @@ use crate::model::CameraId;
 
 /// So many refusals in a row and there is no use in asking on.
 const REFUSALS: usize = 3;
-/// Then it is asked so often, and up to a thirtieth more seldom. A store may lock out who does it oftener.
-const PROBE: Duration = Duration::from_secs(30);
+/// Then it is asked so often, and up to a thirtieth more seldom. A store may lock out who does it oftener than once in 30 s:
+/// half a second more, because one that is late on its way comes closer to the next. The same time has passed for whoever
+/// makes new credentials only every half a minute, so that each probe finds a key that was mended.
+const PROBE: Duration = Duration::from_millis(30_500);
 /// So soon another is asked where a probe came to nothing without a word to the destination.
 const UNUSED: Duration = Duration::from_secs(1);
 /// So long it counts for others that one was let in.
@@ -106,7 +108,21 @@ mod tests {
         refusals.refused(start + 61 * SECOND, None);
         assert_eq!(refusals.next_probe(), None);
         refusals.refused(start + 61 * SECOND, Some(&gate));
-        assert_eq!(refusals.next_probe(), Some(start + 91 * SECOND));
+        assert_eq!(refusals.next_probe(), Some(start + 61 * SECOND + PROBE));
+    }
+
+    #[test]
+    fn probes_stay_half_a_minute_apart_where_one_is_late_on_its_way() {
+        let (mut refusals, start, mut rng) = (Refusals::default(), Instant::now(), fastrand::Rng::with_seed(1));
+        (0..3).for_each(|_| refusals.refused(start, None));
+        let mut begun = start;
+        for _ in 0..1_000 {
+            let next = refusals.next_probe().unwrap();
+            let (late, soon) = (begun + Duration::from_millis(499), next);
+            assert!(soon - late >= 30 * SECOND && next - begun <= 32 * SECOND, "{:?}", next - begun);
+            begun = next;
+            refusals.begin_probe(begun, &mut rng);
+        }
     }
 
     #[test]

@@ -75,6 +75,8 @@ impl Ord for Entry {
 /// What a day has come to.
 #[derive(Debug, Default)]
 struct Report {
+    /// From its first moment to its last event.
+    simulated: Duration,
     frames: u64,
     stored: u64,
     lost: u64,
@@ -87,6 +89,8 @@ struct Report {
     down: u64,
     violations: Vec<String>,
     digest: u64,
+    /// Days that were run twice.
+    replayed: u64,
 }
 
 struct Day {
@@ -123,7 +127,7 @@ impl Day {
             Budget { bytes: 1 << 30, frames: 10_000 }
         };
         let cap = if rng.u8(0..4) == 0 { rng.u64(40..400) * LARGEST } else { u64::MAX / 4 };
-        let plan = Plan { workers: rng.usize(4..=16), budget, cap, flaw };
+        let plan = Plan { workers: rng.usize(4..=16), budget, cap, flaw, until: start + DAY };
         let intervals = (0..cameras).map(|_| draw(&mut rng, 20.0, 400.0).as_secs_f64()).collect();
         let mut day = Self {
             world: World {
@@ -339,6 +343,7 @@ impl Day {
             self.report.stored += stored;
             self.report.lost += ends.len() as u64 - stored;
         }
+        self.report.simulated = self.now - self.start;
         self.report.probes = engine.gate.probes();
         self.report.attempts = self.world.attempts;
         self.report.faults = self.world.server.faults + self.report.crashes;
@@ -347,6 +352,9 @@ impl Day {
         self.report
     }
 }
+
+/// Of so many days one is run twice.
+const REPLAYED: u64 = 100;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable)
@@ -366,7 +374,14 @@ fn days_of_outages_and_storms_break_no_promise() {
             if seed >= seeds.end {
                 return (sum, failed);
             }
-            let report = Day::new(seed, None).run();
+            let mut report = Day::new(seed, None).run();
+            if seed % REPLAYED == 0 {
+                let again = Day::new(seed, None).run();
+                sum.replayed += 1;
+                if (again.digest, again.attempts, again.frames) != (report.digest, report.attempts, report.frames) {
+                    report.violations.push("the same seed has given another day".to_owned());
+                }
+            }
             if !report.violations.is_empty() {
                 failed.push((seed, report.violations.clone()));
             }
@@ -389,7 +404,8 @@ fn days_of_outages_and_storms_break_no_promise() {
     let days = seeds.end - seeds.start;
     let report = serde_json::json!({
         "seeds": days,
-        "hours": 24 * days,
+        "hours": sum.simulated.as_secs() / 3_600,
+        "replayed": sum.replayed,
         "frames": sum.frames,
         "stored": sum.stored,
         "lost": sum.lost,
@@ -414,6 +430,8 @@ fn days_of_outages_and_storms_break_no_promise() {
 
 impl Report {
     fn add(&mut self, other: Self) {
+        self.simulated += other.simulated;
+        self.replayed += other.replayed;
         self.frames += other.frames;
         self.stored += other.stored;
         self.lost += other.lost;

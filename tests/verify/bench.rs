@@ -205,12 +205,14 @@ impl Bench {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
     }
 
-    /// Waits until all that is listed is in manifests.
-    pub fn until_written(&self) -> anyhow::Result<()> {
+    /// Waits until all that is listed is in manifests: in so many, at the least, since its start. Before anything was looked
+    /// at nothing is left either.
+    pub fn until_written(&self, manifests: u64) -> anyhow::Result<()> {
         wait(PATIENCE, || {
             let text = self.daemon.get("/metrics")?;
-            let pending = text.lines().find_map(|line| line.strip_prefix("framehaul_manifest_pending_frames "));
-            Ok((pending.map(str::trim) == Some("0")).then_some(()))
+            let metric = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+            let stored = metric("framehaul_manifests_total{result=\"stored\"} ").unwrap_or(0);
+            Ok((stored >= manifests && metric("framehaul_manifest_pending_frames ") == Some(0)).then_some(()))
         })
     }
 }

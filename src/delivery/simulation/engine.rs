@@ -13,6 +13,9 @@ use crate::model::{CameraId, LostReason, Seq, SeqRange};
 
 pub(super) type Frame = Job<u64, ()>;
 
+/// In place of a camera's number, for the server.
+const MANIFEST: usize = usize::MAX;
+
 /// What a run is made with.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -22,6 +25,8 @@ pub(super) struct Plan {
     pub(super) cap: u64,
     /// What it does wrong on purpose.
     pub(super) flaw: Option<Flaw>,
+    /// Until when manifests are written.
+    pub(super) until: Instant,
 }
 
 /// What must be noticed.
@@ -48,6 +53,10 @@ pub(super) enum Step {
     Ended { job: Box<Frame>, ticket: Ticket, told: Option<Told> },
     /// The disk did not give a frame.
     Unread { job: Box<Frame>, ticket: Ticket },
+    /// A camera's manifest is due, which has failed so often.
+    Due { failures: u32 },
+    /// A put of it has ended.
+    Put { failures: u32, ticket: Ticket, told: Told },
     /// Somebody waits for this time.
     Wake,
 }
@@ -96,6 +105,10 @@ pub(super) struct Engine {
     /// On their way to the journal.
     outcomes: Vec<(usize, Seq, End)>,
     committing: bool,
+    /// Manifests that wait for leave, each with how often it has failed; one of each camera at most is on its way.
+    manifests: VecDeque<u32>,
+    /// So many have gone.
+    put: Seq,
     wake_at: Option<Instant>,
     /// What is to happen, and when.
     pub(super) steps: Vec<(Instant, Step)>,
@@ -118,6 +131,9 @@ impl Engine {
             syncing: false,
             outcomes: Vec::new(),
             committing: false,
+            manifests: VecDeque::new(),
+            // Under keys of their own in each life: what they hold is no matter of this model.
+            put: world.attempts,
             wake_at: None,
             steps: Vec::new(),
             through: None,
@@ -141,6 +157,7 @@ impl Engine {
                 engine.dispatcher.recovered(&world.cameras[camera]);
                 engine.load_more(world, camera, now);
             }
+            engine.later(world, now, 0..60_000, Step::Due { failures: 0 });
         }
         engine
     }
@@ -175,6 +192,12 @@ impl Engine {
                 job.unreadable += 1;
                 self.put_back(world, *job, now + Duration::from_secs(2), now);
             }
+            Step::Due { failures } => {
+                if now < self.plan.until {
+                    self.manifests.push_back(failures);
+                }
+            }
+            Step::Put { failures, ticket, told } => self.put_ended(world, failures, ticket, told, now),
             Step::Wake if self.wake_at == Some(now) => self.wake_at = None,
             // Another was earlier since, and has looked.
             Step::Wake => return,
@@ -277,7 +300,47 @@ impl Engine {
         }
     }
 
+    /// As the writer of manifests does it: they do not wait for a worker, nor for the frames that wait for the rate.
+    fn put_manifests(&mut self, world: &mut World, now: Instant) {
+        while let Some(failures) = self.manifests.front().copied() {
+            if let Answer::NotBefore(at) = self.gate.ask(now, Errand::Object) {
+                return self.wake(at);
+            }
+            self.manifests.pop_front();
+            let ticket = self.gate.begin(now);
+            self.put += 1;
+            world.attempts += 1;
+            world.note([2 << 32, self.put, u64::from(failures)]);
+            self.check_gate(world, now);
+            self.watch(world, now);
+            let (after, told) = world.server.attempt(now, (MANIFEST, self.put), self.put, &mut world.rng);
+            self.steps.push((now + after, Step::Put { failures, ticket, told }));
+        }
+    }
+
+    fn put_ended(&mut self, world: &mut World, failures: u32, ticket: Ticket, told: Told, now: Instant) {
+        match told {
+            Told::Failed { verdict, retry_after, .. } => {
+                self.gate.ended(now, ticket, None, verdict, None);
+                let wait = delay(failures + 1, verdict, retry_after, &mut world.rng);
+                self.steps.push((now + wait, Step::Due { failures: failures + 1 }));
+            }
+            Told::Stored | Told::Conflict => {
+                self.gate.ended(now, ticket, None, Verdict::Answered, None);
+                self.later(world, now, 60_000..61_000, Step::Due { failures: 0 });
+            }
+        }
+    }
+
+    fn wake(&mut self, at: Instant) {
+        if self.wake_at.is_none_or(|other| at < other) {
+            self.wake_at = Some(at);
+            self.steps.push((at, Step::Wake));
+        }
+    }
+
     fn pull(&mut self, world: &mut World, now: Instant) {
+        self.put_manifests(world, now);
         while self.dispatcher.on_their_way() < self.plan.workers {
             let pulled = match self.gate.ask(now, Errand::Frame) {
                 _ if self.plan.flaw == Some(Flaw::NoGate) => self.dispatcher.pull(now, self.pending_bytes),
@@ -287,13 +350,7 @@ impl Engine {
             };
             match pulled {
                 Pulled::Empty => return,
-                Pulled::NotBefore(at) => {
-                    if self.wake_at.is_none_or(|other| at < other) {
-                        self.wake_at = Some(at);
-                        self.steps.push((at, Step::Wake));
-                    }
-                    return;
-                }
+                Pulled::NotBefore(at) => return self.wake(at),
                 Pulled::Job(job) => {
                     let ticket = self.gate.begin(now);
                     self.attempt(world, job, ticket, now);

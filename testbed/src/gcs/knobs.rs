@@ -60,8 +60,8 @@ pub struct Knobs {
     /// Answers uploads of objects with this in their name with 400, as something that is not to be had whoever asks.
     #[arg(long)]
     pub refuse_name: Option<String>,
-    /// Stores somebody else's bytes under each name with this in it when it is first uploaded, and answers that upload
-    /// with 503: whoever comes again finds a foreign object under its key.
+    /// Stores somebody else's bytes, as many, under each name that begins with this when it is first uploaded, and answers
+    /// that upload with 503: whoever comes again finds a foreign object under its key.
     #[arg(long)]
     pub foreign_name: Option<String>,
     /// Takes storage calls only with `Authorization: Bearer`, a token of this server or a JWT of its service account.

@@ -39,6 +39,6 @@ mod upload;
 pub use arrivals::Arrival;
 pub use command::{Args, run};
 pub use knobs::Knobs;
-pub use objects::FOREIGN;
+pub use objects::foreign;
 pub use server::{GcsServer, ObjectInfo, Options};
 pub use stats::{AuthStats, Injected, Requests, Stats};

@@ -20,8 +20,11 @@ use super::service::App;
 use super::store::{Body, Content, Object, Preconditions, Refused};
 use super::upload::{Sums, Upload};
 
-/// What `foreign_name` puts in other objects' places.
-pub const FOREIGN: &[u8] = b"somebody else's";
+/// What `foreign_name` puts in the place of an object of so many bytes: as many, so that their number does not tell them
+/// apart.
+pub fn foreign(bytes: usize) -> Bytes {
+    b"somebody else's ".iter().copied().cycle().take(bytes).collect()
+}
 
 impl App {
     /// Verifies an upload and stores it; returns the object's resource.
@@ -42,7 +45,7 @@ impl App {
                 return Err(Refusal::invalid("This answer was asked for with the knob `refuse_name`."));
             }
         }
-        self.forestall(bucket, name).await?;
+        self.forestall(bucket, name, upload.media.len()).await?;
         let early = self.state().store.may_put(bucket, name, when);
         early.map_err(|refused| self.refuse_put(&refused, bucket, name, when, size, sums))?;
         let body = self.keep(&upload.media).await?;
@@ -78,18 +81,18 @@ impl App {
     }
 
     /// Puts somebody else's bytes where an upload wants to go, if it is to find them there, and fails it then.
-    async fn forestall(&self, bucket: &str, name: &str) -> Result<(), Refusal> {
+    async fn forestall(&self, bucket: &str, name: &str, bytes: usize) -> Result<(), Refusal> {
         {
             let state = self.state();
-            let wanted = state.knobs.foreign_name.as_ref().is_some_and(|part| name.contains(part));
+            let wanted = state.knobs.foreign_name.as_ref().is_some_and(|start| name.starts_with(start));
             if !wanted || state.store.find(bucket, name).is_some() {
                 return Ok(());
             }
         }
         let mut media = Pieces::default();
-        media.push(Bytes::from_static(FOREIGN));
+        media.push(foreign(bytes));
         let content = Content {
-            size: FOREIGN.len() as u64,
+            size: bytes as u64,
             crc32c: media.crc32c(),
             md5: None,
             content_type: "text/plain".into(),

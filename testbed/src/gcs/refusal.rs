@@ -67,6 +67,11 @@ impl Refusal {
         }
     }
 
+    /// The `Retry-After` that it tells.
+    pub(super) fn retry_after_s(&self) -> Option<u32> {
+        self.retry_after_s
+    }
+
     /// The answer in JSON, or as bare text for a read of an object's bytes: Cloud Storage does the same, and a client
     /// that expects JSON there must learn so here.
     pub(super) fn answer(&self, media: bool) -> Answer {

@@ -210,7 +210,12 @@ impl App {
             }
         };
         *count += 1;
-        admission.refusal = Some(state.injected(status));
+        let refusal = state.injected(status);
+        if let (Some(arrivals), Some(seconds)) = (&mut state.arrivals, refusal.retry_after_s()) {
+            let name = call.name().or_else(|| query.get("name"));
+            arrivals.refuse(name, Duration::from_secs(seconds.into()));
+        }
+        admission.refusal = Some(refusal);
         admission
     }
 

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 /// The longest head, or line of a chunk's size.
 const MAX_HEAD: usize = 64 * 1024;
+/// With this an answer begins.
+const VERSION: &str = "HTTP/1.";
 
 /// Follows one direction of a connection.
 #[derive(Debug)]
@@ -44,6 +46,16 @@ pub(super) struct Piece {
 impl Bodies {
     pub(super) fn new() -> Bodies {
         Bodies { state: State::Head, text: Vec::new(), offset: 0 }
+    }
+
+    /// Whether an answer has begun and is not at its end. What is not HTTP is never seen to be.
+    pub(super) fn is_amid(&self) -> bool {
+        let begins = &self.text[..self.text.len().min(VERSION.len())];
+        match self.state {
+            State::Lost => false,
+            State::Head => !begins.is_empty() && VERSION.as_bytes().starts_with(begins),
+            _ => true,
+        }
     }
 
     /// The pieces of bodies in what comes next.
@@ -162,6 +174,25 @@ mod tests {
         for step in 1..=answers.len() {
             assert_eq!(bodies(answers, step), ["{}", "sad"], "in steps of {step}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_amid_from_its_first_byte_to_before_its_last() {
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"[..],
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        ] {
+            let mut bodies = Bodies::new();
+            assert!(!bodies.is_amid());
+            for (at, byte) in answer.iter().enumerate() {
+                bodies.pieces(&[*byte]);
+                assert_eq!(bodies.is_amid(), at + 1 < answer.len(), "byte {at}");
+            }
+        }
+        let mut other = Bodies::new();
+        other.pieces(b"hello");
+        assert!(!other.is_amid());
     }
 
     #[test]

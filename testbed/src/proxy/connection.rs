@@ -31,6 +31,8 @@ struct Line<'a> {
     slowed: AtomicBool,
     /// The client has hung up: what of it is still to be read asks for nothing any more.
     gone: AtomicBool,
+    /// An answer is on its way that comes slowly.
+    answering: AtomicBool,
     /// When the client's first byte came that nothing has answered.
     asked: Mutex<Option<Instant>>,
 }
@@ -57,6 +59,7 @@ pub(super) async fn serve(mut client: TcpStream, shared: &Shared, number: u64) {
         broken: AtomicBool::new(false),
         slowed: AtomicBool::new(false),
         gone: AtomicBool::new(false),
+        answering: AtomicBool::new(false),
         asked: Mutex::new(None),
     };
     if !line.wait_for_leave(&mut client).await {
@@ -256,6 +259,10 @@ impl<'a> Pump<'a> {
 
     /// Passes the sender's end on, unless its bytes are swallowed as well.
     async fn sender_is_done(&mut self) -> Result<(), End> {
+        // Who ends while a slow answer is still coming has had enough of it.
+        if self.way == Way::ToServer && self.line.answering.load(Ordering::Relaxed) {
+            self.line.client_gone();
+        }
         if self.line.broken.load(Ordering::Relaxed) {
             return Err(End::Closed);
         }
@@ -278,7 +285,12 @@ impl<'a> Pump<'a> {
             Way::ToClient => stats.bytes_to_client += count,
         });
         if self.way == Way::ToClient {
-            self.line.client_is_answered();
+            // What is held back must come to its end; of the rest the first byte is enough.
+            let answering = self.fate.rate.is_some() && self.bodies.is_amid();
+            self.line.answering.store(answering, Ordering::Relaxed);
+            if !answering {
+                self.line.client_is_answered();
+            }
         }
         match self.fate.rate {
             Some(rate) => self.keep_pace(Duration::from_secs_f64(count as f64 / rate as f64)).await,

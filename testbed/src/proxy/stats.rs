@@ -17,7 +17,7 @@ pub struct Stats {
     pub bytes_to_server: u64,
     /// Bytes passed on to clients.
     pub bytes_to_client: u64,
-    /// Clients that went away while they waited for an answer.
+    /// Clients that went away while they waited for an answer, or for the rest of it.
     pub unanswered: u64,
     /// What the script did.
     pub injected: Injected,
@@ -52,11 +52,11 @@ impl Injected {
     }
 }
 
-/// A client that got no answer and went away.
+/// A client that got no answer, or not all of it, and went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     /// When its first byte came that nothing answered.
     pub since: Instant,
-    /// How long it then waited for a first byte.
+    /// How long it then waited.
     pub waited: Duration,
 }

@@ -156,6 +156,37 @@ fn a_client_that_gives_up_on_a_slow_line_is_seen_to_go() {
 }
 
 #[test]
+fn a_client_that_gives_up_on_a_slow_answer_is_seen_to_go() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let target = listener.local_addr().unwrap().port();
+    let proxy = proxy(target, Script::default());
+    let mut socket = client(&proxy);
+    let mut server = listener.accept().unwrap().0;
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+    let mut ask = |socket: &mut TcpStream, answer: &[u8]| {
+        socket.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        server.write_all(answer).unwrap();
+    };
+    ask(&mut socket, answer);
+    socket.read_exact(&mut [0; 43]).unwrap();
+    proxy.set_script(Script::all(Fault::Bandwidth { way: Way::ToClient, bytes_per_s: 40 })).unwrap();
+    // One that comes to its end is an answer, however slow.
+    let begun = Instant::now();
+    ask(&mut socket, answer);
+    socket.read_exact(&mut [0; 43]).unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    ask(&mut socket, answer);
+    socket.read_exact(&mut [0; 30]).unwrap();
+    assert_eq!(proxy.stats().unanswered, 0);
+    drop(socket);
+    until(&proxy, |stats| stats.unanswered == 1);
+    let waited = proxy.unanswered()[0].waited;
+    assert!((Duration::from_millis(600)..=begun.elapsed()).contains(&waited), "{waited:?}");
+}
+
+#[test]
 fn a_cut_comes_after_its_bytes_and_in_order() {
     for (way, at) in [(Way::ToServer, 1_000), (Way::ToClient, 700), (Way::ToServer, 0)] {
         let (target, server) = echo(1);

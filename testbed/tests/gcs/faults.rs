@@ -213,10 +213,13 @@ fn a_foreign_object_is_there_before_the_first_upload_of_its_name() {
     client.put("name=ours%2F1&ifGenerationMatch=0", b"mine").ok();
     assert_eq!(client.put("name=theirs%2F1&ifGenerationMatch=0", b"mine").error(503), "backendError");
     assert_eq!(client.put("name=theirs%2F1&ifGenerationMatch=0", b"mine").error(412), "conditionNotMet");
-    assert_eq!(server.read("frames", "theirs/1").unwrap(), testbed::gcs::FOREIGN);
+    // Of the same size, so that nothing but the checksum tells whose it is.
+    assert_eq!(server.read("frames", "theirs/1").unwrap(), "some");
+    assert_eq!(testbed::gcs::foreign(20), "somebody else's some");
+    client.put("name=ours%2Ftheirs%2F1&ifGenerationMatch=0", b"mine").ok();
     assert_eq!(server.read("frames", "ours/1").unwrap(), "mine");
     let stats = server.stats();
-    assert_eq!((stats.injected.foreign, stats.puts_stored, stats.duplicates_refused), (1, 1, 0));
+    assert_eq!((stats.injected.foreign, stats.puts_stored, stats.duplicates_refused), (1, 2, 0));
 }
 
 #[test]
@@ -227,7 +230,8 @@ fn arrivals_are_logged_on_demand_and_tell_what_comes_again() {
     assert!(server.arrivals().is_empty());
     server.log_arrivals();
     client.put("name=before", b"x").ok();
-    client.set_knobs(&json!({"rate_503": 1}));
+    client.set_knobs(&json!({"rate_503": 1, "retry_after_s": 7}));
+    let refused = std::time::Instant::now();
     client.put("name=a%2Fb", b"x").error(503);
     client.set_knobs(&json!({"rate_503": 0}));
     client.put("name=a%2Fb", b"x").ok();
@@ -237,4 +241,9 @@ fn arrivals_are_logged_on_demand_and_tell_what_comes_again() {
     let told: Vec<_> = seen.iter().map(|arrival| (arrival.upload, arrival.again)).collect();
     assert_eq!(told, [(true, false), (true, false), (true, true), (false, true), (false, false)]);
     assert!(seen.is_sorted_by_key(|arrival| arrival.at));
+    // Seven seconds too soon, but for what the two calls took; the one after it was told nothing.
+    let early = seen[2].early();
+    let most = Duration::from_secs(7);
+    assert!((most - refused.elapsed()..=most).contains(&early), "{early:?}");
+    assert!(seen.iter().enumerate().all(|(n, arrival)| arrival.not_before.is_some() == (n == 2)), "{seen:?}");
 }

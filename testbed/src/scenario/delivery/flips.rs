@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::spool::Watch;
 use super::super::stage::{BUCKET, add_synthetic, bucket, examine};
 use super::super::{Outcome, Problems, Stage};
-use super::synthetic;
+use super::{frames_and_manifests, synthetic};
 use crate::daemon::{Credentials, Storage};
 use crate::gcs::Knobs;
 use crate::proxy::{Fault, Options, Proxy, Script, Way};
@@ -29,6 +29,8 @@ pub struct Flips {
     /// The share of bodies in which one is changed. A frame that is refused four times counts as rejected for good, so
     /// its fourth power times the number of frames must be far below one.
     pub share: f64,
+    /// The share of the flips that the bucket must have found by a checksum: the rest meets what is said around a picture.
+    pub found: f64,
     /// Decides which.
     pub seed: u64,
 }
@@ -62,9 +64,11 @@ pub fn flips(stage: &Stage, plan: &Flips) -> anyhow::Result<Outcome> {
         stored += verdict.frames;
         problems.check(verdict.tombstoned == 0, || format!("camera {id}: {} lost", verdict.tombstoned));
     }
-    let objects = gcs.objects(BUCKET);
+    let (objects, manifests) = frames_and_manifests(&gcs);
     problems.check(objects.len() as u64 == stored, || format!("{} objects for {stored} frames", objects.len()));
-    problems.check(stats.checksum_failures > 0, || "the bucket has found no damage".to_owned());
+    problems.check(stats.checksum_failures as f64 >= plan.found * flipped as f64, || {
+        format!("of {flipped} flips the bucket has found {}", stats.checksum_failures)
+    });
     let odd = objects.iter().filter(|object| object.content_type != "image/jpeg").count();
     let bound = format!(
         "{} bytes changed in the bodies of uploads, on plain HTTP: 0 corrupt objects, every frame stored",
@@ -76,6 +80,7 @@ pub fn flips(stage: &Stage, plan: &Flips) -> anyhow::Result<Outcome> {
         "refused_for_their_checksum": stats.checksum_failures,
         // A byte of what is said about the picture, which no checksum covers.
         "objects_with_another_content_type": odd,
+        "manifests": manifests,
         "looks_at_the_accounts": watch.looks,
     });
     Ok(problems.outcome(bound, figure, flipped))

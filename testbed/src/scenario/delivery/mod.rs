@@ -22,7 +22,7 @@ use super::Problems;
 use super::spool::Watch;
 use super::stage::BUCKET;
 use crate::daemon::{Daemon, Totals, wait};
-use crate::gcs::{Arrival, GcsServer};
+use crate::gcs::{Arrival, GcsServer, ObjectInfo};
 use crate::synthetic::Synthetic;
 
 /// Synthetic cameras, `prefix0`, `prefix1` and so on.
@@ -71,11 +71,21 @@ impl Captured {
     }
 }
 
-/// How many objects there are of each camera and seq, by their names as the default `key_template` makes them:
+/// Below this lie manifests.
+const MANIFESTS: &str = "_manifest/";
+
+/// The bucket's objects: frames, and how many manifests.
+fn frames_and_manifests(gcs: &GcsServer) -> (Vec<ObjectInfo>, u64) {
+    let (manifests, frames): (Vec<_>, Vec<_>) =
+        gcs.objects(BUCKET).into_iter().partition(|object| object.name.starts_with(MANIFESTS));
+    (frames, manifests.len() as u64)
+}
+
+/// How many of these objects are of each camera and seq, by their names as the default `key_template` makes them:
 /// `{camera}/.../{captured_at}-{origin}-{seq}.jpg`.
-fn by_frame(gcs: &GcsServer) -> anyhow::Result<BTreeMap<(String, u64), u64>> {
+fn by_frame(objects: &[ObjectInfo]) -> anyhow::Result<BTreeMap<(String, u64), u64>> {
     let mut found = BTreeMap::new();
-    for object in gcs.objects(BUCKET) {
+    for object in objects {
         *found.entry(frame_of(&object.name)?).or_default() += 1;
     }
     Ok(found)
@@ -90,6 +100,12 @@ fn frame_of(name: &str) -> anyhow::Result<(String, u64)> {
     read().with_context(|| format!("`{name}` is not named by the default `key_template`"))
 }
 
+/// The least share of so many that must be met where each is met with this chance: five standard deviations below it,
+/// so that one run in three million falls short by chance.
+fn least_share(chance: f64, of: u64) -> f64 {
+    chance - 5.0 * (chance * (1.0 - chance) / of.max(1) as f64).sqrt()
+}
+
 /// Calls a second from one moment to another.
 fn per_s(arrivals: &[Arrival], from: Instant, to: Instant) -> f64 {
     let count = arrivals.iter().filter(|arrival| (from..to).contains(&arrival.at)).count();
@@ -99,6 +115,14 @@ fn per_s(arrivals: &[Arrival], from: Instant, to: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chance_alone_does_not_fall_short_and_a_fault_that_is_not_injected_does() {
+        // Shares that 1,510 and 1,560 answers had.
+        assert!(0.094 >= least_share(0.1, 1_510) && 0.109 >= least_share(0.1, 1_560));
+        assert!(0.05 < least_share(0.1, 1_510) && 0.085 < least_share(0.1, 20_000));
+        assert!(least_share(0.1, 20_000) < 0.1 && least_share(0.1, 0) < 0.0);
+    }
 
     #[test]
     fn an_objects_name_tells_its_frame() {

@@ -11,7 +11,7 @@ use super::super::spool::{Watch, delays_ms, percentile, round};
 use super::super::stage::{BUCKET, add_synthetic, bucket, counter, examine};
 use super::super::{Outcome, Problems, Stage};
 use super::{Captured, synthetic, totals_of};
-use crate::daemon::{Credentials, Daemon, Storage};
+use crate::daemon::{Credentials, Daemon, Storage, wait};
 use crate::gcs::{GcsServer, Knobs, Options};
 use crate::proxy::{self, Fault, Proxy, Rule, Script, Way};
 
@@ -59,13 +59,16 @@ struct Silence {
 }
 
 /// Those that need no TLS.
-fn silences() -> [Silence; 3] {
+fn silences() -> [Silence; 4] {
     let slow = |way| Rule { share: 1.0, fault: Fault::Bandwidth { way, bytes_per_s: 1 } };
-    let slow = Script { seed: 0, rules: vec![slow(Way::ToServer), slow(Way::ToClient)] };
+    let both = Script { seed: 0, rules: vec![slow(Way::ToServer), slow(Way::ToClient)] };
+    // What is asked is done, and its answer never comes to its end.
+    let answers = Script { seed: 0, rules: vec![slow(Way::ToClient)] };
     let standing = Script::all(Fault::BlackholeStanding);
     [
         Silence { name: "no_answer", script: Script::all(Fault::Blackhole), stays: true },
-        Silence { name: "one_byte_a_second", script: slow, stays: true },
+        Silence { name: "one_byte_a_second", script: both, stays: true },
+        Silence { name: "answers_at_one_byte_a_second", script: answers, stays: true },
         Silence { name: "standing_connections_swallowed", script: standing, stays: false },
     ]
 }
@@ -98,24 +101,26 @@ struct Window {
 /// When a part does not start or does not answer.
 pub fn silent(stage: &Stage, plan: &Silent) -> anyhow::Result<Outcome> {
     let (mut problems, mut figures) = (Problems::default(), Map::new());
-    let mut faults = over_http(stage, plan, &mut problems, &mut figures)?;
-    faults += over_tls(stage, plan, &mut problems, &mut figures)?;
+    let (mut faults, calm) = over_http(stage, plan, &mut problems, &mut figures)?;
+    faults += over_tls(stage, plan, calm, &mut problems, &mut figures)?;
     let bound = format!(
-        "a bucket that does not answer, takes 1 byte a second, swallows what goes over standing connections, or does not answer a \
-         ClientHello, for {:?} each: every attempt ends within {:?} and its size's share, at most {} are made at its end, its \
-         backlog is gone {:?} later, 0 lost; another bucket's p99 at most {} times that without it",
+        "a bucket that does not answer, takes 1 byte a second, gives 1 byte a second of its answers, swallows what goes over \
+         standing connections, or does not answer a ClientHello, for {:?} each: every attempt ends within {:?} and its size's \
+         share, at most {} are made at its end, its backlog is gone {:?} later, 0 lost; another bucket's p99 at most {} times \
+         that without it",
         plan.lasts, plan.deadline, plan.probes, plan.recovers, plan.factor
     );
     Ok(problems.outcome(bound, Value::Object(figures), faults))
 }
 
-/// All that can be done on plain HTTP, one after the other.
+/// All that can be done on plain HTTP, one after the other. Returns how many faults there were, and the other bucket's
+/// p99 while all was well.
 fn over_http(
     stage: &Stage,
     plan: &Silent,
     problems: &mut Problems,
     figures: &mut Map<String, Value>,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<(u64, Option<f64>)> {
     let bed = Bed::start(stage, plan, "http")?;
     let mut watch = Watch::default();
     let all = (plan.cameras + plan.others) as u64;
@@ -132,37 +137,42 @@ fn over_http(
         figures.insert(window.name.to_owned(), figure.into());
         windows.push(window);
     }
-    bed.judge(plan, &windows, problems, figures)?;
-    Ok(bed.proxy.stats().injected.total())
+    let calm = bed.judge(plan, &windows, None, problems, figures)?;
+    Ok((bed.proxy.stats().injected.total(), calm))
 }
 
-/// A daemon that speaks TLS to the proxy and hears nothing. It trusts no certificate of ours, so that its frames are
-/// stored by the next one, which is told another endpoint.
+/// A daemon that speaks TLS to the proxy and hears nothing, from its first connection on: what is `calm` for the other
+/// bucket was measured without. It trusts no certificate of ours, so that its frames are stored by the next one, which is
+/// told another endpoint.
 fn over_tls(
     stage: &Stage,
     plan: &Silent,
+    calm: Option<f64>,
     problems: &mut Problems,
     figures: &mut Map<String, Value>,
 ) -> anyhow::Result<u64> {
     let mut bed = Bed::start(stage, plan, "https")?;
     let mut watch = Watch::default();
-    let mut windows = Vec::new();
     if plan.others > 0 {
         let others = plan.others as u64;
         watch.until(&bed.daemon, Duration::from_secs(60), problems, |totals| totals.stored > 5 * others)?;
-        windows.push(bed.calm(plan, &mut watch, problems)?);
     }
     let silence = Silence { name: "tls_stall", script: Script::all(Fault::TlsStall), stays: true };
     let mut figure = Map::new();
     let window = bed.hush(&silence, plan, &mut watch, problems, &mut figure)?;
+    // Now it is answered, by somebody who speaks no TLS: what hung ends in time, and no attempt hangs any more.
+    let back = wait(plan.deadline + plan.slack + Duration::from_secs(1), || {
+        watch.look(&bed.daemon, problems)?;
+        Ok((in_flight(&bed.daemon)? == 0).then_some(()))
+    });
+    problems.check(back.is_ok(), || format!("{}: attempts are still being made after their deadline", window.name));
     let end = bed.daemon.stop()?;
     ensure!(end.success(), "the daemon ended with {end}");
     bed.check_attempts(&window, plan, problems, &mut figure);
     let stalls = bed.proxy.stats().injected.total();
     bed.daemon = prepare(stage, plan, bed.dir, &bed.endpoint("http"), &bed.other)?;
     bed.daemon.run()?;
-    windows.push(window);
-    bed.judge(plan, &windows, problems, &mut figure)?;
+    bed.judge(plan, &[window], calm, problems, &mut figure)?;
     figures.insert(silence.name.to_owned(), figure.into());
     Ok(stalls)
 }
@@ -172,8 +182,10 @@ fn prepare(stage: &Stage, plan: &Silent, dir: &str, endpoint: &str, other: &Stor
     let storage =
         Storage::Gcs { endpoint: endpoint.to_owned(), bucket: BUCKET.to_owned(), credentials: Credentials::Anonymous };
     // At its end nobody waits for attempts that nothing will answer.
+    // A manifest that has gathered in a silence may be many times a frame's size, and its deadline longer: here every
+    // attempt's is to be a frame's.
     let mut more = format!(
-        "{}[shutdown]\ndeadline = \"1s\"\n[upload]\ndeadline = \"{}ms\"\n",
+        "{}[manifests]\nenabled = false\n[shutdown]\ndeadline = \"1s\"\n[upload]\ndeadline = \"{}ms\"\n",
         stage.synthetic()?,
         plan.deadline.as_millis()
     );
@@ -242,8 +254,9 @@ impl Bed {
                 watch.look(&self.daemon, problems)?;
                 most = most.max(in_flight(&self.daemon)?);
             }
-            problems.check(most <= plan.probes, || {
-                format!("{name}: {most} attempts are made at the end of {:?}, {} may", plan.lasts, plan.probes)
+            // There is always one, or nothing was counted.
+            problems.check((1..=plan.probes).contains(&most), || {
+                format!("{name}: {most} attempts are made at the end of {:?}, 1 to {} may", plan.lasts, plan.probes)
             });
             figure.insert("attempts_made_at_its_end".to_owned(), json!(most));
         }
@@ -272,14 +285,16 @@ impl Bed {
         figure.insert("longest_attempt_s".to_owned(), json!((longest.as_secs_f64() * 1e3).round() / 1e3));
     }
 
-    /// Ends the cameras and looks at what was stored, and how late the others were.
+    /// Ends the cameras and looks at what was stored, and how late the others were: against their p99 of the calm, or that
+    /// of the first window. Returns that.
     fn judge(
         &self,
         plan: &Silent,
         windows: &[Window],
+        calm: Option<f64>,
         problems: &mut Problems,
         figures: &mut Map<String, Value>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<f64>> {
         self.daemon.quiesce(Duration::from_secs(120)).map_err(|error| self.daemon.explain(error))?;
         for server in &self.servers {
             // The oracle's own reading is not what is tested.
@@ -304,9 +319,9 @@ impl Bed {
         }
         figures.insert("stored".to_owned(), json!(stored));
         if self.other_ids.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let calm = percentile(&mut delays[0], 0.99)?;
+        let calm = calm.map_or_else(|| percentile(&mut delays[0], 0.99), Ok)?;
         let mut p99 = Map::new();
         for (delays, window) in delays.iter_mut().zip(windows) {
             let found = percentile(delays, 0.99)?;
@@ -316,7 +331,7 @@ impl Bed {
             p99.insert(window.name.to_owned(), json!({ "ms": round(found), "frames": delays.len() }));
         }
         figures.insert("p99_of_the_other_bucket".to_owned(), p99.into());
-        Ok(())
+        Ok(Some(calm))
     }
 }
 

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::super::spool::{Watch, kept_up, round};
-use super::super::stage::{add_synthetic, bucket, examine};
+use super::super::stage::{add_synthetic, bucket, counter, examine};
 use super::super::{Outcome, Problems, Stage};
 use super::{Captured, per_s, synthetic};
 use crate::gcs::{Arrival, Knobs};
 
 /// The width of the bins in which retries are counted.
 const BIN: Duration = Duration::from_millis(100);
+
+/// So long each the rate is looked at.
+const STEP: Duration = Duration::from_secs(5);
 
 /// How hard it is made.
 #[derive(Debug, Clone)]
@@ -84,10 +87,12 @@ pub fn storm(stage: &Stage, plan: &Storm) -> anyhow::Result<Outcome> {
         (over - begun).as_secs_f64(),
     );
     let recovered = Captured::now(&daemon, &ids)?.until_settled(&daemon, plan.recovers, &mut watch, &mut problems);
-    let recovered_s = over.elapsed().as_secs_f64();
+    let settled = Instant::now();
+    let recovered_s = (settled - over).as_secs_f64();
     problems
         .check(recovered.is_ok(), || format!("{:?} after the storm not all of its frames are stored", plan.recovers));
     daemon.quiesce(Duration::from_secs(120)).map_err(|error| daemon.explain(error))?;
+    let probes = counter(&daemon, "framehaul_destination_probes_total", &[])?;
     // The oracle's own reading is not what is tested.
     gcs.change_knobs(|knobs| *knobs = Knobs::default())?;
 
@@ -97,7 +102,27 @@ pub fn storm(stage: &Stage, plan: &Storm) -> anyhow::Result<Outcome> {
     problems.check(rate_after <= plan.falls_to * rate_before, || {
         format!("{rate_after:.1} calls a second after {:?} of the storm, {rate_before:.1} before it", plan.within)
     });
-    let retries = bins(&arrivals, begun, over);
+    // Wherever it happens to stand: a rate that falls late, or comes back, is not down.
+    let steps = (over - begun).saturating_sub(plan.within).div_duration_f64(STEP) as u32;
+    for step in 0..steps {
+        let from = begun + plan.within + step * STEP;
+        let rate = per_s(&arrivals, from, from + STEP);
+        problems.check(rate <= plan.falls_to * rate_before, || {
+            format!("{rate:.1} calls a second {:?} into the storm, {rate_before:.1} before it", from - begun)
+        });
+    }
+    let told = arrivals.iter().filter(|one| one.not_before.is_some()).count();
+    let early: Vec<Duration> = arrivals.iter().map(Arrival::early).filter(|early| !early.is_zero()).collect();
+    // Should chance make it look down, with not one answer in a second, a probe takes the frame that has waited longest.
+    problems.check(told > 0 && early.len() as u64 <= probes, || {
+        format!(
+            "{} of {told} calls that were told to wait came too soon, {:?} at most",
+            early.len(),
+            early.iter().max()
+        )
+    });
+    // To the backlog's end: those that are told to wait, or have failed often, come after the storm.
+    let retries = bins(&arrivals, begun, settled);
     let (all, most) = (retries.iter().sum::<u64>(), retries.iter().copied().max().unwrap_or(0));
     // One by itself is no crowd, however few there are.
     let allowed = ((plan.bin_share * all as f64) as u64).max(1);
@@ -111,6 +136,7 @@ pub fn storm(stage: &Stage, plan: &Storm) -> anyhow::Result<Outcome> {
         problems.check(verdict.sessions == 1, || format!("camera {id}: {} sessions", verdict.sessions));
     }
     let (answers_429, answers_503) = (injected.status_429 - before.status_429, injected.status_503 - before.status_503);
+    problems.check(answers_429 > 0 && answers_503 > 0, || format!("{answers_429} answers 429, {answers_503} 503"));
     let by_second: Vec<u64> = (0..plan.lasts.as_secs())
         .map(|second| {
             let from = begun + Duration::from_secs(second);
@@ -119,7 +145,8 @@ pub fn storm(stage: &Stage, plan: &Storm) -> anyhow::Result<Outcome> {
         .collect();
     let bound = format!(
         "{} cameras at {} fps, then {:?} of {} % 429 and {} % 503 with a Retry-After of 1 to {} s: after {:?} at most {} of the \
-         calls a second of before, no 100 ms with more than {} % of the storm's retries, all stored {:?} after it, 0 lost",
+         calls a second of before in all and in each {STEP:?}, no call before its Retry-After, no 100 ms with more than {} % of \
+         the retries until all are stored, {:?} after it, 0 lost",
         plan.cameras,
         plan.fps,
         plan.lasts,
@@ -135,9 +162,11 @@ pub fn storm(stage: &Stage, plan: &Storm) -> anyhow::Result<Outcome> {
         "calls_per_s_before": round(rate_before),
         "calls_per_s_after_it_fell": round(rate_after),
         "calls_in_each_second_of_the_storm": by_second,
-        "retries_in_the_storm": all,
+        "retries": all,
         "most_retries_in_100_ms": most,
-        "most_retries_in_100_ms_after_it": bins(&arrivals, over, Instant::now()).into_iter().max().unwrap_or(0),
+        "most_retries_in_100_ms_after_it": bins(&arrivals, over, settled).into_iter().max().unwrap_or(0),
+        "calls_told_to_wait": told,
+        "probes": probes,
         "answers_429": answers_429,
         "answers_503": answers_503,
         "in_flight_at_its_end": end.in_flight,
@@ -165,7 +194,8 @@ mod tests {
     #[test]
     fn retries_are_counted_where_they_come() {
         let from = Instant::now();
-        let at = |ms: u64, upload, again| Arrival { at: from + Duration::from_millis(ms), upload, again };
+        let at =
+            |ms: u64, upload, again| Arrival { at: from + Duration::from_millis(ms), upload, again, not_before: None };
         let log =
             [at(0, true, true), at(99, true, true), at(100, true, true), at(150, true, false), at(160, false, true)];
         assert_eq!(bins(&log, from, from + Duration::from_millis(250)), [2, 1, 0]);
