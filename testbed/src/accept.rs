@@ -103,6 +103,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut seen = Vec::new();
     for plan in plans.iter().filter(|plan| args.only.is_empty() || args.only.contains(&plan.line)) {
         eprintln!("line {} ...", plan.line);
+        // What a build or an earlier line has left to be written back would hold up this one's syncs, for seconds.
+        rustix::fs::sync();
         let begun = Instant::now();
         let outcome = (plan.run)(&program).unwrap_or_else(|error| Outcome {
             bound: "the line can be run".to_owned(),

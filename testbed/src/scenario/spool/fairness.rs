@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::super::stage::{add_synthetic, bucket, examine};
+use super::super::stage::{add_synthetic, bucket, counter, examine};
 use super::super::{Outcome, Problems, Stage};
 use super::{Watch, compare_stored_at, created, delays_ms, kept_up, percentile, round};
+use crate::daemon::Daemon;
 use crate::gcs::Knobs;
 use crate::synthetic::Synthetic;
 
@@ -49,17 +50,18 @@ pub fn fairness(stage: &Stage, plan: &Fairness) -> anyhow::Result<Outcome> {
     }
     let mut problems = Problems::default();
     let mut watch = Watch::default();
-    let calm = OffsetDateTime::now_utc();
+    let (calm, slow_before) = (OffsetDateTime::now_utc(), slow_syncs(&daemon)?);
     watch.during(&daemon, plan.lasts, &mut problems)?;
+    let slow_without = slow_syncs(&daemon)? - slow_before;
     let share = plan.workers as f64 * 1e3 / plan.latency_ms as f64 / (plan.others + 1) as f64;
     let flood = Synthetic::new("flood").bytes(plan.bytes).fps(plan.times * share);
     let flood_id = add_synthetic(&daemon, std::slice::from_ref(&flood))?.remove(0);
     // Until the flood has all that it can get.
     let busy =
         daemon.wait_for(&flood_id, Duration::from_secs(60), |status| status.totals.in_flight > 4 * plan.workers)?;
-    let flooded = OffsetDateTime::now_utc();
+    let (flooded, slow_before) = (OffsetDateTime::now_utc(), slow_syncs(&daemon)?);
     watch.during(&daemon, plan.lasts, &mut problems)?;
-    let over = OffsetDateTime::now_utc();
+    let (over, slow_with) = (OffsetDateTime::now_utc(), slow_syncs(&daemon)? - slow_before);
     let flood_now = daemon.status(&flood_id)?.totals;
     let stored = flood_now.stored - busy.totals.stored;
     let share_got = stored as f64 / (over - flooded).as_seconds_f64() / share;
@@ -105,7 +107,17 @@ pub fn fairness(stage: &Stage, plan: &Fairness) -> anyhow::Result<Outcome> {
         "share_per_s": round(share),
         "flood_gave_shares": round(share_given),
         "flood_got_shares": round(share_got),
+        "syncs_over_250_ms_without": slow_without,
+        "syncs_over_250_ms_with": slow_with,
         "stored_at_after_the_buckets_own_at_most_ms": round(apart),
     });
     Ok(problems.measured(bound, figure))
+}
+
+/// Commits of the spool so far for which the disk took long. A disk that stands still for a second holds up all cameras,
+/// with the flood and without, and a percentile of one minute tells that of the disk, not of the turns.
+fn slow_syncs(daemon: &Daemon) -> anyhow::Result<u64> {
+    let name = "framehaul_spool_fsync_duration_seconds";
+    let all = counter(daemon, &format!("{name}_count"), &[])?;
+    Ok(all - counter(daemon, &format!("{name}_bucket"), &["le=\"0.25\""])?)
 }
