@@ -121,6 +121,11 @@ impl Hub {
         self.0.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing but probes goes to its destination.
+    pub(super) fn is_shut(&self) -> bool {
+        self.gate().is_shut()
+    }
+
     /// Waits until a camera that loses nothing by waiting may go on.
     pub async fn room(&self, camera: &CameraId) {
         self.until(|dispatcher| dispatcher.held_by(camera) <= PATIENT / 2).await;

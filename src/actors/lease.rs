@@ -9,6 +9,7 @@ use super::{Hub, Permit};
 use crate::delivery::Verdict;
 use crate::model::{LostReason, Outcome, SeqRange, Stored};
 use crate::spool::{ReadError, Record, Spooled};
+use crate::storage::BucketError;
 
 /// How long a frame waits whose upload ended without a word.
 const AFTER_PANIC: Duration = Duration::from_millis(250);
@@ -105,10 +106,15 @@ impl Lease {
     }
 
     /// Tells the gate what the attempt told of the destination, and returns whether nothing but probes goes there now.
-    pub fn tell(&mut self, verdict: Verdict, error: Option<&str>) -> bool {
+    pub fn tell(&mut self, verdict: Verdict, failure: Option<&BucketError>) -> bool {
         let Some(permit) = self.permit.take() else { return false };
         let camera = &self.job().camera;
-        permit.ended(Some(camera), verdict, error)
+        permit.ended(Some(camera), verdict, failure)
+    }
+
+    /// Whether the attempt may take as long as the frame's size allows.
+    pub(super) fn is_patient(&self) -> bool {
+        self.permit.as_ref().is_none_or(Permit::is_patient)
     }
 
     /// The frame is in the bucket.

@@ -303,7 +303,7 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
     let key = manifest::key(camera, &recipe.origin, manifest.seqs);
     let permit = place.hub.permit().await;
     let put = put(recipe, place, key.clone(), manifest.content.clone(), manifest.crc32c).await;
-    permit.ended(None, put.verdict(), put.failure().map(|failure| failure.message.as_str()));
+    permit.ended(None, put.verdict(), put.failure());
     let backoff = Backoff { min: recipe.upload.retry_min, max: recipe.upload.retry_max };
     match put {
         Put::Stored => {

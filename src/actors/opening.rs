@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Hub;
 use crate::delivery::Verdict;
-use crate::storage::{Bucket as _, Later};
+use crate::storage::{Bucket as _, BucketError, BucketErrorKind, Later};
 
 /// The least time between two trials. The gate makes it longer when it is shut.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -19,13 +19,14 @@ pub async fn knock(hub: Hub, bucket: Arc<Later>, deadline: Duration) {
         let permit = hub.permit().await;
         let (verdict, error) = match timeout(deadline, bucket.open()).await {
             Ok(Ok(_)) => (Verdict::Answered, None),
-            Ok(Err(error)) => (error.kind.into(), Some(error.message)),
+            Ok(Err(error)) => (error.kind.into(), Some(error)),
             Err(_) => {
-                let place = bucket.url("");
-                (Verdict::Throttled, Some(format!("{place}: it is not open after {:.1} s", deadline.as_secs_f64())))
+                let message = format!("{}: it is not open after {:.1} s", bucket.url(""), deadline.as_secs_f64());
+                let kind = BucketErrorKind::Transient;
+                (Verdict::Throttled, Some(BucketError { kind, maybe_stored: false, retry_after: None, message }))
             }
         };
-        permit.ended(None, verdict, error.as_deref());
+        permit.ended(None, verdict, error.as_ref());
         if error.is_none() {
             return;
         }

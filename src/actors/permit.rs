@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::Hub;
 use crate::delivery::{Answer, Change, DestinationState, Errand, Gate, Ticket, Verdict};
 use crate::model::{CameraId, UnixMicros};
-use crate::storage::BucketErrorKind;
+use crate::storage::{BucketError, BucketErrorKind};
 
 /// Leave to make one attempt. It has to be [ended](Permit::ended) with what the attempt told of the destination; dropped
 /// without a word, by a panic or at the end, it tells nothing.
@@ -22,13 +22,21 @@ impl Permit {
         Self { ticket: Some(ticket), hub }
     }
 
+    /// Whether the attempt may take as long as its size allows.
+    pub(super) fn is_patient(&self) -> bool {
+        self.ticket.as_ref().is_none_or(Ticket::is_patient)
+    }
+
     /// The attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether nothing but
     /// probes goes to the destination now.
-    pub fn ended(mut self, camera: Option<&CameraId>, verdict: Verdict, error: Option<&str>) -> bool {
+    pub fn ended(mut self, camera: Option<&CameraId>, verdict: Verdict, failure: Option<&BucketError>) -> bool {
         let Some(ticket) = self.ticket.take() else { return false };
         let now = Instant::now();
         let shut = self.hub.at_gate(now, |gate| {
-            gate.ended(now, ticket, camera, verdict, error);
+            gate.ended(now, ticket, camera, verdict, failure.map(|failure| failure.message.as_str()));
+            if let Some(wait) = failure.and_then(|failure| failure.retry_after) {
+                gate.asks_to_wait(now, wait);
+            }
             gate.is_shut()
         });
         self.hub.wake();
@@ -49,6 +57,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.hub.at_gate(Instant::now(), |gate| gate.abandoned(ticket));
+            self.hub.wake();
         }
     }
 }

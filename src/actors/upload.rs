@@ -3,8 +3,9 @@
 //! It holds nothing of its own: when it dies, the lease it held puts the frame back and the Supervisor starts another.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::runtime::Handle;
@@ -135,9 +136,18 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
         let begun = Instant::now();
         let destination = recipe.hub.name();
         let in_flight = recipe.metrics.uploading(destination);
-        let attempt = attempt(&recipe, frame, key).await;
+        let (shortest, is_shut) = (recipe.settings.deadline, || recipe.hub.is_shut());
+        let attempt = in_time(lease.is_patient(), shortest, is_shut, attempt(&recipe, frame, key)).await;
+        let attempt = attempt.unwrap_or_else(|| {
+            Attempt::Late(BucketError {
+                kind: BucketErrorKind::Transient,
+                maybe_stored: true,
+                retry_after: None,
+                message: format!("{}: a probe is not answered within {shortest:?}", recipe.bucket.label()),
+            })
+        });
         drop(in_flight);
-        let shut = lease.tell(attempt.verdict(), attempt.failure().map(|failure| failure.message.as_str()));
+        let shut = lease.tell(attempt.verdict(), attempt.failure());
         match attempt {
             Attempt::Stored => {
                 let stored = stored(&recipe, &record);
@@ -240,6 +250,25 @@ async fn what_stands_there(
             Some(before) if before == found => return Ok(Attempt::Conflict),
             Some(_) => return Err(transient(true, "two looks at it saw different contents")),
         }
+    }
+}
+
+/// How an attempt ends; `None` where it is given up, after the time that the smallest frame has: where it is one of
+/// several probes, and none was answered meanwhile.
+async fn in_time<T>(
+    patient: bool,
+    deadline: Duration,
+    is_shut: impl Fn() -> bool,
+    attempt: impl Future<Output = T>,
+) -> Option<T> {
+    if patient {
+        return Some(attempt.await);
+    }
+    let mut attempt = pin!(attempt);
+    match timeout(deadline, &mut attempt).await {
+        Ok(ended) => Some(ended),
+        Err(_) if is_shut() => None,
+        Err(_) => Some(attempt.await),
     }
 }
 
@@ -396,5 +425,15 @@ mod tests {
     fn a_refusal_is_believed_when_it_is_repeated_while_others_are_taken() {
         let told = [(1, 1_000), (3, 1_000), (4, 19), (1_000, 0), (4, 20)].map(is_final);
         assert_eq!(told, [false, false, false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn of_several_probes_one_has_all_its_time_and_the_others_have_it_when_the_destination_is_back() {
+        let short = Duration::from_millis(20);
+        let late = || async { tokio::time::sleep(short * 5).await };
+        assert_eq!(in_time(true, short, || true, late()).await, Some(()));
+        assert_eq!(in_time(false, short, || false, late()).await, Some(()));
+        assert_eq!(in_time(false, short, || true, late()).await, None);
+        assert_eq!(in_time(false, short * 10, || true, late()).await, Some(()));
     }
 }

@@ -44,6 +44,8 @@ pub struct Job<B, P> {
     pub place: Option<P>,
     /// How many attempts have failed so far.
     pub failures: u32,
+    /// How often it went to see whether its destination is back.
+    pub probed: u32,
     /// How often the disk could not give it.
     pub unreadable: u32,
     /// Whether an attempt may have carried it to the bucket without our knowing.
@@ -64,6 +66,7 @@ impl<B, P> Job<B, P> {
             body,
             place,
             failures: 0,
+            probed: 0,
             unreadable: 0,
             carried: false,
             refusals: 0,
@@ -307,16 +310,16 @@ impl<B, P> Dispatcher<B, P> {
         earliest.map_or(Pulled::Empty, Pulled::NotBefore)
     }
 
-    /// Gives a frame with which to try a destination that is down: that of the camera whose turn it is which has waited
-    /// longest, whenever it should be tried again; and the turn is over, so that no one camera's frames decide. `None`
-    /// where nothing waits that could go.
+    /// Gives a frame with which to try a destination that is down: an old one of the camera whose turn it is, whenever
+    /// it should be tried again, and the turn is over: so that neither one camera's frames decide nor one frame does,
+    /// which may fail for a reason of its own. `None` where nothing waits that could go.
     pub fn pull_probe(&mut self, pending: u64) -> Option<Job<B, P>> {
         for _ in 0..self.turns.len() {
             let camera = self.turns.front().cloned()?;
             self.turns.rotate_left(1);
-            let Some(oldest) = self.queue(&camera).longest_waiting() else { continue };
-            let room = oldest.unread.is_none_or(|bytes| self.make_room(bytes, pending));
-            let Some(job) = self.queue(&camera).take_longest_waiting(oldest, room) else { continue };
+            let Some(candidate) = self.queue(&camera).candidate() else { continue };
+            let room = candidate.unread.is_none_or(|bytes| self.make_room(bytes, pending));
+            let Some(job) = self.queue(&camera).take_candidate(candidate, room) else { continue };
             self.send_off(&job);
             self.end_turn_if_idle(&camera);
             return Some(job);

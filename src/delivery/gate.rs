@@ -3,12 +3,15 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::breaker::Breaker;
 use super::limiter::{Ended, Limiter};
 use super::pause::Refusals;
 use crate::model::CameraId;
+
+/// So much later than a frame another object may be a probe if the last one was such an object's.
+const FRAMES_FIRST: Duration = Duration::from_secs(1);
 
 /// How a destination stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -82,12 +85,20 @@ pub enum Answer {
 pub struct Ticket {
     begun: Instant,
     probe: bool,
+    patient: bool,
+    errand: Errand,
 }
 
 impl Ticket {
     /// Whether it was let through a gate that is shut.
     pub fn is_probe(&self) -> bool {
         self.probe
+    }
+
+    /// Whether it may take as long as its size allows. While the destination is down, one frame's attempt at a time may:
+    /// or large ones that hang would leave nobody free to notice that it is back.
+    pub fn is_patient(&self) -> bool {
+        self.patient
     }
 }
 
@@ -109,6 +120,13 @@ pub struct Gate {
     rng: fastrand::Rng,
     in_flight: usize,
     probes: u64,
+    /// Of those in flight.
+    probing: usize,
+    /// Whether a patient one is among them.
+    patient: bool,
+    /// What it was asked for last, and what the last probe was.
+    asked: Errand,
+    probed: Errand,
     state: DestinationState,
     since: Instant,
     /// What it said last that was wrong.
@@ -125,6 +143,10 @@ impl Gate {
             rng,
             in_flight: 0,
             probes: 0,
+            probing: 0,
+            patient: false,
+            asked: Errand::Frame,
+            probed: Errand::Frame,
             state: DestinationState::Open,
             since: now,
             error: None,
@@ -133,7 +155,10 @@ impl Gate {
 
     /// Whether an attempt may begin.
     pub fn ask(&mut self, now: Instant, errand: Errand) -> Answer {
-        let until = match self.next_probe() {
+        self.asked = errand;
+        // Where only such objects are refused they must not take every turn.
+        let behind = errand == Errand::Object && self.probed == Errand::Object;
+        let until = match self.next_probe().map(|at| if behind { at + FRAMES_FIRST } else { at }) {
             Some(at) if at <= now => return Answer::Probe,
             Some(at) => Some(at),
             None => self.limiter.ask(now, if errand == Errand::Frame { 1.0 } else { 0.0 }),
@@ -141,17 +166,21 @@ impl Gate {
         until.map_or(Answer::Go, Answer::NotBefore)
     }
 
-    /// An attempt begins, which must have been [allowed](Gate::ask).
+    /// An attempt begins, for what was [asked](Gate::ask) last and allowed.
     pub fn begin(&mut self, now: Instant) -> Ticket {
         let probe = self.next_probe().is_some();
+        let patient = !probe || self.asked == Errand::Object || !self.patient;
         if probe {
             self.probes += 1;
+            self.probing += 1;
+            self.probed = self.asked;
+            self.patient |= patient && self.asked == Errand::Frame;
             self.breaker.begin_probe(now, &mut self.rng);
             self.refusals.begin_probe(now, &mut self.rng);
         }
         self.limiter.begin(now);
         self.in_flight += 1;
-        Ticket { begun: now, probe }
+        Ticket { begun: now, probe, patient, errand: self.asked }
     }
 
     /// An attempt has ended: for which camera's frame it was, if any, and what was wrong.
@@ -163,7 +192,7 @@ impl Gate {
         verdict: Verdict,
         error: Option<&str>,
     ) {
-        self.in_flight -= 1;
+        self.come_back(&ticket);
         let how = match verdict {
             Verdict::Answered => Ended::Taken,
             Verdict::Throttled => Ended::Refused,
@@ -179,7 +208,7 @@ impl Gate {
                 }
             }
             Verdict::Throttled | Verdict::Failed => self.breaker.failed(now, ticket.begun),
-            Verdict::Refused => self.refusals.refused(now, camera),
+            Verdict::Refused => self.refusals.refused(now, ticket.begun, camera),
         }
         // What is wrong with an object alone is not the destination's error.
         if let Some(error) = error.filter(|_| verdict != Verdict::Answered) {
@@ -187,17 +216,31 @@ impl Gate {
         }
     }
 
+    /// The destination has answered with the wish not to be asked for so long. The limiter follows what it refuses, and
+    /// frames wait by themselves; but a probe goes whatever its frame was told.
+    pub fn asks_to_wait(&mut self, now: Instant, wait: Duration) {
+        self.breaker.wait_until(now + wait);
+    }
+
     /// An attempt was not made: its frame could not be read.
     pub fn unused(&mut self, now: Instant, ticket: Ticket) {
-        self.in_flight -= 1;
+        self.come_back(&ticket);
         if ticket.probe {
-            self.refusals.probe_unused(now);
+            self.refusals.probe_unused(now, ticket.begun);
         }
     }
 
     /// An attempt has ended, nobody knows how.
-    pub fn abandoned(&mut self, _: Ticket) {
+    pub fn abandoned(&mut self, ticket: Ticket) {
+        self.come_back(&ticket);
+    }
+
+    fn come_back(&mut self, ticket: &Ticket) {
         self.in_flight -= 1;
+        if ticket.probe {
+            self.probing -= 1;
+            self.patient &= !(ticket.patient && ticket.errand == Errand::Frame);
+        }
     }
 
     /// Takes note of the time, and tells whether the state has changed since this was asked last.
@@ -243,13 +286,13 @@ impl Gate {
 
     fn next_probe(&self) -> Option<Instant> {
         // Who is not let in may be locked out for asking: so the longer wait counts.
-        self.refusals.next_probe().or(self.breaker.next_probe())
+        self.refusals.next_probe().or(self.breaker.next_probe(self.probing))
     }
 
     fn stands(&self) -> DestinationState {
         if self.refusals.next_probe().is_some() {
             DestinationState::Paused
-        } else if self.breaker.next_probe().is_some() {
+        } else if self.breaker.is_down() {
             DestinationState::Down
         } else if self.limiter.rate().is_some() {
             DestinationState::Limited

@@ -1,6 +1,6 @@
 //! Whether a destination lets us in.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::model::CameraId;
@@ -20,11 +20,14 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 ///
 /// A policy may forbid one camera's keys only. Three refusals in a row may then be that camera's alone, and the
 /// destination pauses; but the first probe that is let in for another shows it, and from then on the camera's refusals
-/// do not count while others are let in.
+/// do not count while others are let in. It may forbid most cameras' keys: so each pause adds to what is known of them.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// Who was refused since somebody was let in, and when; nobody where it is no camera's object.
-    row: Vec<(Option<CameraId>, Instant)>,
+    /// Who was refused since somebody was let in, and when first; nobody where it is no camera's object.
+    refused: HashMap<Option<CameraId>, Instant>,
+    /// How many refusals that is in a row, and when the last of them was told. Those of attempts that had begun before
+    /// are of the same moment, which may be all that is wrong.
+    row: Option<(usize, Instant)>,
     /// Who was refused before an attempt began that was let in, and has not been let in since.
     alone: HashSet<Option<CameraId>>,
     /// When somebody was let in.
@@ -35,7 +38,8 @@ pub(super) struct Refusals {
 #[derive(Debug)]
 struct Paused {
     since: Instant,
-    /// When the next attempt may go.
+    /// When the last attempt went, and when the next may go.
+    tried: Instant,
     next: Instant,
 }
 
@@ -48,28 +52,32 @@ impl Refusals {
     /// A probe goes.
     pub(super) fn begin_probe(&mut self, now: Instant, rng: &mut fastrand::Rng) {
         if let Some(paused) = &mut self.paused {
-            paused.next = now + PROBE.mul_f64(1.0 + rng.f64() / 30.0);
+            (paused.tried, paused.next) = (now, now + PROBE.mul_f64(1.0 + rng.f64() / 30.0));
         }
     }
 
-    /// The last probe was not made.
-    pub(super) fn probe_unused(&mut self, now: Instant) {
-        if let Some(paused) = &mut self.paused {
+    /// The probe that began then was not made. Nothing changes where another has gone since.
+    pub(super) fn probe_unused(&mut self, now: Instant, begun: Instant) {
+        if let Some(paused) = self.paused.as_mut().filter(|paused| paused.tried == begun) {
             paused.next = paused.next.min(now + UNUSED);
         }
     }
 
-    /// An attempt was refused.
-    pub(super) fn refused(&mut self, now: Instant, camera: Option<&CameraId>) {
+    /// An attempt was refused that had begun then.
+    pub(super) fn refused(&mut self, now: Instant, begun: Instant, camera: Option<&CameraId>) {
         let camera = camera.cloned();
         let others_are_let_in = self.let_in.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED);
-        if self.paused.is_some() || (others_are_let_in && self.alone.contains(&camera)) {
+        if self.paused.is_none() && others_are_let_in && self.alone.contains(&camera) {
             return;
         }
-        self.row.push((camera, now));
-        if self.row.len() >= REFUSALS {
-            self.alone.clear();
-            self.paused = Some(Paused { since: now, next: now + PROBE });
+        self.refused.entry(camera).or_insert(now);
+        if self.paused.is_some() || self.row.is_some_and(|(_, told)| begun < told) {
+            return;
+        }
+        let in_a_row = self.row.map_or(0, |(count, _)| count) + 1;
+        self.row = Some((in_a_row, now));
+        if in_a_row >= REFUSALS {
+            self.paused = Some(Paused { since: now, tried: now, next: now + PROBE });
         }
     }
 
@@ -81,7 +89,8 @@ impl Refusals {
         }
         let camera = camera.cloned();
         self.let_in = Some(now);
-        let before = self.row.drain(..).filter(|(_, at)| *at <= begun).map(|(other, _)| other);
+        self.row = None;
+        let before = self.refused.drain().filter(|(_, at)| *at <= begun).map(|(other, _)| other);
         self.alone.extend(before);
         self.alone.remove(&camera);
         self.paused.take().is_some()
@@ -101,20 +110,20 @@ mod tests {
     #[test]
     fn three_refusals_in_a_row_pause_and_two_do_not() {
         let (mut refusals, start, gate) = (Refusals::default(), Instant::now(), id("gate"));
-        refusals.refused(start, Some(&gate));
-        refusals.refused(start, None);
+        refusals.refused(start, start, Some(&gate));
+        refusals.refused(start, start, None);
         assert!(!refusals.let_in(start, start, Some(&id("hall"))));
-        refusals.refused(start + 61 * SECOND, Some(&gate));
-        refusals.refused(start + 61 * SECOND, None);
+        refusals.refused(start + 61 * SECOND, start + 61 * SECOND, Some(&gate));
+        refusals.refused(start + 61 * SECOND, start + 61 * SECOND, None);
         assert_eq!(refusals.next_probe(), None);
-        refusals.refused(start + 61 * SECOND, Some(&gate));
+        refusals.refused(start + 61 * SECOND, start + 61 * SECOND, Some(&gate));
         assert_eq!(refusals.next_probe(), Some(start + 61 * SECOND + PROBE));
     }
 
     #[test]
     fn probes_stay_half_a_minute_apart_where_one_is_late_on_its_way() {
         let (mut refusals, start, mut rng) = (Refusals::default(), Instant::now(), fastrand::Rng::with_seed(1));
-        (0..3).for_each(|_| refusals.refused(start, None));
+        (0..3).for_each(|_| refusals.refused(start, start, None));
         let mut begun = start;
         for _ in 0..1_000 {
             let next = refusals.next_probe().unwrap();
@@ -128,7 +137,7 @@ mod tests {
     #[test]
     fn only_an_attempt_that_began_in_the_pause_ends_it() {
         let (mut refusals, start, gate) = (Refusals::default(), Instant::now(), id("gate"));
-        (0..3).for_each(|n| refusals.refused(start + n * SECOND, Some(&gate)));
+        (0..3).for_each(|n| refusals.refused(start + n * SECOND, start + n * SECOND, Some(&gate)));
         assert!(!refusals.let_in(start + 3 * SECOND, start, Some(&gate)));
         assert!(refusals.next_probe().is_some());
         assert!(refusals.let_in(start + 33 * SECOND, start + 32 * SECOND, Some(&gate)));
@@ -138,28 +147,54 @@ mod tests {
     #[test]
     fn a_camera_that_alone_is_refused_pauses_once_and_not_again_while_others_are_let_in() {
         let (mut refusals, start, forbidden, other) = (Refusals::default(), Instant::now(), id("gate"), id("hall"));
-        (0..3).for_each(|_| refusals.refused(start, Some(&forbidden)));
+        (0..3).for_each(|_| refusals.refused(start, start, Some(&forbidden)));
         let mut now = start + 31 * SECOND;
         assert!(refusals.let_in(now, now, Some(&other)));
         for _ in 0..100 {
             now += SECOND;
-            (0..5).for_each(|_| refusals.refused(now, Some(&forbidden)));
+            (0..5).for_each(|_| refusals.refused(now, now, Some(&forbidden)));
             assert_eq!(refusals.next_probe(), None);
             refusals.let_in(now, now, Some(&other));
         }
         // Then the others are refused as well.
-        (0..3).for_each(|_| refusals.refused(now, Some(&other)));
+        (0..3).for_each(|_| refusals.refused(now, now, Some(&other)));
         assert!(refusals.next_probe().is_some());
     }
 
     #[test]
     fn who_alone_was_refused_counts_again_when_nobody_else_is_let_in() {
         let (mut refusals, start, forbidden) = (Refusals::default(), Instant::now(), id("gate"));
-        refusals.refused(start, Some(&forbidden));
+        refusals.refused(start, start, Some(&forbidden));
         refusals.let_in(start + SECOND, start + SECOND, Some(&id("hall")));
-        (0..3).for_each(|_| refusals.refused(start + 2 * SECOND, Some(&forbidden)));
+        (0..3).for_each(|_| refusals.refused(start + 2 * SECOND, start + 2 * SECOND, Some(&forbidden)));
         assert_eq!(refusals.next_probe(), None);
-        (0..3).for_each(|_| refusals.refused(start + 62 * SECOND, Some(&forbidden)));
+        (0..3).for_each(|_| refusals.refused(start + 62 * SECOND, start + 62 * SECOND, Some(&forbidden)));
         assert!(refusals.next_probe().is_some());
+    }
+
+    #[test]
+    fn what_is_refused_in_one_moment_is_one_refusal() {
+        let (mut refusals, start, gate) = (Refusals::default(), Instant::now(), id("gate"));
+        for round in 0..3 {
+            let begun = start + round * SECOND;
+            assert_eq!(refusals.next_probe(), None);
+            // All that were on their way, one answer after the other.
+            (1..=16).for_each(|n| refusals.refused(begun + n * SECOND / 20, begun, Some(&gate)));
+        }
+        assert_eq!(refusals.next_probe(), Some(start + 2 * SECOND + SECOND / 20 + PROBE));
+    }
+
+    #[test]
+    fn a_probe_that_was_not_made_changes_nothing_where_another_has_gone_since() {
+        let (mut refusals, start, gate) = (Refusals::default(), Instant::now(), id("gate"));
+        let mut rng = fastrand::Rng::with_seed(1);
+        (0..3).for_each(|_| refusals.refused(start, start, Some(&gate)));
+        let (first, second) = (start + 30 * SECOND, start + 62 * SECOND);
+        refusals.begin_probe(first, &mut rng);
+        refusals.begin_probe(second, &mut rng);
+        refusals.probe_unused(second + SECOND, first);
+        assert!(refusals.next_probe().unwrap() >= second + PROBE);
+        refusals.probe_unused(second + SECOND, second);
+        assert_eq!(refusals.next_probe(), Some(second + SECOND + UNUSED));
     }
 }

@@ -3,11 +3,13 @@
 mod credentials;
 mod list;
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use google_cloud_auth::credentials::{CacheableResource, CredentialsProvider as _};
+use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::client::Storage;
@@ -145,7 +147,8 @@ impl GcsBucket {
             // Only who names a token that it has is told so.
             Ok(CacheableResource::NotModified) => HeaderMap::new(),
             Err(error) => {
-                return Err(Failure { authentication: true, cause: deepest(&error), ..Failure::default() });
+                let passing = error.is_transient();
+                return Err(Failure { authentication: true, passing, cause: deepest(&error), ..Failure::default() });
             }
         };
         let endpoint = match &self.endpoint {
@@ -252,6 +255,8 @@ struct Failure {
     connect: bool,
     /// There was no token.
     authentication: bool,
+    /// Whoever gives them could not be asked, or has failed: that passes by itself.
+    passing: bool,
     /// The innermost cause, which counts where there was no answer.
     cause: String,
 }
@@ -263,6 +268,10 @@ impl Failure {
             retry_after: error.http_headers().and_then(retry_after),
             connect: error.is_connect(),
             authentication: error.is_authentication(),
+            passing: error
+                .source()
+                .and_then(|error| error.downcast_ref::<CredentialsError>())
+                .is_some_and(CredentialsError::is_transient),
             cause: deepest(error),
         }
     }
@@ -276,7 +285,7 @@ impl Failure {
 /// Maps failures to our errors. The retryable statuses are those of Cloud Storage's retry strategy.
 fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure) -> BucketError {
     use BucketErrorKind::{Auth, NotFound, Permanent, Throttled, Transient};
-    let Failure { status, retry_after, connect, authentication, cause } = failure;
+    let Failure { status, retry_after, connect, authentication, passing, cause } = failure;
     let (kind, way_out) = match status {
         Some(401) => (Auth, remedy.to_owned()),
         Some(403) => (Auth, format!("grant the account {permission} on the bucket")),
@@ -290,7 +299,7 @@ fn map_error(label: &str, remedy: &str, permission: &str, failure: Failure) -> B
         // 400 as well: it is said of a key or a frame that will never be taken. Bytes that were damaged on the way are
         // answered with it too; so whoever uploads does not believe the first refusal.
         Some(_) => (Permanent, String::new()),
-        None if authentication => (Auth, remedy.to_owned()),
+        None if authentication && !passing => (Auth, remedy.to_owned()),
         None => (Transient, String::new()),
     };
     // A status is the server's word that it stored nothing, save 5xx, after which Cloud Storage promises nothing.
@@ -311,4 +320,20 @@ fn deepest(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_had_for_a_moment_is_no_refusal() {
+        for (passing, kind) in [(true, BucketErrorKind::Transient), (false, BucketErrorKind::Auth)] {
+            let failure = Failure::of(&GaxError::authentication(CredentialsError::from_msg(passing, "no answer")));
+            assert!(failure.is_about_credentials(), "others are made all the same");
+            let error = map_error("gs://frames", "check it", "storage.objects.create", failure);
+            assert_eq!((error.kind, error.maybe_stored), (kind, false), "{error}");
+            assert!(error.message.starts_with("gs://frames: no access token: no answer"), "{error}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ use futures_util::TryStreamExt as _;
 use http::Extensions;
 
 use self::notes::{Asked, Notes};
-use self::refusal::{Failure, deepest};
+use self::refusal::{Failure, deepest, is_of_the_line};
 use self::renewable::Renewable;
 use super::bucket::too_large;
 use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page};
@@ -95,7 +95,7 @@ impl ObjectStoreBucket {
                     self.stores.accepted(number);
                     return Ok(Ok(done));
                 }
-                Err(error) => Failure { heard: notes.heard(), cause: deepest(&error) },
+                Err(error) => Failure { heard: notes.heard(), cause: deepest(&error), line: is_of_the_line(&error) },
             };
             if failure.tells_that_we_are_known() {
                 self.stores.accepted(number);

@@ -14,6 +14,7 @@ use crate::delivery::{DestinationState, Verdict};
 use crate::journal::StateDir;
 use crate::model::{DestinationName, Seq, Stored, UnixMicros};
 use crate::spool;
+use crate::storage::{BucketError, BucketErrorKind};
 
 const CAMERAS: [&str; 3] = ["gate", "hall", "yard"];
 const FRAME: usize = 3_000;
@@ -404,6 +405,11 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
     assert_eq!(ledger.accounts().lost_by[LostReason::Rejected as usize], 1);
 }
 
+fn failure(message: &str) -> BucketError {
+    let kind = BucketErrorKind::Transient;
+    BucketError { kind, maybe_stored: false, retry_after: None, message: message.to_owned() }
+}
+
 /// Whether no frame and no other object may go now.
 async fn is_held_back(hub: &Hub) -> bool {
     let moment = Duration::from_millis(50);
@@ -425,11 +431,14 @@ async fn a_destination_that_lets_nobody_in_is_paused_and_its_frames_wait() {
     let mut on_its_way = hub.next().await.unwrap();
     for n in 1..=3 {
         let mut lease = hub.next().await.unwrap();
-        let shut = lease.tell(Verdict::Refused, Some("the account may not"));
+        let shut = lease.tell(Verdict::Refused, Some(&failure("the account may not")));
         assert_eq!(shut, n == 3, "{n} refusals");
         lease.again(false);
     }
-    assert!(on_its_way.tell(Verdict::Failed, Some("cut")), "one that was on its way ends, and changes nothing");
+    assert!(
+        on_its_way.tell(Verdict::Failed, Some(&failure("cut"))),
+        "one that was on its way ends, and changes nothing"
+    );
     on_its_way.again(true);
     assert!(is_held_back(hub).await);
     let status = hub.destination_status();
@@ -461,7 +470,7 @@ async fn a_destination_that_is_down_is_tried_with_one_frame_a_second_of_each_cam
     // As long as it has to fail before that is believed.
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     for mut lease in failing {
-        let shut = lease.tell(Verdict::Failed, Some("connection refused"));
+        let shut = lease.tell(Verdict::Failed, Some(&failure("connection refused")));
         // Far later than the destination will be back.
         if shut { lease.again(false) } else { lease.retry(Instant::now() + Duration::from_secs(600), false) }
     }
@@ -489,6 +498,42 @@ async fn a_destination_that_is_down_is_tried_with_one_frame_a_second_of_each_cam
     // What is written at the end comes after the frames.
     drop(hub.permit().await);
     hub.give_up();
+    run.end().await;
+}
+
+#[tokio::test]
+async fn one_frame_that_always_fails_does_not_keep_its_destination_shut() {
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Memory);
+    let hub = &run.hub;
+    let ledger = hub.ledger(&"gate".parse().unwrap());
+    run.journal.reserve(ledger.clone());
+    ledger.refilled().await;
+    (0..2).for_each(|_| hub.admit(run.frame("gate", 100)));
+    // The second comes late, as where there is a frame a minute.
+    let [first, second] = [1, 2].map(|seq| match hub.dispatcher().pull(Instant::now(), 0) {
+        Pulled::Job(job) if job.seq == seq => job,
+        other => panic!("seq {seq} does not come: {other:?}"),
+    });
+    hub.put_back(first, Instant::now());
+    while !hub.is_shut() {
+        let mut lease = hub.next().await.unwrap();
+        assert_eq!(lease.job().seq, 1);
+        let shut = lease.tell(Verdict::Failed, Some(&failure("500 for this one")));
+        let wait = Duration::from_millis(if shut { 0 } else { 250 });
+        lease.retry(Instant::now() + wait, false);
+    }
+    hub.put_back(second, Instant::now());
+    let mut probe = hub.next().await.unwrap();
+    assert_eq!(probe.job().seq, 1);
+    assert!(probe.tell(Verdict::Failed, Some(&failure("500 for this one"))));
+    probe.again(false);
+    let mut probe = hub.next().await.unwrap();
+    assert_eq!(probe.job().seq, 2);
+    assert!(!probe.tell(Verdict::Answered, None));
+    probe.lost(LostReason::Conflict, false);
+    run.hub.close();
+    run.hub.give_up();
     run.end().await;
 }
 

@@ -8,6 +8,10 @@ use crate::model::Seq;
 
 /// So many frames that live in memory alone go before one that is on disk.
 const IN_MEMORY_FIRST: u8 = 3;
+/// So many frames go as a probe before one that has been one in vain. Enough that no few frames that always fail keep a
+/// destination shut; few, because one that went may have been carried, and is not dropped any more for want of room: the
+/// n-th takes its turn after about n * n / 8 probes.
+const OTHERS_FIRST: usize = 4;
 
 /// Frames that wait.
 #[derive(Debug)]
@@ -77,14 +81,19 @@ impl<B, P> Default for Queue<B, P> {
     }
 }
 
-/// The frame of a camera that has waited longest.
-pub(super) struct Oldest {
+/// The frame of a camera with which its destination is tried next.
+pub(super) struct Candidate {
+    /// The least of those of both lanes goes.
+    order: Order,
     on_disk: bool,
     /// Where it is a retry.
     retry_at: Option<Instant>,
     seq: Seq,
     pub(super) unread: Option<u64>,
 }
+
+/// Whether the disk did not give it: it would tell nothing of the destination. Then its place in the line, and its seq.
+type Order = (bool, usize, Seq);
 
 pub(super) enum Taken<B, P> {
     Job(Job<B, P>),
@@ -115,12 +124,20 @@ impl<B, P> Lane<B, P> {
         retry.or_else(|| self.fresh.pop_first().map(|(_, job)| job))
     }
 
-    /// The frame that has waited longest, and under which key where it is a retry. One that the disk did not give comes
-    /// last: it would tell nothing of the destination.
-    fn oldest(&self) -> Option<(Option<Instant>, &Job<B, P>)> {
-        let fresh = self.fresh.values().next().map(|job| (None, job));
+    /// The frame to try its destination with: the oldest, but each time that it was tried in vain, others go first.
+    fn candidate(&self, on_disk: bool) -> Option<Candidate> {
+        let fresh = self.fresh.values().map(|job| (None, job));
         let retries = self.retries.iter().map(|((at, _), job)| (Some(*at), job));
-        retries.chain(fresh).min_by_key(|(_, job)| (job.unreadable > 0, job.seq))
+        let mut waiting: Vec<_> = retries.chain(fresh).collect();
+        waiting.sort_unstable_by_key(|(_, job)| job.seq);
+        let candidates = waiting.into_iter().enumerate().map(|(rank, (retry_at, job))| Candidate {
+            order: (job.unreadable > 0, rank + OTHERS_FIRST * job.probed as usize, job.seq),
+            on_disk,
+            retry_at,
+            seq: job.seq,
+            unread: job.body.is_none().then_some(job.bytes),
+        });
+        candidates.min_by_key(|candidate| candidate.order)
     }
 
     /// Takes the oldest frame that no attempt has carried.
@@ -191,32 +208,22 @@ impl<B, P> Queue<B, P> {
         lane.take_next(now).map_or(Taken::NotYet, Taken::Job)
     }
 
-    /// The frame that has waited longest: its lane, its place there, and its size if it has to be read first.
-    pub(super) fn longest_waiting(&self) -> Option<Oldest> {
-        let found = |lane: &Lane<B, P>, on_disk: bool| {
-            let (retry_at, job) = lane.oldest()?;
-            let unread = job.body.is_none().then_some(job.bytes);
-            Some((job.unreadable > 0, Oldest { on_disk, retry_at, seq: job.seq, unread }))
-        };
-        let both = [found(&self.disk, true), found(&self.memory, false)];
-        both.into_iter()
-            .flatten()
-            .min_by_key(|(unreadable, oldest)| (*unreadable, oldest.seq))
-            .map(|(_, oldest)| oldest)
+    /// The frame to try its destination with.
+    pub(super) fn candidate(&self) -> Option<Candidate> {
+        let both = [self.disk.candidate(true), self.memory.candidate(false)];
+        both.into_iter().flatten().min_by_key(|candidate| candidate.order)
     }
 
-    /// Takes that one; without room in memory, the one that has waited longest of those that are there.
-    pub(super) fn take_longest_waiting(&mut self, oldest: Oldest, room: bool) -> Option<Job<B, P>> {
-        let (lane, retry_at, seq) = if room || !oldest.on_disk {
-            (if oldest.on_disk { &mut self.disk } else { &mut self.memory }, oldest.retry_at, oldest.seq)
-        } else {
-            let (retry_at, seq) = self.memory.oldest().map(|(at, job)| (at, job.seq))?;
-            (&mut self.memory, retry_at, seq)
-        };
-        match retry_at {
+    /// Takes that one; without room in memory, the best of those that are there.
+    pub(super) fn take_candidate(&mut self, candidate: Candidate, room: bool) -> Option<Job<B, P>> {
+        let Candidate { on_disk, retry_at, seq, .. } =
+            if room || !candidate.on_disk { candidate } else { self.memory.candidate(false)? };
+        let lane = if on_disk { &mut self.disk } else { &mut self.memory };
+        let job = match retry_at {
             Some(at) => lane.retries.remove(&(at, seq)),
             None => lane.fresh.remove(&seq),
-        }
+        };
+        job.map(|job| Job { probed: job.probed + 1, ..job })
     }
 
     /// Whether a frame could be dropped that lives in memory alone.

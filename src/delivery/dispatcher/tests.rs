@@ -636,6 +636,24 @@ fn a_frame_that_the_disk_did_not_give_is_the_last_to_probe_with() {
 }
 
 #[test]
+fn frames_that_always_fail_are_not_all_that_a_destination_is_tried_with() {
+    let mut d = dispatcher(1_000_000, 1_000);
+    let now = Instant::now();
+    (1..=200).for_each(|seq| d.durable(spooled("a", seq, 10), 0));
+    let mut probe = || {
+        let job = d.pull_probe(0).unwrap();
+        let seq = job.seq;
+        d.put_back(job, now, 0);
+        seq
+    };
+    assert_eq!((0..6).map(|_| probe()).collect::<Vec<Seq>>(), [1, 2, 3, 4, 1, 5]);
+    // In ten minutes a probe a second reaches few of them, but more than ever fail by themselves.
+    let tried: BTreeSet<Seq> = (0..600).map(|_| probe()).collect();
+    assert!((60..80).contains(&tried.len()), "{} frames", tried.len());
+    assert_eq!(tried, (1..=tried.len() as Seq).collect());
+}
+
+#[test]
 fn without_room_a_probe_takes_what_is_in_memory() {
     let mut d = dispatcher(20, 100);
     assert!(d.admit(frame("a", 9, 10)).is_empty());

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use ::object_store::client::HttpError;
+
 use crate::storage::{BucketError, BucketErrorKind};
 
 use super::notes::Heard;
@@ -15,6 +17,8 @@ pub(super) struct Failure {
     pub(super) heard: Heard,
     /// The innermost cause, as the crate tells it. Not shown of a refusal, whose text it repeats.
     pub(super) cause: String,
+    /// Whether there was no answer. Where nothing was sent to the store, that was whoever gives tokens.
+    pub(super) line: bool,
 }
 
 impl Failure {
@@ -95,6 +99,10 @@ pub(super) fn map_error(label: &str, remedy: &str, permission: &str, failure: &F
         BucketError { kind, maybe_stored, retry_after, message }
     };
     let (status, code, retry_after, region) = match &failure.heard {
+        // As in an outage of the network: it passes, and nobody has refused anything.
+        Heard::Nothing if failure.line => {
+            return error(Transient, false, None, &format!("no credentials could be had: {}", failure.cause), "");
+        }
         Heard::Nothing => {
             return error(Auth, false, None, &format!("no credentials could be had: {}", failure.cause), remedy);
         }
@@ -155,4 +163,36 @@ pub(super) fn deepest(error: &dyn Error) -> String {
     }
     let text = cause.to_string();
     text.lines().next().unwrap_or_default().chars().take(MAX_CAUSE).collect()
+}
+
+/// Whether a request of the crate's got no answer.
+pub(super) fn is_of_the_line(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<HttpError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use ::object_store::client::HttpErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_had_for_a_moment_is_no_refusal() {
+        let generic = |source| ::object_store::Error::Generic { store: "S3", source };
+        let silent = generic(HttpError::new(HttpErrorKind::Timeout, std::io::Error::other("no answer")).into());
+        let refused = generic("the token server answered 403".into());
+        for (error, kind) in [(silent, BucketErrorKind::Transient), (refused, BucketErrorKind::Auth)] {
+            let failure = Failure { heard: Heard::Nothing, cause: deepest(&error), line: is_of_the_line(&error) };
+            assert!(failure.is_about_credentials(), "others are made all the same");
+            let error = map_error("s3://frames", "check it", "s3:PutObject", &failure);
+            assert_eq!((error.kind, error.maybe_stored), (kind, false), "{error}");
+        }
+    }
 }
