@@ -50,6 +50,10 @@ pub struct Silent {
 /// `upload.min_rate`, as it is by default.
 const MIN_RATE: f64 = 65_536.0;
 
+/// So long before a silence what it meets on its way may have begun: where new connections pass, it may meet nothing else.
+/// Every backlog before it is gone by then.
+const IN_THE_AIR: Duration = Duration::from_secs(1);
+
 /// A way in which a bucket is silent.
 struct Silence {
     name: &'static str,
@@ -270,8 +274,9 @@ impl Bed {
     /// Whether every attempt that was not answered has ended in time.
     fn check_attempts(&self, window: &Window, plan: &Silent, problems: &mut Problems, figure: &mut Map<String, Value>) {
         let all = self.proxy.unanswered();
+        let from = window.from.1 - IN_THE_AIR;
         let waited: Vec<Duration> =
-            all.iter().filter(|one| (window.from.1..window.to.1).contains(&one.since)).map(|one| one.waited).collect();
+            all.iter().filter(|one| (from..window.to.1).contains(&one.since)).map(|one| one.waited).collect();
         let longest = waited.iter().copied().max().unwrap_or_default();
         let deadline = plan.deadline + Duration::from_secs_f64(plan.bytes as f64 / MIN_RATE);
         problems.check(longest <= deadline + plan.slack, || {
