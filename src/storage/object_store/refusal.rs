@@ -1,7 +1,6 @@
 //! From what the server said to what to do about it.
 
 use std::error::Error;
-use std::iter::successors;
 
 use ::object_store::client::HttpError;
 
@@ -155,7 +154,7 @@ pub(super) fn deepest(error: &dyn Error) -> String {
 
 /// Whether a request of the crate's got no answer.
 pub(super) fn is_of_the_line(error: &(dyn Error + 'static)) -> bool {
-    successors(Some(error), |error| error.source()).any(|error| error.is::<HttpError>())
+    error.is::<HttpError>() || error.source().is_some_and(is_of_the_line)
 }
 
 #[cfg(test)]
