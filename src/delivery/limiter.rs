@@ -19,7 +19,8 @@ const CLEAN: u32 = 5;
 const QUIET: Duration = Duration::from_secs(60);
 /// The share of a second's requests that may go at once.
 const BURST: f64 = 0.05;
-/// Requests a second with which a destination is begun that was away.
+/// Requests a second with which a destination is begun that was away. Half of the last time's, where that is not long ago:
+/// whoever takes next to nothing refuses a second's requests, is down for it, and is back with the next one that it takes.
 const START: f64 = 32.0;
 
 /// How an attempt ended, as far as the rate is concerned.
@@ -45,6 +46,8 @@ pub(super) struct Limiter {
     limit: Option<Limit>,
     round: Round,
     refused_at: Instant,
+    /// When it was begun slowly last, and with how many requests a second.
+    started: Option<(Instant, f64)>,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Limit {
 
 impl Limiter {
     pub(super) fn new(now: Instant) -> Self {
-        Self { limit: None, round: Round::new(now), refused_at: now }
+        Self { limit: None, round: Round::new(now), refused_at: now, started: None }
     }
 
     /// Requests a second that may be made; `None` while there is no limit.
@@ -149,8 +152,13 @@ impl Limiter {
 
     /// The destination is back: it is not asked for all that has gathered at once.
     pub(super) fn start_slowly(&mut self, now: Instant) {
+        let start = match self.started {
+            Some((at, rate)) if now.saturating_duration_since(at) < QUIET => (rate / 2.0).max(LEAST),
+            _ => START,
+        };
+        self.started = Some((now, start));
         self.round = Round::new(now);
-        self.limit = Some(Limit::new(START, START, true, now));
+        self.limit = Some(Limit::new(start, start, true, now));
     }
 
     /// Takes note of the time: a round may be over.

@@ -170,6 +170,18 @@ fn what_is_back_is_begun_slowly_and_is_at_full_speed_in_five_seconds() {
 }
 
 #[test]
+fn what_comes_back_and_goes_again_is_begun_more_slowly_each_time() {
+    let mut line = Line::new();
+    let mut begun = |seconds| {
+        line.now += Duration::from_secs(seconds);
+        line.limiter.start_slowly(line.now);
+        line.limiter.rate().unwrap()
+    };
+    assert_eq!([2, 2, 30, 2, 2, 2, 2].map(&mut begun), [32.0, 16.0, 8.0, 4.0, 2.0, 1.0, 1.0]);
+    assert_eq!(begun(60), 32.0);
+}
+
+#[test]
 fn what_is_back_and_refuses_is_limited_and_not_let_go() {
     let mut line = Line::new();
     line.limiter.start_slowly(line.now);

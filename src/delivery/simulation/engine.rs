@@ -34,6 +34,8 @@ pub(super) struct Plan {
 pub(super) enum Flaw {
     /// Attempts are made whatever the gate says.
     NoGate,
+    /// The same while it is not shut, whatever its rate.
+    NoLimit,
     /// A frame whose attempt has failed is forgotten.
     Forgets,
     /// An answer that was lost is taken for stored.
@@ -344,6 +346,9 @@ impl Engine {
         while self.dispatcher.on_their_way() < self.plan.workers {
             let pulled = match self.gate.ask(now, Errand::Frame) {
                 _ if self.plan.flaw == Some(Flaw::NoGate) => self.dispatcher.pull(now, self.pending_bytes),
+                Answer::NotBefore(_) if self.plan.flaw == Some(Flaw::NoLimit) && !self.gate.is_shut() => {
+                    self.dispatcher.pull(now, self.pending_bytes)
+                }
                 Answer::NotBefore(at) => Pulled::NotBefore(at),
                 Answer::Go => self.dispatcher.pull(now, self.pending_bytes),
                 Answer::Probe => self.dispatcher.pull_probe(self.pending_bytes).map_or(Pulled::Empty, Pulled::Job),

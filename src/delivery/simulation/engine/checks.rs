@@ -1,5 +1,6 @@
 //! What must hold at every step.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::super::LARGEST;
@@ -9,12 +10,21 @@ use super::{Engine, World};
 use crate::delivery::{Budget, DestinationState, WINDOW};
 use crate::model::{LostReason, Seq};
 
-/// The server's view of an outage.
+/// So long what a destination takes may be looked for,
+const SETTLES: Duration = Duration::from_secs(30);
+/// and so long attempts are then counted together.
+const COUNTED: Duration = Duration::from_secs(60);
+
+/// The server's view of its weather.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     since: Option<Instant>,
     first: Option<Instant>,
     last: Option<Instant>,
+    /// The last attempt that was let through a shut gate: when it opens, what is taken has to be found anew.
+    shut: Option<Instant>,
+    /// The attempts of the last minute.
+    counted: VecDeque<Instant>,
 }
 
 impl Engine {
@@ -59,9 +69,13 @@ impl Engine {
         self.watched.since
     }
 
-    /// As seen by the server, without asking the gate: two minutes after the first attempt of an outage.
+    /// As seen by the server, without asking the gate: two minutes after the first attempt of an outage, and half a minute
+    /// into what it takes no more than so many of.
     pub(super) fn watch(&mut self, world: &mut World, now: Instant) {
         let weather = world.server.weather;
+        if let Weather::Quota(rate) = weather {
+            self.count(world, rate, now);
+        }
         if !weather.is_outage() {
             return;
         }
@@ -73,6 +87,28 @@ impl Engine {
             && now < last + Duration::from_secs(apart)
         {
             world.violated(format!("{weather:?}: attempts are {:?} apart", now - last));
+        }
+    }
+
+    /// Half more than it takes may be asked, and three a second: where a second adds one to the rate, and half of the share
+    /// that is refused is taken off, it comes to rest two above what is taken.
+    fn count(&mut self, world: &mut World, rate: f64, now: Instant) {
+        if self.gate.is_shut() {
+            self.watched.shut = Some(now);
+        }
+        let counted = &mut self.watched.counted;
+        counted.push_back(now);
+        while counted.front().is_some_and(|first| *first + COUNTED < now) {
+            counted.pop_front();
+        }
+        let from = self.watched.since.map(|since| self.watched.shut.map_or(since, |shut| shut.max(since)));
+        let settled = from.is_some_and(|from| now >= from + SETTLES + COUNTED);
+        let most = COUNTED.as_secs_f64() * (1.5 * rate + 3.0);
+        if settled && counted.len() as f64 > most {
+            world.violated(format!(
+                "{rate:.1} a second are taken, and {} attempts are made in {COUNTED:?}",
+                counted.len()
+            ));
         }
     }
 
