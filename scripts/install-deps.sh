@@ -6,6 +6,8 @@ set -euo pipefail
 # The opencv crate: the clang program and libclang read OpenCV's headers; libopencv-dev holds opencv4.pc, by which they are found.
 # C and C++ compilers: also for SQLite and the TLS library, which come as source.
 build=(make gcc g++ pkg-config clang libclang-dev libopencv-dev)
+# The FFmpeg engine: FFmpeg's libraries; cmake and nasm for libjpeg-turbo, which comes as source.
+build+=(libavcodec-dev libavformat-dev libavutil-dev libswscale-dev cmake nasm)
 # Test cameras: GStreamer's RTSP server under Debian's Python, with appsrc (in base) and rtph264pay, rtph265pay and rtpjpegpay
 # (in good); ffmpeg encodes their pictures, openssl makes their certificates. The official Python client of Cloud Storage and
 # moto, which plays S3, get environments of their own.

@@ -1,0 +1,4 @@
+//! Captures one camera with FFmpeg. The daemon starts it; it is of no use by hand.
+#![forbid(unsafe_code)]
+
+fn main() {}
