@@ -190,6 +190,9 @@ pub enum EntryDto {
         width: u32,
         /// Height, pixels.
         height: u32,
+        /// Whether a part of the picture is missing or made up; left out where it is not.
+        #[serde(skip_serializing_if = "is_false")]
+        damaged: bool,
     },
     /// Frames that could not be kept.
     Tombstone {
@@ -221,6 +224,10 @@ pub enum EntryDto {
         /// Their height.
         height: Option<u32>,
     },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One entry of the order of commits.
@@ -260,6 +267,7 @@ impl EntryDto {
                 crc32c: BASE64_STANDARD.encode(stored.crc32c.to_be_bytes()),
                 width: stored.width,
                 height: stored.height,
+                damaged: stored.damaged,
             },
             Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored }, .. } => {
                 Self::Tombstone { session, seq: seqs.first, last: seqs.last, reason: reason.as_str(), maybe_stored }
