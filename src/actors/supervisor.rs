@@ -52,6 +52,8 @@ pub struct Wiring {
     pub max_processes: Option<NonZeroUsize>,
     /// For how long a camera's pictures may all show the same; for ever without it.
     pub frozen_after: Option<Duration>,
+    /// How far a camera's clock may be from the arrival of its pictures to be believed.
+    pub clock_within: Duration,
     /// The daemon's metrics.
     pub metrics: Metrics,
 }
@@ -158,6 +160,7 @@ impl Supervisor {
             ledger: record.ledger.clone(),
             hub,
             journal: self.wiring.journal.clone(),
+            clock_within: self.wiring.clock_within,
         };
         let addr = CameraActor::new(recipe, ctx.address()).start();
         record.running = Some(Running { addr, spec, started: Instant::now(), pid: None, login });
