@@ -193,11 +193,8 @@ impl Intake {
                 Some("the picture's size changed")
             } else if session.anchor.is_stale(now.0, now.1) {
                 Some("the wall clock was set")
-            } else if session.time_source != dated.source {
-                Some(match dated.source {
-                    TimeSource::Rtcp => "the camera's clock is known",
-                    TimeSource::Arrival => "the camera's clock is not believed",
-                })
+            } else if (session.time_source, dated.source) == (TimeSource::Rtcp, TimeSource::Arrival) {
+                Some("the camera's clock is not believed")
             } else {
                 None
             }
@@ -210,7 +207,7 @@ impl Intake {
             None => {
                 let anchor = ClockAnchor::new(now.0, now.1);
                 let time_source = dated.source;
-                let opened = date(anchor, picture, dated);
+                let opened = date(time_source, anchor, picture, dated);
                 let new = self.ledger.next_session(opened, self.codec.clone(), size);
                 let new = NewSession { time_source, ..new };
                 let (number, first_seq) = (new.session, new.first_seq);
@@ -223,7 +220,7 @@ impl Intake {
             return false;
         }
         // Within a session time never steps back, whatever a child says.
-        let captured_at = date(session.anchor, picture, dated).max(session.last_captured_at);
+        let captured_at = date(session.time_source, session.anchor, picture, dated).max(session.last_captured_at);
         let Some(seqs) = issue(&self.ledger, counts_later, 1, Some(captured_at)) else { return false };
         session.last_captured_at = captured_at;
         debug_assert!(seqs.first >= session.first_seq);
@@ -319,9 +316,10 @@ impl Intake {
     }
 }
 
-/// When a picture was taken: by its session's clock, or the camera's.
-fn date(anchor: ClockAnchor, picture: &CapturedFrame, dated: Dated) -> UnixMicros {
-    match dated.source {
+/// When a picture was taken, by what its session goes by. That was settled with its first picture: a clock that becomes
+/// known later waits for the next session, since each beginning of a stream would have two otherwise.
+fn date(by: TimeSource, anchor: ClockAnchor, picture: &CapturedFrame, dated: Dated) -> UnixMicros {
+    match by {
         TimeSource::Arrival => anchor.date(picture.monotonic_ns),
         TimeSource::Rtcp => dated.at,
     }

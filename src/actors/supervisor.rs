@@ -137,6 +137,11 @@ impl Supervisor {
         if !self.has_place() {
             return self.await_place(id);
         }
+        if let Some(record) = self.cameras.get_mut(id)
+            && record.capture_error.as_ref().is_some_and(|error| error.kind == NO_PLACE)
+        {
+            record.capture_error = None;
+        }
         let login = self.login_of(&spec);
         if let Some((login, credentials)) = &login {
             match self.logins.ask(login, credentials, id.as_str(), UnixMicros::now()) {
@@ -147,9 +152,6 @@ impl Supervisor {
         }
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.generation += 1;
-        if record.capture_error.as_ref().is_some_and(|error| error.kind == NO_PLACE) {
-            record.capture_error = None;
-        }
         record.ledger.goes_to(spec.destination.clone());
         record.enter(CameraState::Connecting);
         let recipe = Recipe {

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::{MAX_CLOCK_DRIFT_MICROS, UnixMicros};
 
-/// After a jump, or a time that was too far off, the camera's clock is not believed for so long: each change of mind
-/// opens a session.
+/// After a jump, or a time that was too far off, the camera's clock is not believed for so long: each loss of belief ends
+/// a session.
 const DOUBT: Duration = Duration::from_secs(60);
 
 /// What the `captured_at` of a session's frames goes by.
