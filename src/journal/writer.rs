@@ -260,7 +260,7 @@ impl Step<'_> {
                 let num = self.num(&session.camera)?;
                 self.transaction.execute(
                     "INSERT INTO session (camera, session, first_seq, opened, codec, width, height, time_source)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     params![
                         num,
                         session.session,
