@@ -89,7 +89,7 @@ fn compare(ours: &[u8], reference: &[u8]) -> (f64, [f64; 3]) {
     (psnr, sums.map(|sum| sum / (ours.len() / 3) as f64))
 }
 
-const SIZES: [(usize, usize); 2] = [(320, 240), (319, 237)];
+const SIZES: [(usize, usize); 2] = [(192, 144), (191, 141)];
 const QUALITIES: [u8; 2] = [85, 95];
 
 /// Every combination with every picture.
