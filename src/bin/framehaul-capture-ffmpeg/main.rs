@@ -1,11 +1,21 @@
 //! Captures one camera with FFmpeg. The daemon starts it; it is of no use by hand.
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, reason = "the engine that uses them follows")]
 mod colour;
-#[allow(dead_code, reason = "the engine that uses them follows")]
+mod decoder;
+mod evidence;
+mod input;
 mod jpeg;
-#[allow(dead_code, reason = "the engine that uses them follows")]
+mod keys;
+mod log;
 mod mjpeg;
+mod pixels;
+mod source;
 
-fn main() {}
+use std::process::ExitCode;
+
+use framehaul::capture::child;
+
+fn main() -> ExitCode {
+    child::run(source::FfmpegSource::open)
+}

@@ -6,11 +6,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use opencv::core::{Mat, Size, Vector};
 use opencv::prelude::{MatTraitConst as _, VectorToVec as _, VideoCaptureTrait as _, VideoCaptureTraitConst as _};
 use opencv::{imgcodecs, imgproc, videoio};
-use percent_encoding::utf8_percent_encode;
-use secrecy::ExposeSecret as _;
 
 use framehaul::capture::wire::{ChildSettings, Kind, StreamInfo};
-use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError, USERINFO};
+use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError};
 
 use crate::ffmpeg_log::FfmpegLog;
 
@@ -46,9 +44,9 @@ impl Location {
             Self { name, backend: videoio::CAP_FFMPEG, parameters, timed, recorded }
         };
         match settings.kind {
-            Kind::Rtsp => ffmpeg(url_with_credentials(settings), true, false),
+            Kind::Rtsp => ffmpeg(settings.location_with_credentials(), true, false),
             // FFmpeg counts the parts of a multipart answer at 25 a second, however fast they come.
-            Kind::Http => ffmpeg(url_with_credentials(settings), false, false),
+            Kind::Http => ffmpeg(settings.location_with_credentials(), false, false),
             Kind::V4l2 if is_device(&settings.location) => Self {
                 name: settings.location.clone(),
                 backend: videoio::CAP_V4L2,
@@ -186,17 +184,6 @@ fn codec(fourcc: u32) -> String {
     }
 }
 
-/// OpenCV knows credentials only as part of the URL, so they are put together here, in the child's memory.
-fn url_with_credentials(settings: &ChildSettings) -> String {
-    let Some(user) = &settings.user else { return settings.location.clone() };
-    let mut userinfo = utf8_percent_encode(user, USERINFO).to_string();
-    if let Some(password) = &settings.password {
-        userinfo.push(':');
-        userinfo.extend(utf8_percent_encode(password.expose_secret(), USERINFO));
-    }
-    settings.location.replacen("://", &format!("://{userinfo}@"), 1)
-}
-
 impl FrameSource for OpenCvSource {
     fn grab(&mut self) -> Result<Grabbed, SourceError> {
         let ended = |error: opencv::Error| SourceError::Ended(error.message);
@@ -216,14 +203,14 @@ impl FrameSource for OpenCvSource {
             return Err(SourceError::Changed);
         }
         if !self.location.timed {
-            return Ok(Grabbed { pts_micros: None });
+            return Ok(Grabbed { pts_micros: None, wall_micros: None, decoded: true });
         }
         let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).ok();
         // FFmpeg's "no time stamp" comes through as a number beyond all reason.
         let millis = millis.filter(|ms| ms.abs() < MAX_PTS_MILLIS);
         let pts_micros = millis.map(|ms| (ms * 1_000.0) as i64 + self.offset_micros);
         self.last_pts_micros = pts_micros.unwrap_or(self.last_pts_micros);
-        Ok(Grabbed { pts_micros })
+        Ok(Grabbed { pts_micros, wall_micros: None, decoded: true })
     }
 
     fn encode(&mut self) -> Result<Picture, SourceError> {
@@ -247,7 +234,7 @@ impl FrameSource for OpenCvSource {
             return Err(SourceError::Damaged("the encoder gave no JPEG".to_owned()));
         }
         let pixels = |n: i32| u32::try_from(n).unwrap_or_default();
-        Ok(Picture { width: pixels(width), height: pixels(height), jpeg })
+        Ok(Picture { width: pixels(width), height: pixels(height), jpeg, damaged: false, content: None })
     }
 
     fn is_recorded(&self) -> bool {
