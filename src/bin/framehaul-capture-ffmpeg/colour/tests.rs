@@ -267,7 +267,7 @@ fn an_odd_size_is_filled_up_with_its_last_column_and_line() {
         converter.convert(&Decoded::paint(format, (9, 7), |_, _| [1.0; 3]).planes());
         let converted = converter.convert(&decoded.planes());
         let rows: Vec<&[u8]> = plane_rows(converted.planes()[0], 8).collect();
-        assert_eq!((converted.size(), rows.len()), ((7, 5), 6));
+        assert_eq!((converted.width, converted.height, rows.len()), (7, 5, 6));
         assert!(rows.iter().all(|row| row[7] == row[6]));
         assert_eq!(rows[5], rows[4]);
         assert_eq!(converted.planes().map(|plane| plane.bytes.len() >= 4 * 3), [true; 3]);
