@@ -1,4 +1,21 @@
 //! Captures one camera with FFmpeg. The daemon starts it; it is of no use by hand.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod colour;
+mod decoder;
+mod evidence;
+mod input;
+mod jpeg;
+mod keys;
+mod log;
+mod mjpeg;
+mod pixels;
+mod source;
+
+use std::process::ExitCode;
+
+use framehaul::capture::child;
+
+fn main() -> ExitCode {
+    child::run(source::FfmpegSource::open)
+}
