@@ -83,7 +83,11 @@ fn a_manifest_is_written_as_it_is_documented() {
             r#"{"type":"session","session":2,"opened":"1970-01-01T00:00:00.000001Z","codec":"h264","width":1920,"height":null}"#,
         ]
     );
-    assert!(lines[6].contains(r#""seq":14,"#) && lines[6].ends_with(r#","height":1080,"damaged":true}"#), "{}", lines[6]);
+    assert!(
+        lines[6].contains(r#""seq":14,"#) && lines[6].ends_with(r#","height":1080,"damaged":true}"#),
+        "{}",
+        lines[6]
+    );
     assert_eq!(lines.len(), 8);
     let before = text.len() - lines[7].len() - 1;
     let crc32c = write::checksum(crc32c::crc32c(&text.as_bytes()[..before]));

@@ -55,22 +55,33 @@ fn raw(line: &Line) -> RawLine {
         Line::SessionEnd { session, closed, why } => {
             RawLine::SessionEnd { session, closed: closed.map(|at| at.to_string()), why }
         }
-        Line::Frame { session, seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height, damaged } => {
-            RawLine::Frame {
-                session,
-                seq,
-                captured_at: captured_at.to_string(),
-                stored_at: stored_at.to_string(),
-                destination: destination.to_string(),
-                url,
-                key,
-                bytes,
-                crc32c: checksum(crc32c),
-                width,
-                height,
-                damaged,
-            }
-        }
+        Line::Frame {
+            session,
+            seq,
+            captured_at,
+            stored_at,
+            destination,
+            url,
+            key,
+            bytes,
+            crc32c,
+            width,
+            height,
+            damaged,
+        } => RawLine::Frame {
+            session,
+            seq,
+            captured_at: captured_at.to_string(),
+            stored_at: stored_at.to_string(),
+            destination: destination.to_string(),
+            url,
+            key,
+            bytes,
+            crc32c: checksum(crc32c),
+            width,
+            height,
+            damaged,
+        },
         Line::Tombstone { session, seqs, reason, maybe_stored } => RawLine::Tombstone {
             session,
             seq: seqs.first,

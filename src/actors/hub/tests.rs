@@ -87,7 +87,17 @@ impl Run {
         let jpeg: Vec<u8> = seqs.first.to_le_bytes().into_iter().cycle().take(size).collect();
         let crc32c = crc32c::crc32c(&jpeg);
         let captured_at = UnixMicros(seqs.first as i64);
-        Frame { camera, seq: seqs.first, session: 1, captured_at, width: 4, height: 3, damaged: false, jpeg: jpeg.into(), crc32c }
+        Frame {
+            camera,
+            seq: seqs.first,
+            session: 1,
+            captured_at,
+            width: 4,
+            height: 3,
+            damaged: false,
+            jpeg: jpeg.into(),
+            crc32c,
+        }
     }
 }
 
