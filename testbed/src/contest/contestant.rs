@@ -12,9 +12,9 @@ use super::capture::{self, Asked, Captured};
 use super::trial::{self, Trial};
 use super::{QUALITY, python};
 
-/// FFmpeg's scale of quality, 2 (good) to 31 (bad), at which its JPEGs of a film are as far from the pictures as those of
-/// libjpeg-turbo at [`QUALITY`]; in bytes they are about as large.
-const FFMPEG_QUALITY: &str = "3";
+/// On FFmpeg's scale of quality, 2 (good) to 31 (bad), what comes nearest to [`QUALITY`]: of pictures of a film its JPEGs
+/// have a PSNR of 47.4 dB in luma and 208 KB, libjpeg-turbo's 47.3 dB and 218 KB; at 3 they have 45.7 dB and 154 KB.
+const FFMPEG_QUALITY: &str = "2";
 
 /// A way to get a JPEG of each picture of a film.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

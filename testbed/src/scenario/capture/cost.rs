@@ -53,7 +53,7 @@ pub struct Medium {
 struct Taken {
     /// Milliseconds a frame, its start not counted.
     ms: Vec<f64>,
-    /// Milliseconds of a start, with one GOP.
+    /// Milliseconds of a start alone: what the first GOP took more than one in the midst.
     start_ms: Vec<f64>,
     /// Most private memory, MB (10^6 bytes).
     private_mb: f64,
@@ -112,8 +112,9 @@ impl Taken {
             });
         }
         let seconds = |run: &Run| run.processor.as_secs_f64();
-        self.ms.push(files.ms_per_frame(seconds(&whole), seconds(&start)));
-        self.start_ms.push(seconds(&start) * 1e3);
+        let ms = files.ms_per_frame(seconds(&whole), seconds(&start));
+        self.ms.push(ms);
+        self.start_ms.push(seconds(&start) * 1e3 - ms * files.start_frames as f64);
         self.private_mb = self.private_mb.max(whole.private as f64 / 1e6);
         self.threads = self.threads.max(whole.threads);
         self.jpeg_kb = (whole.bytes > 0).then(|| whole.bytes as f64 / whole.frames as f64 / 1e3);
