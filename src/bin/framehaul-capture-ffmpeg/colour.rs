@@ -190,18 +190,15 @@ pub enum PlanesError {
 /// or a line more, which repeats the last.
 #[derive(Clone, Copy, Debug)]
 pub struct JpegPlanes<'a> {
-    width: usize,
-    height: usize,
+    /// Width, pixels.
+    pub width: u32,
+    /// Height, pixels.
+    pub height: u32,
     subsampling: Subsampling,
     planes: [Plane<'a>; 3],
 }
 
 impl<'a> JpegPlanes<'a> {
-    /// Width and height, pixels.
-    pub fn size(&self) -> (usize, usize) {
-        (self.width, self.height)
-    }
-
     /// How many chroma samples there are.
     pub fn subsampling(&self) -> Subsampling {
         self.subsampling
@@ -289,6 +286,7 @@ impl Converter {
             planes[1] = Plane { bytes: &self.planes[1], stride: chroma_width };
             planes[2] = Plane { bytes: &self.planes[2], stride: chroma_width };
         }
+        let Planes { width, height, .. } = *source;
         JpegPlanes { width, height, subsampling: source.format.subsampling, planes }
     }
 

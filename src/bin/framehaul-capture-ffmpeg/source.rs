@@ -22,6 +22,10 @@ use crate::pixels::{Pixels, Shape};
 /// What may be kept for a key frame that stays away, bytes: some seconds of a stream.
 const MOST_KEPT: usize = 8 << 20;
 
+/// A stream may have no key frame for so many packets; then it may have none at all, and its decoder says what it can make
+/// of the others.
+const MOST_BEFORE_BEGIN: u32 = 600;
+
 /// A picture's rows that its fingerprint is made of: every so many.
 const FINGERPRINT_ROWS: usize = 8;
 
@@ -63,6 +67,8 @@ pub struct FfmpegSource {
     keys: Keys,
     /// Whether a key frame has come: nothing before the first can be decoded.
     begun: bool,
+    /// Packets before that.
+    before_begin: u32,
     /// The last key frame, where it was decoded alone, and what was passed by since.
     passed_by: Vec<Kept>,
     /// What the decoder gets before anything else.
@@ -124,6 +130,7 @@ impl FfmpegSource {
             packet: Packet::empty(),
             keys: Keys::new(settings.sampling),
             begun: false,
+            before_begin: 0,
             passed_by: Vec::new(),
             waiting: VecDeque::new(),
             finishing: false,
@@ -160,7 +167,8 @@ impl FfmpegSource {
     /// What is to be done with the packet read last.
     fn choose(&mut self, times: Times) -> Choice {
         let is_key = self.packet.is_key();
-        if !self.begun && !is_key {
+        if !self.begun && !is_key && self.before_begin < MOST_BEFORE_BEGIN {
+            self.before_begin += 1;
             return Choice::PassBy;
         }
         self.begun = true;
@@ -209,9 +217,14 @@ impl FfmpegSource {
         Grabbed { pts_micros: times.pts_micros, wall_micros: times.wall_micros, decoded }
     }
 
-    /// Keeps a packet for the case that the next key frame stays away.
+    /// The packet read last.
+    fn take(&mut self, times: Times, loss: bool) -> Kept {
+        Kept { packet: std::mem::replace(&mut self.packet, Packet::empty()), times, loss }
+    }
+
+    /// Keeps the packet read last for the case that the next key frame stays away.
     fn keep(&mut self, times: Times, loss: bool) {
-        if !self.keys.may_catch_up() || self.passed_by.is_empty() && !self.packet.is_key() {
+        if self.passed_by.is_empty() {
             return;
         }
         let kept: usize = self.passed_by.iter().map(|kept| kept.packet.size()).sum();
@@ -220,7 +233,8 @@ impl FfmpegSource {
             self.passed_by.clear();
             return;
         }
-        self.passed_by.push(Kept { packet: self.packet.clone(), times, loss });
+        let kept = self.take(times, loss);
+        self.passed_by.push(kept);
     }
 
     /// The end of what can be read.
@@ -235,7 +249,7 @@ impl FfmpegSource {
         let interval = if self.info.fps > 0.0 { 1e6 / self.info.fps } else { 0.0 };
         self.offset_micros = self.last_pts_micros + interval as i64;
         self.keys.begin_anew();
-        self.begun = false;
+        (self.begun, self.before_begin) = (false, 0);
         self.drained = false;
         Ok(())
     }
@@ -272,7 +286,7 @@ impl FfmpegSource {
     }
 
     fn transcode(&mut self) -> Result<Picture, SourceError> {
-        let kept = Kept { packet: self.packet.clone(), times: Times::default(), loss: false };
+        let kept = self.take(Times::default(), false);
         if self.send(&kept).is_some() || self.decoded()?.is_none() {
             return Err(SourceError::Damaged("the decoder could make nothing of it".to_owned()));
         }
@@ -332,13 +346,16 @@ impl FrameSource for FfmpegSource {
             match self.choose(times) {
                 Choice::Decode => {
                     self.passed_by.clear();
-                    self.waiting.push_back(Kept { packet: self.packet.clone(), times, loss });
+                    let kept = self.take(times, loss);
+                    self.waiting.push_back(kept);
                 }
                 Choice::Alone => {
                     self.passed_by.clear();
-                    self.keep(times, loss);
-                    let kept = Kept { packet: self.packet.clone(), times, loss };
+                    let kept = self.take(times, loss);
                     let failed = self.send(&kept);
+                    if self.keys.may_catch_up() {
+                        self.passed_by.push(kept);
+                    }
                     self.decoder.finish();
                     self.finishing = true;
                     if let Some(grabbed) = failed {
@@ -351,7 +368,7 @@ impl FrameSource for FfmpegSource {
                 }
                 Choice::CatchUp => {
                     if self.passed_by.is_empty() {
-                        self.begun = false;
+                        (self.begun, self.before_begin) = (false, 0);
                         return Ok(self.grabbed(times, false));
                     }
                     self.keep(times, loss);
