@@ -217,16 +217,21 @@ impl<'a> Walk<'a> {
         if components.len() != 3 * usize::from(count) || count == 0 {
             return Err(Damaged("its frame header has the wrong length"));
         }
-        let size = [[w1, w0], [h1, h0]].map(|side| usize::from(u16::from_be_bytes(side)));
-        match size {
-            [0, _] => return Err(Damaged("it has no width")),
-            [_, 0] => return Err(Unusual("it gives its height late")),
-            _ if precision != 8 => return Err(Unusual("its samples are not of 8 bits")),
-            _ if count != 1 && count != 3 => return Err(Unusual("it is neither gray nor of three components")),
-            _ if size.iter().any(|side| *side > MAX_SIDE) => return Err(Unusual("it is larger than decoders take")),
-            [width, height] => self.frame = Some(Frame { width, height, progressive, components: Vec::new() }),
+        let [width, height] = [[w1, w0], [h1, h0]].map(|side| usize::from(u16::from_be_bytes(side)));
+        if width == 0 {
+            return Err(Damaged("it has no width"));
         }
-        let frame = self.frame.as_mut().ok_or(Damaged("it has no frame header"))?;
+        for (is, what) in [
+            (height == 0, "it gives its height late"),
+            (precision != 8, "its samples are not of 8 bits"),
+            (count != 1 && count != 3, "it is neither gray nor of three components"),
+            (width.max(height) > MAX_SIDE, "it is larger than decoders take"),
+        ] {
+            if is {
+                return Err(Unusual(what));
+            }
+        }
+        let mut frame = Frame { width, height, progressive, components: Vec::new() };
         for &[id, factors, quantiser] in components.as_chunks().0 {
             let (across, down) = (usize::from(factors >> 4), usize::from(factors & 15));
             if !(1..=4).contains(&across) || !(1..=4).contains(&down) || quantiser > 3 {
@@ -237,6 +242,7 @@ impl<'a> Walk<'a> {
             }
             frame.components.push(Component { id, across, down, quantiser: quantiser.into(), coded: false });
         }
+        self.frame = Some(frame);
         Ok(())
     }
 

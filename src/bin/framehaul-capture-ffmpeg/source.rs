@@ -26,6 +26,9 @@ const MOST_KEPT: usize = 8 << 20;
 /// of the others.
 const MOST_BEFORE_BEGIN: u32 = 600;
 
+/// Pictures a second of a recording that does not say.
+const USUAL_FPS: f64 = 25.0;
+
 /// A picture's rows that its fingerprint is made of: every so many.
 const FINGERPRINT_ROWS: usize = 8;
 
@@ -57,6 +60,8 @@ pub struct FfmpegSource {
     log: Log,
     info: StreamInfo,
     recorded: bool,
+    /// Whether the pictures carry times of their own.
+    timed: bool,
     repeat: bool,
     damaged: Damaged,
     max_width: Option<u32>,
@@ -87,6 +92,8 @@ pub struct FfmpegSource {
     /// Added to presentation times, microseconds: how far earlier rounds of a repeated file came.
     offset_micros: i64,
     last_pts_micros: i64,
+    /// Of the packet read last.
+    read_pts_micros: Option<i64>,
 }
 
 impl FfmpegSource {
@@ -123,6 +130,7 @@ impl FfmpegSource {
             input,
             log,
             recorded,
+            timed: settings.kind != Kind::Http,
             repeat: settings.repeat && recorded,
             damaged: settings.damaged,
             max_width: settings.max_width,
@@ -143,6 +151,7 @@ impl FfmpegSource {
             encoder,
             offset_micros: 0,
             last_pts_micros: 0,
+            read_pts_micros: None,
         })
     }
 
@@ -153,7 +162,8 @@ impl FfmpegSource {
         match read {
             Ok(()) => {
                 let mut times = self.input.times(&self.packet);
-                times.pts_micros = times.pts_micros.map(|pts| pts + self.offset_micros);
+                times.pts_micros = times.pts_micros.map(|pts| pts + self.offset_micros).or(self.next_by_rate());
+                self.read_pts_micros = times.pts_micros;
                 Ok(Some((times, loss)))
             }
             Err(Error::Eof) => Ok(None),
@@ -162,6 +172,17 @@ impl FfmpegSource {
                 Err(SourceError::Ended(error.to_string()))
             }
         }
+    }
+
+    /// When the next picture is due by the rate that the stream declares. A file may hold pictures without times, and
+    /// an RTSP stream's first packet comes without one out of FFmpeg, whose count begins with it.
+    fn next_by_rate(&self) -> Option<i64> {
+        self.timed.then(|| self.read_pts_micros.map_or(0, |last| last + self.interval_micros()))
+    }
+
+    fn interval_micros(&self) -> i64 {
+        let fps = if self.info.fps > 0.0 { self.info.fps } else { USUAL_FPS };
+        (1e6 / fps) as i64
     }
 
     /// What is to be done with the packet read last.
@@ -246,8 +267,7 @@ impl FfmpegSource {
         let anew = |error: Error| SourceError::Ended(error.to_string());
         self.input = self.opening.open().map_err(anew)?;
         self.decoder = Decoder::open(&self.input).map_err(anew)?;
-        let interval = if self.info.fps > 0.0 { 1e6 / self.info.fps } else { 0.0 };
-        self.offset_micros = self.last_pts_micros + interval as i64;
+        self.offset_micros = self.last_pts_micros + self.interval_micros();
         self.keys.begin_anew();
         (self.begun, self.before_begin) = (false, 0);
         self.drained = false;
