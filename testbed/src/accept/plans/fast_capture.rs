@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::both;
+use serde_json::Value;
+
+use super::{both, holds};
 use crate::accept::Plan;
+use crate::accept::commands::{Wanted, telling, whole};
 use crate::clip::{ClipSpec, Codec, Film};
 use crate::scenario::{self, Cost, Counts, EndToEnd, KeyFrames, Load, Medium, Memory, PassThrough, Stage};
 
@@ -64,6 +67,25 @@ pub(in crate::accept) fn fast_capture() -> Vec<Plan> {
     };
     vec![
         Plan::new(1, None, move |program| scenario::cost(&Stage::new(program)?, &cost)),
+        Plan::new(2, None, |_| {
+            let bound = "every subsampling, depth, range and matrix, bars and natural pictures, against a JPEG of the same quality \
+                         from a full-precision RGB conversion: PSNR at least 40 dB, mean signed error at most 1 a channel";
+            telling(
+                bound,
+                &[],
+                &[
+                    "test",
+                    "--locked",
+                    "--bin",
+                    "framehaul-capture-ffmpeg",
+                    "--",
+                    "--nocapture",
+                    "--test-threads=1",
+                    "colours_are",
+                ],
+                &[Wanted { field: "colours", figures: 1, judge: right_colours }],
+            )
+        }),
         Plan::new(3, None, move |program| {
             let keys = scenario::key_frames(&Stage::new(program)?, &key_frames)?;
             Ok(both(keys, scenario::pass_through(&Stage::new(program)?, &pass_through)?))
@@ -71,4 +93,33 @@ pub(in crate::accept) fn fast_capture() -> Vec<Plan> {
         Plan::new(4, None, move |program| scenario::load(&Stage::new(program)?, &load)),
         Plan::new(7, None, move |program| scenario::end_to_end(&Stage::new(program)?, &end_to_end)),
     ]
+}
+
+/// Three subsamplings, two depths, two ranges, two matrices, bars and a natural picture, at least.
+const COLOURS: u64 = 3 * 2 * 2 * 2 * 2;
+
+fn right_colours(figure: &Value) -> Result<(), String> {
+    let number = |field: &str| figure[field].as_f64().ok_or_else(|| format!("no number `{field}`"));
+    holds(whole(figure, "colours")? >= COLOURS, "not every combination was compared")?;
+    holds(number("least_psnr_db")? >= 40.0, "less than 40 dB")?;
+    holds(number("largest_mean_error")? <= 1.0, "a mean error above 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn colours_must_be_many_and_right() {
+        let of = |compared: u64, psnr: f64, error: f64| {
+            right_colours(&json!({ "colours": compared, "least_psnr_db": psnr, "largest_mean_error": error }))
+        };
+        assert_eq!(of(COLOURS, 40.0, 1.0), Ok(()));
+        assert!(of(COLOURS - 1, 45.0, 0.1).is_err());
+        assert!(of(COLOURS, 39.99, 0.1).is_err());
+        assert!(of(COLOURS, 45.0, 1.01).is_err());
+        assert!(right_colours(&json!({ "colours": COLOURS })).is_err());
+    }
 }
