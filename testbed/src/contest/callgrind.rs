@@ -5,6 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
+/// The program that counts.
+pub(super) const VALGRIND: &str = "valgrind";
+
 /// A program under callgrind, which writes its count into a file.
 #[derive(Debug)]
 pub struct Counted {
@@ -18,7 +21,7 @@ impl Counted {
     ///
     /// When valgrind is not installed.
     pub fn new() -> anyhow::Result<Self> {
-        let found = Command::new("valgrind").arg("--version").output();
+        let found = Command::new(VALGRIND).arg("--version").output();
         let found = found.context("cannot start valgrind: is it installed (Debian: valgrind)?")?;
         ensure!(found.status.success(), "`valgrind --version` failed");
         Ok(Self { dir: tempfile::tempdir().context("cannot make a temporary directory")? })
@@ -27,7 +30,7 @@ impl Counted {
     /// The same command under callgrind.
     pub fn wrap(&self, command: &Command) -> Command {
         let log = [OsString::from("--log-file="), self.dir.path().join("log").into()].into_iter().collect::<OsString>();
-        let mut wrapped = Command::new("valgrind");
+        let mut wrapped = Command::new(VALGRIND);
         wrapped.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(log);
         wrapped.arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {

@@ -62,6 +62,8 @@ struct Taken {
     jpeg_kb: Option<f64>,
     /// Millions of instructions a frame.
     instructions: Option<f64>,
+    /// Why they were not counted.
+    not_counted: Option<String>,
 }
 
 /// Runs the scenario.
@@ -130,6 +132,7 @@ impl Taken {
             "threads": self.threads,
             "jpeg_kb": self.jpeg_kb.map(round),
             "million_instructions": self.instructions.map(round),
+            "not_counted": self.not_counted,
         }))
     }
 }
@@ -139,9 +142,16 @@ fn count(contestants: &[Contestant], taken: &mut [Taken], programs: &Programs, f
     let (dir, gop) = (crate::cameras::default_cache_dir(), film.clip.gop);
     let (two, one) = (film.beginning(&dir, 2 * gop)?, film.beginning(&dir, gop)?);
     for (contestant, taken) in contestants.iter().zip(&mut *taken) {
-        let (long, short) = (contestant.instructions(programs, &two)?, contestant.instructions(programs, &one)?);
-        let (frames, instructions) = (long.0 - short.0, long.1 - short.1);
-        taken.instructions = Some(instructions as f64 / frames as f64 / 1e6);
+        let both =
+            contestant.instructions(programs, &two).and_then(|two| Ok((two, contestant.instructions(programs, &one)?)));
+        match both {
+            Ok((long, short)) => {
+                let (frames, instructions) = (long.0.saturating_sub(short.0), long.1.saturating_sub(short.1));
+                taken.instructions = Some(instructions as f64 / frames.max(1) as f64 / 1e6);
+            }
+            // Valgrind does not know all that programs do; the count is no bound, and is told where there is one.
+            Err(error) => taken.not_counted = Some(format!("{error:#}")),
+        }
     }
     // The program that encodes decodes before.
     let place = |wanted| contestants.iter().position(|one| *one == wanted);
