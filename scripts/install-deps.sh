@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building, testing and demonstrating framehaul need. Does nothing where all of them are there.
-# SKIP_DEPS=1 leaves everything as it is, for systems where their like was installed by hand.
+# Packages named as arguments are wanted too. SKIP_DEPS=1 leaves everything as it is, for systems where their like was installed by hand.
 set -euo pipefail
 
 # The opencv crate: the clang program and libclang read OpenCV's headers; libopencv-dev holds opencv4.pc, by which they are found.
@@ -18,7 +18,7 @@ test+=(prometheus strace)
 command -v systemd-analyze >/dev/null || test+=(systemd)
 # Azurite, which plays Azure, runs on Node.js 18 or newer. Where there is another than Debian's, it brings its own npm.
 command -v npm >/dev/null || test+=(nodejs npm)
-packages=("${build[@]}" "${test[@]}")
+packages=("${build[@]}" "${test[@]}" "$@")
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }

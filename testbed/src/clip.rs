@@ -14,9 +14,11 @@ use anyhow::{Context, bail, ensure};
 use crate::mark::{MIN_SIZE, Mark};
 
 mod codec;
+mod film;
 
 pub use codec::Codec;
 pub(crate) use codec::jpegs;
+pub use film::Film;
 
 /// Part of every file name: raise it when the mark, the background or the encoding changes.
 const FORMAT_VERSION: u32 = 1;
@@ -76,7 +78,7 @@ impl ClipSpec {
     pub fn cached(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
         let (frames, path) = (self.frames()?, self.path(cache_dir)?);
         into_place(&path, |unfinished| {
-            self.encode(frames, unfinished)?;
+            self.encode(frames, unfinished, &self.codec.encoder(self.gop), |_| ())?;
             check(unfinished, frames, self.gop, self.codec)
         })?;
         Ok(path)
@@ -88,17 +90,32 @@ impl ClipSpec {
     pub fn mp4(&self, cache_dir: &Path) -> anyhow::Result<PathBuf> {
         let stream = self.cached(cache_dir)?;
         let path = stream.with_extension(format!("{}.mp4", self.codec));
-        into_place(&path, |unfinished| {
+        self.wrap(&stream, &path, None)?;
+        Ok(path)
+    }
+
+    /// The same of its first pictures alone.
+    pub fn beginning(&self, cache_dir: &Path, frames: u32) -> anyhow::Result<PathBuf> {
+        let stream = self.cached(cache_dir)?;
+        let path = stream.with_extension(format!("{}.first{frames}.mp4", self.codec));
+        self.wrap(&stream, &path, Some(frames))?;
+        Ok(path)
+    }
+
+    /// Puts a bare stream, or so many of its first pictures, into an MP4 file, unless that is there already.
+    fn wrap(&self, stream: &Path, path: &Path, first: Option<u32>) -> anyhow::Result<()> {
+        into_place(path, |unfinished| {
             let mut command = Command::new("ffmpeg");
             command
                 .args(["-v", "error", "-nostdin", "-y", "-f", self.codec.format(), "-framerate", &self.fps.to_string()])
                 .arg("-i")
-                .arg(&stream)
-                .args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4"])
-                .arg(unfinished);
+                .arg(stream);
+            if let Some(first) = first {
+                command.args(["-frames:v", &first.to_string()]);
+            }
+            command.args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4"]).arg(unfinished);
             succeeded(command.output().context(NO_FFMPEG)?)
-        })?;
-        Ok(path)
+        })
     }
 
     /// Whether [`cached`](Self::cached) has nothing to make.
@@ -113,12 +130,19 @@ impl ClipSpec {
         Ok(cache_dir.join(name))
     }
 
-    fn encode(&self, frames: u16, path: &Path) -> anyhow::Result<()> {
-        let Self { width, height, fps, gop, codec, .. } = self;
+    /// Has the pictures encoded, each after `change` had it.
+    fn encode(
+        &self,
+        frames: u16,
+        path: &Path,
+        encoder: &[String],
+        mut change: impl FnMut(&mut [u8]),
+    ) -> anyhow::Result<()> {
+        let Self { width, height, fps, codec, .. } = self;
         let mut ffmpeg = Command::new("ffmpeg")
             .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", codec.pixels()])
             .args(["-s", &format!("{width}x{height}"), "-r", &fps.to_string(), "-i", "pipe:0"])
-            .args(codec.encoder(*gop))
+            .args(encoder)
             .args(["-f", codec.format()])
             .arg(path)
             .stdin(Stdio::piped())
@@ -128,7 +152,10 @@ impl ClipSpec {
         let mut input = BufWriter::with_capacity(1 << 20, ffmpeg.stdin.take().expect("standard input is piped"));
         let mut painter = Painter::new(self);
         let drawn = (0..frames).try_for_each(|index| {
-            input.write_all(painter.paint(Mark { camera: self.camera, counter: u32::from(index), clip_frames: frames }))
+            let mark = Mark { camera: self.camera, counter: u32::from(index), clip_frames: frames };
+            let picture = painter.paint(mark);
+            change(picture);
+            input.write_all(picture)
         });
         let drawn = drawn.and_then(|()| input.flush());
         drop(input);
@@ -196,7 +223,7 @@ impl Painter {
     }
 
     /// Draws the picture of `mark`: width x height of Y, then U and V at half the size.
-    pub(crate) fn paint(&mut self, mark: Mark) -> &[u8] {
+    pub(crate) fn paint(&mut self, mark: Mark) -> &mut [u8] {
         // One chroma pixel per frame is two luma pixels: whole-pixel motion, which costs the encoder almost nothing.
         let shift = mark.counter as usize;
         let mut rows = self.picture.as_mut_slice();
@@ -210,7 +237,7 @@ impl Painter {
             }
         }
         mark.draw(&mut self.picture[..self.width * self.height], self.width, self.height);
-        &self.picture
+        &mut self.picture
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod accept;
 pub mod cameras;
 pub mod clip;
+pub mod contest;
 pub mod daemon;
 pub mod demo;
 pub mod events;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::CameraSpec;
+use crate::clip::Film;
 
 /// Debian's Python: GStreamer's bindings are packages of that one.
 const PYTHON: &str = "/usr/bin/python3";
@@ -51,7 +52,11 @@ impl<'a> Mount<'a> {
     pub(super) fn new(spec: &'a CameraSpec, cache_dir: &Path) -> anyhow::Result<Self> {
         let name = &spec.name;
         let clip = spec.clip();
-        let path = clip.cached(cache_dir).with_context(|| format!("camera `{name}`"))?;
+        let path = match spec.kbits {
+            Some(kbits) => Film { clip, kbits }.cached(cache_dir),
+            None => clip.cached(cache_dir),
+        };
+        let path = path.with_context(|| format!("camera `{name}`"))?;
         let (user, password) = spec.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str())).unzip();
         Ok(Self {
             name,

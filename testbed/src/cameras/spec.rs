@@ -41,6 +41,8 @@ pub struct CameraSpec {
     pub challenge: Challenge,
     /// Least length of the clip in seconds.
     pub clip_seconds: u32,
+    /// Thousands of bits a second, where its clip is to be a [`Film`]: as costly to decode as a camera's stream is.
+    pub kbits: Option<u32>,
 }
 
 impl CameraSpec {
@@ -57,6 +59,7 @@ impl CameraSpec {
             login: None,
             challenge: Challenge::Digest,
             clip_seconds: clip::DEFAULT_SECONDS,
+            kbits: None,
         }
     }
 
@@ -73,6 +76,11 @@ impl CameraSpec {
     /// With its pictures compressed another way.
     pub fn codec(self, codec: Codec) -> Self {
         Self { codec, ..self }
+    }
+
+    /// With a film of so many thousand bits a second in the place of a clip, at least `seconds` long.
+    pub fn film(self, kbits: u32, seconds: u32) -> Self {
+        Self { kbits: Some(kbits), clip_seconds: seconds, ..self }
     }
 
     /// With digest authentication.

@@ -3,6 +3,7 @@
 //! Each scenario starts real parts, injects its faults, counts them, and returns figures; whether they are good enough
 //! is decided by [`Outcome::pass`], from the same run.
 
+mod capture;
 mod changes;
 mod churn;
 mod crash;
@@ -29,6 +30,10 @@ pub mod testing;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use capture::{
+    Cost, Counts, EndToEnd, KeyFrames, Load, Medium, Memory, PassThrough, cost, end_to_end, key_frames, load,
+    pass_through,
+};
 pub use changes::{Changes, changes};
 pub use churn::{Churn, churn};
 pub use crash::{Crash, crash};
