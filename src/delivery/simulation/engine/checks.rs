@@ -21,8 +21,6 @@ pub(super) struct Watched {
     since: Option<Instant>,
     first: Option<Instant>,
     last: Option<Instant>,
-    /// The last attempt that was let through a shut gate: when it opens, what is taken has to be found anew.
-    shut: Option<Instant>,
     /// The attempts of the last minute.
     counted: VecDeque<Instant>,
 }
@@ -93,16 +91,12 @@ impl Engine {
     /// Half more than it takes may be asked, and three a second: where a second adds one to the rate, and half of the share
     /// that is refused is taken off, it comes to rest two above what is taken.
     fn count(&mut self, world: &mut World, rate: f64, now: Instant) {
-        if self.gate.is_shut() {
-            self.watched.shut = Some(now);
-        }
         let counted = &mut self.watched.counted;
         counted.push_back(now);
         while counted.front().is_some_and(|first| *first + COUNTED < now) {
             counted.pop_front();
         }
-        let from = self.watched.since.map(|since| self.watched.shut.map_or(since, |shut| shut.max(since)));
-        let settled = from.is_some_and(|from| now >= from + SETTLES + COUNTED);
+        let settled = self.watched.since.is_some_and(|since| now >= since + SETTLES + COUNTED);
         let most = COUNTED.as_secs_f64() * (1.5 * rate + 3.0);
         if settled && counted.len() as f64 > most {
             world.violated(format!(
