@@ -46,8 +46,8 @@ lint: deps ## Check format, clippy's warnings and the docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 .PHONY: accept
-accept: build ## Run a piece of work's acceptance: NAME=live-path-1, live-path-2, spool or delivery [LINES=2,5]
-	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? NAME=live-path-1, live-path-2, spool or delivery' >&2; exit 1; }
+accept: build ## Run a piece of work's acceptance: NAME=live-path-1, live-path-2, spool, delivery or fast-capture [LINES=2,5]
+	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? NAME=live-path-1, live-path-2, spool, delivery or fast-capture' >&2; exit 1; }
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
 # ROUNDS=N lengthens these: N kills, N damaged spools, 200 N cases of the model, 2,000 at the cap, every boundary and every

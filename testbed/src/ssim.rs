@@ -102,7 +102,8 @@ mod tests {
     fn picture(counter: u32) -> Vec<u8> {
         let (width, height) = SIZE;
         let codec = Codec::H264;
-        let spec = ClipSpec { camera: 5, width: width as u32, height: height as u32, fps: 25, gop: 25, codec, seconds: 1 };
+        let spec =
+            ClipSpec { camera: 5, width: width as u32, height: height as u32, fps: 25, gop: 25, codec, seconds: 1 };
         Painter::new(&spec).paint(Mark { camera: 5, counter, clip_frames: 25 })[..width * height].to_vec()
     }
 

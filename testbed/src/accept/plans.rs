@@ -1,5 +1,6 @@
 //! What each piece of work has to show, line by line, in full.
 
+mod damage;
 mod delivery;
 
 use std::time::Duration;
@@ -17,8 +18,13 @@ use crate::scenario::{
 type Named = (&'static str, fn() -> Vec<Plan>);
 
 /// All of them. The Makefile's help names them as well.
-pub(super) const ALL: [Named; 4] =
-    [("live-path-1", live_path_1), ("live-path-2", live_path_2), ("spool", spool), ("delivery", delivery::delivery)];
+pub(super) const ALL: [Named; 5] = [
+    ("live-path-1", live_path_1),
+    ("live-path-2", live_path_2),
+    ("spool", spool),
+    ("delivery", delivery::delivery),
+    ("fast-capture", damage::damage),
+];
 
 fn live_path_1() -> Vec<Plan> {
     const SEED: u64 = 20_261_120;

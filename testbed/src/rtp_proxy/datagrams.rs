@@ -73,7 +73,7 @@ impl Relay {
     pub(super) fn carry(self, server: u16, client_ip: IpAddr, stream: &Arc<Stream>, tasks: &mut JoinSet<()>) {
         let Self { to_server, to_client, client } = self;
         let at_server = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let at_client = |port| SocketAddr::from((client_ip, port));
+        let at_client = move |port| SocketAddr::from((client_ip, port));
         tasks.spawn(pass(to_client.rtp.clone(), to_server.rtp.clone(), at_server(server)));
         tasks.spawn(pass(to_client.rtcp.clone(), to_server.rtcp.clone(), at_server(server + 1)));
         tasks.spawn(pass(to_server.rtcp, to_client.rtcp, at_client(client + 1)));

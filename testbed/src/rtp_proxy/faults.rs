@@ -25,22 +25,17 @@ pub(super) struct Faults {
 
 impl Faults {
     pub(super) fn new(script: Script, connection: u64) -> Self {
-        Self {
-            script,
-            connection,
-            number: 0,
-            ledger: Ledger::default(),
-            losing: false,
-            held: None,
-            endless: None,
-        }
+        Self { script, connection, number: 0, ledger: Ledger::default(), losing: false, held: None, endless: None }
     }
 
     /// Random numbers for the packet at hand: they depend on nothing but its number.
     fn rng(&self) -> Rng {
         // Odd constants that share no factor: neighbouring numbers are far apart as seeds.
         let seed = self.script.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Rng::with_seed(seed ^ self.connection.wrapping_mul(0xd1b5_4a32_d192_ed03) ^ self.number.wrapping_mul(0x8cb9_2ba7_2f3d_8dd7))
+        Rng::with_seed(
+            seed ^ self.connection.wrapping_mul(0xd1b5_4a32_d192_ed03)
+                ^ self.number.wrapping_mul(0x8cb9_2ba7_2f3d_8dd7),
+        )
     }
 
     /// What passes in the place of a packet.
@@ -54,7 +49,9 @@ impl Faults {
             return whole;
         }
         let mut rng = self.rng();
-        match self.script.spoil {
+        // A copy: what is drawn changes the rest.
+        let spoil = self.script.spoil;
+        match spoil {
             Spoil::Lose { share, burst } if self.loses(share, burst, &mut rng) => {
                 stats.lost += 1;
                 self.ledger.spoil();

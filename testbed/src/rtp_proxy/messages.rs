@@ -37,9 +37,10 @@ impl Message {
     /// Gives a header that is there another value.
     pub(super) fn set_header(&mut self, name: &str, value: &str) {
         let is_it = |line: &str| line.split_once(':').is_some_and(|(found, _)| found.trim().eq_ignore_ascii_case(name));
-        let lines = self.head.lines().map(|line| {
-            if is_it(line) { format!("{name}: {value}\r\n") } else { format!("{line}\r\n") }
-        });
+        let lines = self
+            .head
+            .lines()
+            .map(|line| if is_it(line) { format!("{name}: {value}\r\n") } else { format!("{line}\r\n") });
         self.head = lines.collect();
     }
 

@@ -10,8 +10,8 @@ pub(super) fn port(value: &str, name: &str) -> Option<u16> {
 /// With another pair of ports under a name, from `first` on.
 pub(super) fn with_ports(value: &str, name: &str, first: u16) -> String {
     let is_it = |part: &str| part.split_once('=').is_some_and(|(found, _)| found == name);
-    let parts = value.split(';').map(|part| {
-        if is_it(part) { format!("{name}={first}-{}", u32::from(first) + 1) } else { part.to_owned() }
-    });
+    let parts = value
+        .split(';')
+        .map(|part| if is_it(part) { format!("{name}={first}-{}", u32::from(first) + 1) } else { part.to_owned() });
     parts.collect::<Vec<_>>().join(";")
 }

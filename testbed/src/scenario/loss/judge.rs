@@ -72,9 +72,11 @@ impl Confusion {
         }
         let delivered = |index: u64| seen.iter().any(|picture| picture.index == index);
         let delivered_unmarked = |index: u64| seen.iter().any(|picture| picture.index == index && !picture.marked);
-        let last = seen.iter().map(|picture| picture.index).max().unwrap_or_default();
+        // What was still on its way at the end is not missing. A time that cannot be is no end.
+        let end = came.last().map_or(0, |picture| picture.index);
+        let last = seen.iter().map(|picture| picture.index).filter(|index| *index <= end).max().unwrap_or_default();
         // Whether all since the last key frame came whole, and whether all of the GOP before did.
-        let (mut sound, mut sound_before, mut next) = (false, true, 0);
+        let (mut sound, mut sound_before, mut next) = (true, true, 0);
         for picture in came.iter().take_while(|picture| picture.index <= last) {
             // A picture of which nothing came has no entry.
             sound &= picture.index == next;
@@ -169,7 +171,8 @@ pub(super) struct Bounds {
 impl Bounds {
     /// What a run has broken of them. Rates are exact: with fewer than a hundred pictures, one is too many.
     pub(super) fn judge(&self, counts: &Confusion) -> Vec<String> {
-        let Confusion { clean, clean_marked, whole_missing, unlike, unlike_unmarked, keys, keys_delivered, .. } = counts;
+        let Confusion { clean, clean_marked, whole_missing, unlike, unlike_unmarked, keys, keys_delivered, .. } =
+            counts;
         let mut broken = Vec::new();
         if *unlike_unmarked as f64 > (1.0 - self.caught) * *unlike as f64 {
             broken.push(format!("{unlike_unmarked} of {unlike} unlike pictures were delivered as good"));
@@ -244,13 +247,16 @@ mod tests {
     fn a_detector_that_marks_everything_fails() {
         let (seen, came) = stream(|_| true);
         let broken = broken(&seen, &came);
-        assert!(broken.starts_with("805 of 805 clean pictures were dropped or marked; pictures came again from 0 of 13"));
+        assert!(
+            broken.starts_with("805 of 805 clean pictures were dropped or marked; pictures came again from 0 of 13")
+        );
     }
 
     #[test]
     fn one_that_leaves_everything_out_after_a_loss_fails() {
         let (seen, came) = stream(|damaged| damaged);
-        let kept: Vec<Seen> = seen.iter().filter(|picture| picture.index < 35 || picture.index > 990).cloned().collect();
+        let kept: Vec<Seen> =
+            seen.iter().filter(|picture| picture.index < 35 || picture.index > 990).cloned().collect();
         let broken = broken(&kept, &came);
         assert!(broken.contains("of 805 clean pictures were dropped or marked"), "{broken}");
         assert!(broken.contains("pictures came again from 0 of 13 whole key frames"), "{broken}");
@@ -259,7 +265,8 @@ mod tests {
     #[test]
     fn the_rates_are_judged_to_the_picture() {
         let (mut seen, came) = stream(|damaged| damaged);
-        let [first, second, ..] = seen.iter().enumerate().filter(|(_, p)| p.marked).map(|(i, _)| i).collect::<Vec<_>>()[..]
+        let [first, second, ..] =
+            seen.iter().enumerate().filter(|(_, p)| p.marked).map(|(i, _)| i).collect::<Vec<_>>()[..]
         else {
             panic!("many are marked")
         };
@@ -289,7 +296,7 @@ mod tests {
     #[test]
     fn a_key_frame_counts_when_a_whole_picture_is_lost_before_it() {
         let (seen, mut came) = stream(|damaged| damaged);
-        // All packets of picture 45 were lost: the proxy has no entry of it that the client could have had.
+        // Nothing of picture 55 came from the server, so that there is no entry of it.
         came.retain(|picture| picture.index != 55);
         let counts = Confusion::new(&seen, &came, GOP);
         assert_eq!(counts.keys, 14, "that of the GOP after the one that lost a whole picture, too");
