@@ -75,20 +75,19 @@ pub fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// The capture program: where the configuration says, or beside our own binary.
+/// The directory of the capture programs: what the configuration says, or our own binary's.
 ///
 /// # Errors
 ///
 /// When our own binary's place is not known.
-pub fn engine(settings: &Settings) -> anyhow::Result<PathBuf> {
-    let dir = match &settings.capture.engine_dir {
-        Some(dir) => dir.clone(),
+pub fn engines(settings: &Settings) -> anyhow::Result<PathBuf> {
+    match &settings.capture.engine_dir {
+        Some(dir) => Ok(dir.clone()),
         None => {
             let own = std::env::current_exe().context("cannot find our own binary: set `capture.engine_dir`")?;
-            own.parent().context("our own binary lies nowhere: set `capture.engine_dir`")?.to_owned()
+            Ok(own.parent().context("our own binary lies nowhere: set `capture.engine_dir`")?.to_owned())
         }
-    };
-    Ok(dir.join("framehaul-capture-opencv"))
+    }
 }
 
 /// A destination of the configuration.
@@ -252,7 +251,7 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
         workers: settings.upload.workers.get(),
         origin: opened.origin.clone(),
         launcher: Launcher {
-            engine: engine(&settings)?,
+            engines: engines(&settings)?,
             deadlines: Deadlines {
                 open: settings.capture.open_timeout,
                 read: settings.capture.read_timeout,

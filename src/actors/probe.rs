@@ -23,6 +23,8 @@ impl Handler<Probe> for Supervisor {
     fn handle(&mut self, Probe(raw): Probe, _: &mut Self::Context) -> Self::Result {
         let refuse = |error| Box::pin(fut::ready(Err(error)));
         let spec = match raw.validate(None) {
+            // The first picture there is; key frames alone are asked of the program that knows them.
+            Ok(spec) if spec.sampling == Sampling::Keyframes => spec,
             Ok(spec) => CameraSpec { sampling: Sampling::All, ..spec },
             Err(problems) => return refuse(ControlError::Invalid(problems)),
         };

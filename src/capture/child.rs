@@ -103,6 +103,8 @@ struct Counters {
     overrun: AtomicU64,
     corrupt: AtomicU64,
     last_pts_micros: AtomicI64,
+    /// For how long the pictures have shown the same, as of the last one.
+    still_ms: AtomicU64,
     /// Bytes of the frames in the slots.
     waiting_bytes: AtomicUsize,
 }
@@ -115,6 +117,7 @@ impl Counters {
             overrun: self.overrun.load(Relaxed),
             corrupt: self.corrupt.load(Relaxed),
             last_pts_micros: self.last_pts_micros.load(Relaxed),
+            still_ms: self.still_ms.load(Relaxed),
         }
     }
 }
@@ -178,6 +181,7 @@ fn pump(
     stop: &AtomicBool,
 ) -> Result<(), SourceError> {
     let mut sampler = Sampler::new(settings.sampling);
+    let mut still = Still::default();
     let recorded = source.is_recorded();
     let mut pacer = (recorded && settings.pace == Pace::Realtime).then(Pacer::default);
     while !stop.load(Relaxed) {
@@ -190,7 +194,8 @@ fn pump(
         counters.grabbed.fetch_add(1, Relaxed);
         let pts_micros = grabbed.pts_micros.unwrap_or((monotonic_ns / 1_000) as i64);
         counters.last_pts_micros.store(pts_micros, Relaxed);
-        if !sampler.wants(pts_micros) {
+        // What was passed by is no choice of the sampler's, which counts the pictures that it is asked about.
+        if !grabbed.decoded || !sampler.wants(pts_micros) {
             continue;
         }
         let picture = match source.encode() {
@@ -206,6 +211,7 @@ fn pump(
             }
             Err(error) => return Err(error),
         };
+        counters.still_ms.store(still.since(picture.content, monotonic_ns) / 1_000_000, Relaxed);
         let bytes = picture.jpeg.len();
         let waiting = counters.waiting_bytes.load(Relaxed);
         if !recorded && waiting > 0 && waiting + bytes > SLOT_BYTES {
@@ -216,6 +222,8 @@ fn pump(
         let message = Message::Frame(CapturedFrame {
             monotonic_ns,
             pts_micros,
+            wall_micros: grabbed.wall_micros,
+            damaged: picture.damaged,
             width: picture.width,
             height: picture.height,
             jpeg: picture.jpeg.into(),
@@ -238,6 +246,24 @@ fn pump(
         }
     }
     Ok(())
+}
+
+/// Since when the pictures that come show the same: the camera sends, and has nothing new to show.
+#[derive(Default)]
+struct Still {
+    /// The last picture's fingerprint, and when the first one with it came, nanoseconds.
+    shown: Option<(u64, u64)>,
+}
+
+impl Still {
+    /// Takes note of a picture. For how long the same has been shown by now, nanoseconds; 0 where that is not known.
+    fn since(&mut self, content: Option<u64>, monotonic_ns: u64) -> u64 {
+        self.shown = content.map(|content| match self.shown {
+            Some((same, begun)) if same == content => (same, begun),
+            _ => (content, monotonic_ns),
+        });
+        self.shown.map_or(0, |(_, begun)| monotonic_ns.saturating_sub(begun))
+    }
 }
 
 /// Lets recorded pictures pass at the times they say, as a camera would show them.
@@ -322,6 +348,7 @@ mod tests {
     use super::*;
     use crate::capture::source::{Grabbed, Picture};
     use crate::capture::wire::StreamInfo;
+    use crate::model::Sampling;
 
     /// Yields so many pictures at once, every fifth of which is damaged if `damaged`.
     struct Pictures {
@@ -337,14 +364,15 @@ mod tests {
             }
             self.left -= 1;
             self.done += 1;
-            Ok(Grabbed { pts_micros: Some(self.done * 40_000) })
+            Ok(Grabbed { pts_micros: Some(self.done * 40_000), wall_micros: None, decoded: true })
         }
 
         fn encode(&mut self) -> Result<Picture, SourceError> {
             if self.damaged && self.done % 5 == 0 {
                 return Err(SourceError::Damaged("bits".into()));
             }
-            Ok(Picture { width: 2, height: 2, jpeg: vec![0xff, 0xd8, self.done as u8] })
+            let jpeg = vec![0xff, 0xd8, self.done as u8];
+            Ok(Picture { width: 2, height: 2, jpeg, damaged: false, content: None })
         }
 
         fn info(&self) -> StreamInfo {
@@ -355,7 +383,8 @@ mod tests {
     fn settings() -> ChildSettings {
         serde_json::from_str(
             r#"{"kind":"rtsp","location":"rtsp://h/a","user":null,"password":null,"repeat":false,"pace":"realtime",
-                "sampling":"all","jpeg_quality":85,"max_width":null,"open_timeout_ms":1,"read_timeout_ms":1}"#,
+                "sampling":"all","damaged":"drop","jpeg_quality":85,"max_width":null,"open_timeout_ms":1,"read_timeout_ms":1,
+                "options":[["timeout","1"]]}"#,
         )
         .unwrap()
     }
@@ -499,6 +528,60 @@ mod tests {
         let found = messages(&pipe.content());
         assert_eq!(found.iter().filter(|m| matches!(m, Message::Frame(_))).count(), 2);
         assert!(matches!(found.last(), Some(Message::Ended { how: End::Changed, .. })), "{:?}", found.last());
+    }
+
+    /// Decodes every fourth picture only, knows the camera's clock, and marks what is damaged.
+    struct KeyFrames(Slow);
+
+    impl FrameSource for KeyFrames {
+        fn grab(&mut self) -> Result<Grabbed, SourceError> {
+            let grabbed = self.0.0.grab()?;
+            let decoded = self.0.0.done % 4 == 1;
+            Ok(Grabbed { wall_micros: grabbed.pts_micros.map(|pts| pts + 7), decoded, ..grabbed })
+        }
+        fn encode(&mut self) -> Result<Picture, SourceError> {
+            assert_eq!(self.0.0.done % 4, 1, "a picture that was not decoded is asked for");
+            Ok(Picture { damaged: self.0.0.done == 5, content: Some(1), ..self.0.encode()? })
+        }
+        fn info(&self) -> StreamInfo {
+            self.0.info()
+        }
+    }
+
+    #[test]
+    fn what_is_passed_by_is_grabbed_and_neither_sampled_nor_encoded() {
+        let pipe = Pipe::default();
+        pipe.open();
+        let source =
+            |_: &ChildSettings| Ok(KeyFrames(Slow(Pictures { left: 17, done: 0, damaged: false }, pipe.clone())));
+        // Every second of those that are offered: 1, 9 and 17 of 1, 5, 9, 13 and 17.
+        let every = ChildSettings { sampling: Sampling::Every(2.try_into().unwrap()), ..settings() };
+        capture(&every, source, pipe.clone(), &AtomicBool::new(false));
+        let frames: Vec<_> = messages(&pipe.content())
+            .into_iter()
+            .filter_map(|message| if let Message::Frame(frame) = message { Some(frame) } else { None })
+            .map(|frame| (frame.pts_micros / 40_000, frame.wall_micros, frame.damaged))
+            .collect();
+        assert_eq!(frames, [1, 9, 17].map(|n| (n, Some(n * 40_000 + 7), false)));
+
+        let pipe = Pipe::default();
+        pipe.open();
+        let source =
+            |_: &ChildSettings| Ok(KeyFrames(Slow(Pictures { left: 8, done: 0, damaged: false }, pipe.clone())));
+        capture(&settings(), source, pipe.clone(), &AtomicBool::new(false));
+        let damaged: Vec<_> = messages(&pipe.content())
+            .into_iter()
+            .filter_map(|message| if let Message::Frame(frame) = message { Some(frame.damaged) } else { None })
+            .collect();
+        assert_eq!(damaged, [false, true]);
+    }
+
+    #[test]
+    fn pictures_stand_still_from_the_first_that_shows_the_same() {
+        let mut still = Still::default();
+        let shown = [Some(1), Some(1), Some(2), Some(2), Some(2), None, Some(2), Some(2)];
+        let since: Vec<u64> = (1..).zip(shown).map(|(at, content)| still.since(content, at * 10)).collect();
+        assert_eq!(since, [0, 10, 0, 10, 20, 0, 0, 10]);
     }
 
     #[test]

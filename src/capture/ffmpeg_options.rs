@@ -1,4 +1,4 @@
-//! What the daemon tells FFmpeg, by way of OpenCV.
+//! What FFmpeg is told, by whichever engine uses it.
 
 use crate::model::{CameraSpec, SourceKind, Tls, Transport};
 
@@ -16,44 +16,100 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Containers in which a file may come. None of them names other files, as playlists do.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,mjpeg,mpjpeg,flv,live_flv,asf,ivf,m4v,nut,ogg";
 
-/// The environment of a camera's capture process, all of it.
-pub fn environment(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(&'static str, String)> {
-    vec![(OPTIONS_VARIABLE, ffmpeg_options(spec, read_timeout_ms)), (LEVEL_VARIABLE, DEBUG.to_owned())]
+/// The environment of a capture process that uses OpenCV, all of it.
+pub fn environment(options: &[(String, String)]) -> Vec<(&'static str, String)> {
+    // OpenCV's notation.
+    let options: Vec<String> = options.iter().map(|(name, value)| format!("{name};{value}")).collect();
+    vec![(OPTIONS_VARIABLE, options.join("|")), (LEVEL_VARIABLE, DEBUG.to_owned())]
 }
 
-/// FFmpeg's options for a camera, in OpenCV's notation.
+/// FFmpeg's options for a camera, by name.
 ///
 /// Protocols and, outside of RTSP, formats are listed, so that no stream and no file can send FFmpeg to a file or
 /// another server: a playlist in place of pictures is refused. The socket timeout of RTSP is called `timeout` since
 /// FFmpeg 5.0, `stimeout` before. Without `fpsprobesize` FFmpeg waits for some twenty frames before it calls a stream
 /// open: five seconds at 5 fps.
-fn ffmpeg_options(spec: &CameraSpec, read_timeout_ms: u64) -> String {
-    let timeout_us = read_timeout_ms.saturating_mul(1_000);
+pub fn options(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(String, String)> {
+    let timeout_us = read_timeout_ms.saturating_mul(1_000).to_string();
     let transport = match spec.transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
     };
-    match spec.url.kind() {
-        SourceKind::Rtsp => format!(
-            "rtsp_transport;{transport}|timeout;{timeout_us}|protocol_whitelist;rtsp,rtp,rtcp,udp,tcp|fpsprobesize;0"
-        ),
-        SourceKind::Rtsps => {
-            format!("rtsp_transport;tcp|timeout;{timeout_us}|protocol_whitelist;rtsps,rtp,tls,tcp|fpsprobesize;0")
-        }
-        SourceKind::Http | SourceKind::Https => {
-            let verify = match spec.tls {
-                Some(Tls::Unverified) => "tls_verify;0".to_owned(),
-                None => format!("tls_verify;1|ca_file;{CERTIFICATES}"),
-            };
-            let tls = if spec.url.kind().is_tls() {
-                format!("protocol_whitelist;http,https,tls,tcp|{verify}")
-            } else {
-                "protocol_whitelist;http,tcp".to_owned()
-            };
-            format!("{tls}|rw_timeout;{timeout_us}|format_whitelist;mpjpeg,mjpeg|fpsprobesize;0")
+    let options: Vec<(&str, &str)> = match spec.url.kind() {
+        SourceKind::Rtsp => vec![
+            ("rtsp_transport", transport),
+            ("timeout", &timeout_us),
+            ("protocol_whitelist", "rtsp,rtp,rtcp,udp,tcp"),
+            ("fpsprobesize", "0"),
+        ],
+        SourceKind::Rtsps => vec![
+            ("rtsp_transport", "tcp"),
+            ("timeout", &timeout_us),
+            ("protocol_whitelist", "rtsps,rtp,tls,tcp"),
+            ("fpsprobesize", "0"),
+        ],
+        SourceKind::Http => vec![
+            ("protocol_whitelist", "http,tcp"),
+            ("rw_timeout", &timeout_us),
+            ("format_whitelist", "mpjpeg,mjpeg"),
+            ("fpsprobesize", "0"),
+        ],
+        SourceKind::Https => {
+            let mut options = vec![("protocol_whitelist", "http,https,tls,tcp")];
+            match spec.tls {
+                Some(Tls::Unverified) => options.push(("tls_verify", "0")),
+                None => options.extend([("tls_verify", "1"), ("ca_file", CERTIFICATES)]),
+            }
+            options.extend([("rw_timeout", &*timeout_us), ("format_whitelist", "mpjpeg,mjpeg"), ("fpsprobesize", "0")]);
+            options
         }
         SourceKind::File | SourceKind::V4l2 => {
-            format!("protocol_whitelist;file|format_whitelist;{CONTAINERS}")
+            vec![("protocol_whitelist", "file"), ("format_whitelist", CONTAINERS)]
+        }
+    };
+    options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RawCameraSpec;
+
+    fn told(json: &str) -> String {
+        let spec = serde_json::from_str::<RawCameraSpec>(json).unwrap().validate(None).unwrap();
+        environment(&options(&spec, 15_000))[0].1.clone()
+    }
+
+    #[test]
+    fn every_kind_of_source_has_its_options() {
+        for (json, expected) in [
+            (
+                r#"{"url":"rtsp://h/a","transport":"udp"}"#,
+                "rtsp_transport;udp|timeout;15000000|protocol_whitelist;rtsp,rtp,rtcp,udp,tcp|fpsprobesize;0",
+            ),
+            (
+                r#"{"url":"rtsps://h/a","tls":"unverified"}"#,
+                "rtsp_transport;tcp|timeout;15000000|protocol_whitelist;rtsps,rtp,tls,tcp|fpsprobesize;0",
+            ),
+            (
+                r#"{"url":"http://h/a"}"#,
+                "protocol_whitelist;http,tcp|rw_timeout;15000000|format_whitelist;mpjpeg,mjpeg|fpsprobesize;0",
+            ),
+            (
+                r#"{"url":"https://h/a"}"#,
+                "protocol_whitelist;http,https,tls,tcp|tls_verify;1|ca_file;/etc/ssl/certs/ca-certificates.crt|\
+                 rw_timeout;15000000|format_whitelist;mpjpeg,mjpeg|fpsprobesize;0",
+            ),
+            (
+                r#"{"url":"https://h/a","tls":"unverified"}"#,
+                "protocol_whitelist;http,https,tls,tcp|tls_verify;0|rw_timeout;15000000|format_whitelist;mpjpeg,mjpeg|\
+                 fpsprobesize;0",
+            ),
+        ] {
+            assert_eq!(told(json), expected, "{json}");
+        }
+        for json in [r#"{"url":"file:///a.mp4"}"#, r#"{"url":"v4l2:/dev/video0"}"#] {
+            assert_eq!(told(json), format!("protocol_whitelist;file|format_whitelist;{CONTAINERS}"));
         }
     }
 }

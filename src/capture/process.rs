@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::diagnosis::diagnose;
 use super::wire::{CapturedFrame, ChildSettings, End, MAX_MESSAGE_BYTES, Message, STOP, Stats, StreamInfo};
 use super::{Diagnosis, ErrorKind, Reach, Scrubber, ffmpeg_options};
-use crate::model::{CameraId, CameraSpec};
+use crate::model::{CameraId, CameraSpec, Program};
 
 /// Time a child gets to take leave of its camera (TEARDOWN) before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -106,8 +106,8 @@ pub struct CaptureProcess {
 /// What is needed to start capture processes.
 #[derive(Clone, Debug)]
 pub struct Launcher {
-    /// The capture program.
-    pub engine: PathBuf,
+    /// The directory of the capture programs.
+    pub engines: PathBuf,
     /// How long it may take.
     pub deadlines: Deadlines,
     /// Where cameras may be.
@@ -142,14 +142,14 @@ impl Launcher {
             sleep(A_START).await;
             drop(place);
         });
-        CaptureProcess::spawn(&self.engine, camera, spec, location, self.deadlines).await
+        CaptureProcess::spawn(&self.engines, camera, spec, location, self.deadlines).await
     }
 }
 
 impl CaptureProcess {
-    /// Starts the program `engine` for a camera whose source is at `location`.
+    /// Starts the program among `engines` that captures this camera, whose source is at `location`.
     async fn spawn(
-        engine: &Path,
+        engines: &Path,
         camera: &CameraId,
         spec: &CameraSpec,
         location: String,
@@ -160,14 +160,20 @@ impl CaptureProcess {
         let mut line = serde_json::to_vec(&settings).expect("settings are plain data");
         line.push(b'\n');
 
+        let program = spec.program();
+        let path = engines.join(program.file_name());
         let missing = |error: std::io::Error| Diagnosis {
             kind: ErrorKind::CaptureMissing,
-            message: format!("cannot start {}: {error}: check `capture.engine_dir`", engine.display()).into(),
+            message: format!("cannot start {}: {error}: check `capture.engine_dir`", path.display()).into(),
         };
         // A clean environment: nothing of the daemon's reaches a process that decodes hostile streams.
-        let mut child = Command::new(engine)
+        let environment = match program {
+            Program::Opencv => ffmpeg_options::environment(&settings.options),
+            Program::Ffmpeg => Vec::new(),
+        };
+        let mut child = Command::new(&path)
             .env_clear()
-            .envs(ffmpeg_options::environment(spec, settings.read_timeout_ms))
+            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

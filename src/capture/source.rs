@@ -16,7 +16,8 @@ pub trait FrameSource {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Damaged`] when this one picture cannot be decoded or encoded; [`SourceError::Changed`].
+    /// [`SourceError::Damaged`] when this one picture cannot be decoded or encoded, or is damaged and is not to be
+    /// marked; [`SourceError::Changed`].
     fn encode(&mut self) -> Result<Picture, SourceError>;
 
     /// Whether its pictures are all there already, so that they have to be paced and none is lost by waiting.
@@ -33,6 +34,11 @@ pub trait FrameSource {
 pub struct Grabbed {
     /// Presentation time, microseconds from an arbitrary start; `None` where the source does not know.
     pub pts_micros: Option<i64>,
+    /// The same instant by the camera's own clock, as its RTCP sender reports tell it (RFC 3550, section 6.4.1), Unix
+    /// microseconds; `None` where it tells nothing.
+    pub wall_micros: Option<i64>,
+    /// Whether it was decoded. One that was passed by shows that the stream goes on, and is never converted.
+    pub decoded: bool,
 }
 
 /// A picture as JPEG.
@@ -44,6 +50,11 @@ pub struct Picture {
     pub height: u32,
     /// The JPEG file.
     pub jpeg: Vec<u8>,
+    /// Whether a part of it is missing or made up. Only where damaged pictures are to be marked.
+    pub damaged: bool,
+    /// A fingerprint of the decoded picture, by which one that stands still is known; `None` where the engine makes
+    /// none.
+    pub content: Option<u64>,
 }
 
 /// Why a source gives no picture.

@@ -10,7 +10,8 @@ use bytes::{Buf as _, Bytes};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::model::{CameraSpec, Pace, Sampling, SourceKind};
+use super::ffmpeg_options;
+use crate::model::{CameraSpec, Damaged, Pace, Sampling, SourceKind};
 
 /// The longest message the daemon accepts, bytes: far above any JPEG, far below what would hurt.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -36,6 +37,8 @@ pub struct ChildSettings {
     pub pace: Pace,
     /// Which frames are wanted.
     pub sampling: Sampling,
+    /// What becomes of damaged pictures.
+    pub damaged: Damaged,
     /// JPEG quality, 1 to 100.
     pub jpeg_quality: u8,
     /// Wider pictures are scaled down to this, pixels.
@@ -44,6 +47,8 @@ pub struct ChildSettings {
     pub open_timeout_ms: u64,
     /// Time the stream may be silent, milliseconds.
     pub read_timeout_ms: u64,
+    /// FFmpeg's options, by name: what it may read and reach, and how long it may take.
+    pub options: Vec<(String, String)>,
 }
 
 /// The kinds of sources that a capture program treats differently.
@@ -86,10 +91,12 @@ impl ChildSettings {
             repeat: spec.repeat,
             pace: spec.pace,
             sampling: spec.sampling,
+            damaged: spec.damaged,
             jpeg_quality: spec.jpeg_quality,
             max_width: spec.max_width,
             open_timeout_ms,
             read_timeout_ms,
+            options: ffmpeg_options::options(spec, read_timeout_ms),
         }
     }
 }
@@ -152,6 +159,10 @@ pub struct CapturedFrame {
     pub monotonic_ns: u64,
     /// Presentation time, microseconds from an arbitrary start.
     pub pts_micros: i64,
+    /// The same instant by the camera's own clock, Unix microseconds; `None` where it tells nothing.
+    pub wall_micros: Option<i64>,
+    /// Whether a part of the picture is missing or made up.
+    pub damaged: bool,
     /// Width, pixels.
     pub width: u32,
     /// Height, pixels.
@@ -173,6 +184,8 @@ pub struct Stats {
     pub corrupt: u64,
     /// Presentation time of the last picture, microseconds.
     pub last_pts_micros: i64,
+    /// For how long the pictures that came have shown the same, milliseconds; 0 where the engine does not know.
+    pub still_ms: u64,
 }
 
 const OPENED: u8 = 1;
@@ -184,7 +197,10 @@ const CORRUPT: u8 = 6;
 /// More frames than a child can have missed between two messages: at 240 fps, seven minutes.
 const MAX_MISSED: u32 = 100_000;
 const MAX_CODEC_BYTES: usize = 16;
-const FRAME_HEADER: usize = 8 + 8 + 4 + 4;
+const FRAME_HEADER: usize = 8 + 8 + 1 + 8 + 4 + 4;
+/// Flags of a frame: the picture is damaged; the camera's own time is told, and does not only stand there as 0.
+const DAMAGED: u8 = 1;
+const TIMED: u8 = 2;
 
 /// What is wrong with a message that cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -212,6 +228,9 @@ impl Message {
                 body.push(FRAME);
                 body.extend(frame.monotonic_ns.to_le_bytes());
                 body.extend(frame.pts_micros.to_le_bytes());
+                let timed = if frame.wall_micros.is_some() { TIMED } else { 0 };
+                body.push(timed | if frame.damaged { DAMAGED } else { 0 });
+                body.extend(frame.wall_micros.unwrap_or_default().to_le_bytes());
                 body.extend(frame.width.to_le_bytes());
                 body.extend(frame.height.to_le_bytes());
                 tail = &frame.jpeg;
@@ -230,6 +249,7 @@ impl Message {
                     body.extend(n.to_le_bytes());
                 }
                 body.extend(stats.last_pts_micros.to_le_bytes());
+                body.extend(stats.still_ms.to_le_bytes());
             }
             Self::Ended { how, detail } => {
                 body.push(ENDED);
@@ -269,13 +289,19 @@ impl Message {
                     return Err(Garbage("a message that is too short"));
                 }
                 let (monotonic_ns, pts_micros) = (body.get_u64_le(), body.get_i64_le());
+                let (flags, wall_micros) = (body.get_u8(), body.get_i64_le());
+                if flags & !(DAMAGED | TIMED) != 0 {
+                    return Err(Garbage("a frame with an unknown flag"));
+                }
+                let wall_micros = (flags & TIMED != 0).then_some(wall_micros);
+                let damaged = flags & DAMAGED != 0;
                 let (width, height) = (body.get_u32_le(), body.get_u32_le());
                 if !body.starts_with(&[0xff, 0xd8]) {
                     return Err(Garbage("a frame that is no JPEG"));
                 }
                 let jpeg = Bytes::copy_from_slice(&body);
                 body.clear();
-                Self::Frame(CapturedFrame { monotonic_ns, pts_micros, width, height, jpeg })
+                Self::Frame(CapturedFrame { monotonic_ns, pts_micros, wall_micros, damaged, width, height, jpeg })
             }
             OVERRUN | CORRUPT => match body.try_get_u32_le().map_err(short)? {
                 count @ 1..=MAX_MISSED if tag == OVERRUN => Self::Overrun(count),
@@ -290,6 +316,7 @@ impl Message {
                     overrun: next()?,
                     corrupt: next()?,
                     last_pts_micros: next()? as i64,
+                    still_ms: next()?,
                 })
             }
             ENDED => {
@@ -309,19 +336,35 @@ impl Message {
 mod tests {
     use super::*;
 
+    fn frame(wall_micros: Option<i64>, damaged: bool) -> Message {
+        Message::Frame(CapturedFrame {
+            monotonic_ns: 7,
+            pts_micros: -5,
+            wall_micros,
+            damaged,
+            width: 640,
+            height: 480,
+            jpeg: Bytes::from_static(&[0xff, 0xd8, 1, 2, 3]),
+        })
+    }
+
     fn samples() -> Vec<Message> {
         [
             Message::Opened(StreamInfo { fps: 25.0, width: 640, height: 480, codec: "h264".into() }),
-            Message::Frame(CapturedFrame {
-                monotonic_ns: 7,
-                pts_micros: -5,
-                width: 640,
-                height: 480,
-                jpeg: Bytes::from_static(&[0xff, 0xd8, 1, 2, 3]),
-            }),
+            frame(None, false),
+            frame(Some(0), false),
+            frame(Some(-1), true),
+            frame(None, true),
             Message::Overrun(3),
             Message::Corrupt(4),
-            Message::Stats(Stats { grabbed: 1, delivered: 2, overrun: 3, corrupt: 4, last_pts_micros: -5 }),
+            Message::Stats(Stats {
+                grabbed: 1,
+                delivered: 2,
+                overrun: 3,
+                corrupt: 4,
+                last_pts_micros: -5,
+                still_ms: 6,
+            }),
         ]
         .into_iter()
         .chain(End::ALL.map(|how| Message::Ended { how, detail: "over".into() }))
@@ -346,6 +389,16 @@ mod tests {
             Message::Overrun(count).write(&mut bytes).unwrap();
             assert!(Message::read(Bytes::copy_from_slice(&bytes[4..])).is_err(), "{count}");
         }
+    }
+
+    #[test]
+    fn a_flag_that_is_not_known_is_no_frame() {
+        let mut bytes = Vec::new();
+        frame(Some(1), true).write(&mut bytes).unwrap();
+        let flags = 4 + 1 + 8 + 8;
+        assert_eq!(bytes[flags], DAMAGED | TIMED);
+        bytes[flags] |= 4;
+        assert_eq!(Message::read(Bytes::copy_from_slice(&bytes[4..])), Err(Garbage("a frame with an unknown flag")));
     }
 
     #[test]

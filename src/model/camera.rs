@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::source::{SourceKind, SourceUrl, may_hold_credentials};
-use super::{DestinationName, InvalidDestinationName, is_plain};
+use super::{Damaged, DestinationName, Engine, InvalidDestinationName, Program, is_plain};
 
 const MAX_NAME_CHARS: usize = 200;
 const MAX_CREDENTIAL_BYTES: usize = 256;
@@ -57,6 +57,8 @@ pub enum Sampling {
     Fps(f64),
     /// Every n-th frame.
     Every(NonZeroU32),
+    /// Key frames, which need no other picture to be decoded, and nothing else.
+    Keyframes,
 }
 
 /// A camera as it is written in a request: any text, nothing checked but the shape. Unknown fields are refused.
@@ -75,12 +77,16 @@ pub struct RawCameraSpec {
     tls: Option<Tls>,
     #[serde(default)]
     transport: Transport,
+    #[serde(default)]
+    engine: Engine,
     #[serde(default, rename = "loop")]
     repeat: bool,
     #[serde(default)]
     pace: Pace,
     #[serde(default)]
     sampling: Sampling,
+    #[serde(default)]
+    damaged: Damaged,
     #[serde(default)]
     jpeg_quality: Option<u8>,
     #[serde(default)]
@@ -116,6 +122,9 @@ pub struct CameraSpec {
     pub tls: Option<Tls>,
     /// How RTP packets travel.
     pub transport: Transport,
+    /// What reads the stream.
+    #[serde(skip_serializing_if = "is_default")]
+    pub engine: Engine,
     /// Whether a file begins again at its end.
     #[serde(rename = "loop", skip_serializing_if = "is_default")]
     pub repeat: bool,
@@ -124,6 +133,9 @@ pub struct CameraSpec {
     pub pace: Pace,
     /// Which frames are wanted.
     pub sampling: Sampling,
+    /// What becomes of damaged pictures.
+    #[serde(skip_serializing_if = "is_default")]
+    pub damaged: Damaged,
     /// JPEG quality, 1 to 100.
     pub jpeg_quality: u8,
     /// Wider pictures are scaled down to this width, pixels, keeping their shape.
@@ -267,9 +279,11 @@ impl RawCameraSpec {
                 password,
                 tls: self.tls,
                 transport: self.transport,
+                engine: self.engine,
                 repeat: self.repeat,
                 pace: self.pace,
                 sampling: self.sampling,
+                damaged: self.damaged,
                 jpeg_quality,
                 max_width: self.max_width,
                 destination,
@@ -318,6 +332,22 @@ impl RawCameraSpec {
                 wrong("pace", "has a meaning with file:// only: leave it out");
             }
         }
+        if kind == SourceKind::V4l2 && self.engine == Engine::Ffmpeg {
+            wrong("engine", "`ffmpeg` reads no device: leave it out, or write \"opencv\"");
+        } else if self.engine.program(kind, self.sampling, self.damaged) == Program::Opencv {
+            let why = match kind {
+                SourceKind::V4l2 => "devices are read by OpenCV, which does not tell",
+                _ => "OpenCV does not tell",
+            };
+            if self.sampling == Sampling::Keyframes {
+                wrong("sampling", &format!("cannot be \"keyframes\": {why} which frames are"));
+            }
+            if self.damaged == Damaged::Mark {
+                wrong("damaged", &format!("cannot be \"mark\": {why} which pictures are damaged"));
+            }
+        } else if self.damaged == Damaged::Mark {
+            wrong("damaged", "cannot be \"mark\" yet: leave it out");
+        }
     }
 }
 
@@ -334,12 +364,19 @@ impl CameraSpec {
             && self.same_login(other)
             && self.tls == other.tls
             && self.transport == other.transport
+            && self.engine == other.engine
             && self.repeat == other.repeat
             && self.pace == other.pace
             && self.sampling == other.sampling
+            && self.damaged == other.damaged
             && self.jpeg_quality == other.jpeg_quality
             && self.max_width == other.max_width
             && self.destination == other.destination
+    }
+
+    /// The program that captures it.
+    pub fn program(&self) -> Program {
+        self.engine.program(self.url.kind(), self.sampling, self.damaged)
     }
 
     /// Whether user and password are the same.
@@ -390,7 +427,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_without_the_password() {
-        let text = r#"{"url":"rtsp://h:8554/a?b=c","user":"u","password":"s3cret","transport":"udp","sampling":{"fps":2.5},"jpeg_quality":70,"max_width":640,"destination":"nas"}"#;
+        let text = r#"{"url":"rtsp://h:8554/a?b=c","user":"u","password":"s3cret","transport":"udp","engine":"ffmpeg","sampling":{"fps":2.5},"jpeg_quality":70,"max_width":640,"destination":"nas"}"#;
         let spec = read(text).unwrap();
         let shown = serde_json::to_string(&spec).unwrap();
         assert_eq!(shown, text.replace(r#""password":"s3cret","#, ""));
@@ -414,6 +451,10 @@ mod tests {
             (r#"{"url":"http://h/a","transport":"udp"}"#, vec!["transport"]),
             (r#"{"url":"file:///a.mp4","user":"u"}"#, vec!["user"]),
             (r#"{"url":"rtsp://h/a","name":"a\u202eb"}"#, vec!["name"]),
+            (r#"{"url":"rtsp://h/a","engine":"opencv","sampling":"keyframes"}"#, vec!["sampling"]),
+            (r#"{"url":"rtsp://h/a","engine":"opencv","damaged":"mark"}"#, vec!["damaged"]),
+            (r#"{"url":"v4l2:/dev/video0","sampling":"keyframes","damaged":"mark"}"#, vec!["sampling", "damaged"]),
+            (r#"{"url":"v4l2:/dev/video0","engine":"ffmpeg"}"#, vec!["engine"]),
         ] {
             let problems = read(json).unwrap_err();
             assert_eq!(problems.iter().map(|p| p.field.as_ref()).collect::<Vec<_>>(), fields, "{json}");
@@ -422,6 +463,9 @@ mod tests {
             r#"{"url":"rtsps://h/a","tls":"unverified"}"#,
             r#"{"url":"https://h/a"}"#,
             r#"{"url":"file:///a.mp4","loop":true,"pace":"unpaced"}"#,
+            r#"{"url":"rtsp://h/a","sampling":"keyframes"}"#,
+            r#"{"url":"http://h/a","engine":"ffmpeg"}"#,
+            r#"{"url":"v4l2:/dev/video0","engine":"opencv"}"#,
         ] {
             read(json).unwrap();
         }
@@ -432,7 +476,13 @@ mod tests {
         let spec = read(r#"{"url":"rtsp://h/a"}"#).unwrap();
         let named = read(r#"{"url":"rtsp://h/a","name":"Gate 3"}"#).unwrap();
         assert!(!spec.same_as(&named) && spec.captures_as(&named));
-        assert!(!spec.captures_as(&read(r#"{"url":"rtsp://h/b"}"#).unwrap()));
+        for other in [
+            r#"{"url":"rtsp://h/b"}"#,
+            r#"{"url":"rtsp://h/a","engine":"opencv"}"#,
+            r#"{"url":"rtsp://h/a","sampling":"keyframes"}"#,
+        ] {
+            assert!(!spec.captures_as(&read(other).unwrap()), "{other}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{FieldProblem, RawCameraSpec};
 
 /// What each field takes.
-const FIELDS: [(&str, &str); 12] = [
+const FIELDS: [(&str, &str); 14] = [
     ("url", "must be a text: write rtsp://host[:port]/path"),
     ("name", "must be a text"),
     ("user", "must be a text"),
@@ -16,7 +16,9 @@ const FIELDS: [(&str, &str); 12] = [
     ("loop", "must be true or false"),
     ("pace", "must be \"realtime\" or \"unpaced\""),
     ("transport", "must be \"tcp\" or \"udp\""),
-    ("sampling", "must be \"all\", {\"fps\": 2.5} or {\"every\": 10}"),
+    ("engine", "must be \"auto\", \"opencv\" or \"ffmpeg\""),
+    ("sampling", "must be \"all\", \"keyframes\", {\"fps\": 2.5} or {\"every\": 10}"),
+    ("damaged", "must be \"drop\" or \"mark\""),
     ("jpeg_quality", "must be a whole number from 1 to 100"),
     ("max_width", "must be a whole number of pixels"),
     ("destination", "must be a text: the name of a destination"),

@@ -4,6 +4,7 @@ mod camera;
 mod clock;
 mod cursor;
 mod destination;
+mod engine;
 mod frame;
 mod ids;
 mod key;
@@ -18,6 +19,7 @@ pub use camera::{CameraSpec, FieldProblem, ManagedBy, Pace, RawCameraSpec, Sampl
 pub use clock::{ClockAnchor, MAX_CLOCK_DRIFT_MICROS};
 pub use cursor::{Cursor, InvalidCursor};
 pub use destination::{DestinationName, InvalidDestinationName};
+pub use engine::{Damaged, Engine, Program};
 pub use frame::{CommitNo, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, Stored};
 pub use ids::{CameraId, InvalidCameraId, Origin};
 pub use key::{KeyTemplate, Named};

@@ -36,7 +36,8 @@ impl Sampler {
         let index = self.seen;
         self.seen += 1;
         match self.sampling {
-            Sampling::All => true,
+            // Of key frames alone, the source offers no others.
+            Sampling::All | Sampling::Keyframes => true,
             Sampling::Every(every) => index.is_multiple_of(u64::from(every.get())),
             Sampling::Fps(fps) => self.wants_at(pts_micros, 1e6 / fps),
         }
@@ -81,6 +82,7 @@ mod tests {
     #[test]
     fn all_and_every() {
         assert_eq!(kept(Sampling::All, 0..3), [0, 1, 2]);
+        assert_eq!(kept(Sampling::Keyframes, 0..3), [0, 1, 2]);
         let every = Sampling::Every(NonZeroU32::new(10).unwrap());
         assert_eq!(kept(every, 0..25), [0, 10, 20]);
     }

@@ -1,10 +1,10 @@
 //! Cameras without video: a capture program that makes up its pictures, as many and as fast as its camera's URL says.
 //!
 //! A capture process of the real kind needs a second and a core for what a test of the spool wants at once: the first
-//! frame within a tenth of a second, thousands of frames, of any size. The daemon starts `framehaul-capture-opencv`
-//! from its `capture.engine_dir`; [`engines`] makes such a directory, in which that name is a link to the test bed's
-//! own binary. Called by it, the binary is [`engine`] instead. Cameras of other URLs get the real program, so that both
-//! kinds can stand side by side. The pictures carry the mark that [`oracle`](crate::oracle) reads.
+//! frame within a tenth of a second, thousands of frames, of any size. The daemon starts `framehaul-capture-ffmpeg`
+//! or `framehaul-capture-opencv` from its `capture.engine_dir`; [`engines`] makes such a directory, in which both names
+//! are links to the test bed's own binary. Called by one of them, the binary is [`engine`] instead. Cameras of other URLs
+//! get the real program of that name, so that both kinds can stand side by side. The pictures carry the mark that [`oracle`](crate::oracle) reads.
 
 pub mod engine;
 mod picture;
@@ -21,10 +21,10 @@ use url::Url;
 
 use crate::mark::{MIN_SIZE, crc16};
 
-/// The name under which the daemon starts its capture program.
-const CAPTURE: &str = "framehaul-capture-opencv";
-/// The real one, beside the link of that name.
-const REAL: &str = "real";
+/// The names under which the daemon starts its capture programs.
+pub const CAPTURES: [&str; 2] = ["framehaul-capture-ffmpeg", "framehaul-capture-opencv"];
+/// What stands before the names of the real ones, beside the links of those names.
+const REAL: &str = "real-";
 /// Where synthetic cameras are said to be. Nothing is sent there: port 9 discards.
 const PLACE: &str = "rtsp://127.0.0.1:9/synthetic";
 
@@ -150,10 +150,13 @@ pub fn engines(dir: &Path, program: &Path) -> anyhow::Result<PathBuf> {
     ensure!(ours.is_file(), "there is no {}: run cargo build --workspace --bins", ours.display());
     let engines = dir.join("engines");
     fs::create_dir_all(&engines).with_context(|| format!("cannot make {}", engines.display()))?;
-    for (name, target) in [(CAPTURE, ours), (REAL, program.with_file_name(CAPTURE))] {
-        let link = engines.join(name);
-        if !link.is_symlink() {
-            symlink(&target, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    for name in CAPTURES {
+        for (link, target) in [(name.to_owned(), ours.clone()), (format!("{REAL}{name}"), program.with_file_name(name))]
+        {
+            let link = engines.join(link);
+            if !link.is_symlink() {
+                symlink(&target, &link).with_context(|| format!("cannot link {}", link.display()))?;
+            }
         }
     }
     Ok(engines)

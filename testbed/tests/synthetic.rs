@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testbed::synthetic::Synthetic;
+use testbed::synthetic::{CAPTURES, Synthetic};
 
 const FRAME: u8 = 2;
 const OVERRUN: u8 = 3;
@@ -23,9 +23,9 @@ struct Capture {
 }
 
 impl Capture {
-    fn start(camera: &Synthetic) -> Self {
+    fn start(name: &str, camera: &Synthetic) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("framehaul-capture-opencv");
+        let program = dir.path().join(name);
         symlink(env!("CARGO_BIN_EXE_testbed"), &program).unwrap();
         let mut child = Command::new(&program)
             .env_clear()
@@ -64,7 +64,7 @@ impl Capture {
 #[test]
 fn the_first_frame_comes_at_once_and_the_others_in_time() {
     let begun = Instant::now();
-    let mut capture = Capture::start(&Synthetic::new("a").fps(50.0).bytes(20_000));
+    let mut capture = Capture::start(CAPTURES[1], &Synthetic::new("a").fps(50.0).bytes(20_000));
     capture.until_frame(1);
     assert!(begun.elapsed() < FIRST_FRAME_WITHIN, "{:?}", begun.elapsed());
     let begun = Instant::now();
@@ -81,7 +81,7 @@ fn the_first_frame_comes_at_once_and_the_others_in_time() {
 
 #[test]
 fn it_gives_no_more_than_it_has_and_says_what_it_missed() {
-    let mut capture = Capture::start(&Synthetic::new("a").fps(0.0).bytes(1_000).frames(6).missing(2, 3));
+    let mut capture = Capture::start(CAPTURES[0], &Synthetic::new("a").fps(0.0).bytes(1_000).frames(6).missing(2, 3));
     // The numbers of its messages: one missed after two and four frames, two after three.
     let expected = [1, FRAME, FRAME, OVERRUN, FRAME, CORRUPT, FRAME, OVERRUN, FRAME, FRAME];
     assert_eq!(capture.until_frame(6), expected);

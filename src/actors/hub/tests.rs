@@ -539,7 +539,7 @@ async fn one_frame_that_always_fails_does_not_keep_its_destination_shut() {
 
 fn picture(size: u32) -> CapturedFrame {
     let jpeg = vec![7; 100].into();
-    CapturedFrame { monotonic_ns: 1, pts_micros: 1, width: size, height: size, jpeg }
+    CapturedFrame { monotonic_ns: 1, pts_micros: 1, wall_micros: None, damaged: false, width: size, height: size, jpeg }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -216,14 +216,14 @@ impl FrameSource for OpenCvSource {
             return Err(SourceError::Changed);
         }
         if !self.location.timed {
-            return Ok(Grabbed { pts_micros: None });
+            return Ok(Grabbed { pts_micros: None, wall_micros: None, decoded: true });
         }
         let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).ok();
         // FFmpeg's "no time stamp" comes through as a number beyond all reason.
         let millis = millis.filter(|ms| ms.abs() < MAX_PTS_MILLIS);
         let pts_micros = millis.map(|ms| (ms * 1_000.0) as i64 + self.offset_micros);
         self.last_pts_micros = pts_micros.unwrap_or(self.last_pts_micros);
-        Ok(Grabbed { pts_micros })
+        Ok(Grabbed { pts_micros, wall_micros: None, decoded: true })
     }
 
     fn encode(&mut self) -> Result<Picture, SourceError> {
@@ -247,7 +247,7 @@ impl FrameSource for OpenCvSource {
             return Err(SourceError::Damaged("the encoder gave no JPEG".to_owned()));
         }
         let pixels = |n: i32| u32::try_from(n).unwrap_or_default();
-        Ok(Picture { width: pixels(width), height: pixels(height), jpeg })
+        Ok(Picture { width: pixels(width), height: pixels(height), jpeg, damaged: false, content: None })
     }
 
     fn is_recorded(&self) -> bool {

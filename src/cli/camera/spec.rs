@@ -32,6 +32,9 @@ pub struct SourceArgs {
     /// `unverified` accepts any certificate of the camera.
     #[arg(long, value_parser = ["unverified"])]
     tls: Option<String>,
+    /// What reads it: auto, opencv or ffmpeg.
+    #[arg(long, value_parser = ["auto", "opencv", "ffmpeg"])]
+    engine: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -47,6 +50,12 @@ pub struct AddArgs {
     /// Keep so many frames a second; without it, all.
     #[arg(long, value_name = "N", conflicts_with = "every")]
     fps: Option<f64>,
+    /// Keep key frames only: nothing else is decoded.
+    #[arg(long, conflicts_with_all = ["fps", "every"])]
+    keyframes: bool,
+    /// What becomes of damaged pictures: drop or mark.
+    #[arg(long, value_parser = ["drop", "mark"])]
+    damaged: Option<String>,
     /// Keep every n-th frame.
     #[arg(long, value_name = "N")]
     every: Option<NonZeroU32>,
@@ -89,7 +98,8 @@ impl SourceArgs {
         }
         let mut body = Map::new();
         body.insert("url".to_owned(), json!(self.url));
-        let texts = [("user", &self.user), ("transport", &self.transport), ("tls", &self.tls)];
+        let texts =
+            [("user", &self.user), ("transport", &self.transport), ("tls", &self.tls), ("engine", &self.engine)];
         for (field, value) in texts {
             if let Some(value) = value {
                 body.insert(field.to_owned(), json!(value));
@@ -144,6 +154,8 @@ impl AddArgs {
         set("name", self.name.as_ref().map(|name| json!(name)));
         set("sampling", self.fps.map(|fps| json!({ "fps": fps })));
         set("sampling", self.every.map(|every| json!({ "every": every })));
+        set("sampling", self.keyframes.then(|| json!("keyframes")));
+        set("damaged", self.damaged.as_ref().map(|damaged| json!(damaged)));
         set("jpeg_quality", self.jpeg_quality.map(Value::from));
         set("max_width", self.max_width.map(Value::from));
         set("loop", self.repeat.then_some(Value::Bool(true)));
@@ -174,15 +186,22 @@ mod tests {
     fn only_what_is_given_is_sent() {
         assert_eq!(body("gate rtsp://h/a"), Some(json!({ "url": "rtsp://h/a" })));
         let line = "gate rtsps://h/a --name Gate --user u --every 3 --transport udp --jpeg-quality 70 --max-width 640 \
-                    --tls unverified --loop --pace unpaced --destination nas";
+                    --tls unverified --loop --pace unpaced --destination nas --engine opencv --damaged drop";
         let all = json!({
             "url": "rtsps://h/a", "name": "Gate", "user": "u", "sampling": { "every": 3 }, "transport": "udp",
             "jpeg_quality": 70, "max_width": 640, "tls": "unverified", "loop": true, "pace": "unpaced",
-            "destination": "nas",
+            "destination": "nas", "engine": "opencv", "damaged": "drop",
         });
         assert_eq!(body(line), Some(all));
         assert_eq!(body("gate rtsp://h/a --fps 2.5").unwrap()["sampling"], json!({ "fps": 2.5 }));
-        for wrong in ["gate", "GATE rtsp://h/a", "gate rtsp://h/a --fps 1 --every 2", "gate rtsp://h/a --every 0"] {
+        assert_eq!(body("gate rtsp://h/a --keyframes").unwrap()["sampling"], json!("keyframes"));
+        for wrong in [
+            "gate",
+            "GATE rtsp://h/a",
+            "gate rtsp://h/a --fps 1 --every 2",
+            "gate rtsp://h/a --fps 1 --keyframes",
+            "gate rtsp://h/a --every 0",
+        ] {
             assert_eq!(body(wrong), None, "{wrong}");
         }
     }

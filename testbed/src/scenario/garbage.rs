@@ -11,6 +11,7 @@ use serde_json::json;
 use super::stage::{add, cameras, examine, until_streaming};
 use super::{Outcome, Problems, Stage};
 use crate::daemon::Storage;
+use crate::synthetic::CAPTURES;
 
 /// A capture program that behaves as the camera's URL says, and is the real one for all other cameras. It runs without
 /// an environment, as every capture process does.
@@ -41,13 +42,14 @@ const BEHAVIOURS: [(&str, &str); 5] = [
 ///
 /// When a part does not start or does not answer.
 pub fn garbage(stage: &Stage, program: &Path) -> anyhow::Result<Outcome> {
-    let real = program.with_file_name("framehaul-capture-opencv");
     let engines = stage.dir().join("engines");
     fs::create_dir(&engines).context("cannot make a directory for capture programs")?;
-    let fake = engines.join("framehaul-capture-opencv");
-    fs::write(&fake, PROGRAM.replace("REAL", &real.display().to_string()))
-        .context("cannot write the capture program")?;
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).context("cannot make it executable")?;
+    for name in CAPTURES {
+        let (fake, real) = (engines.join(name), program.with_file_name(name));
+        fs::write(&fake, PROGRAM.replace("REAL", &real.display().to_string()))
+            .context("cannot write the capture program")?;
+        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).context("cannot make it executable")?;
+    }
 
     let server = cameras("good", 1, 10)?;
     let settings = format!("[capture]\nengine_dir = {}\nopen_timeout = \"1s\"", json!(engines));

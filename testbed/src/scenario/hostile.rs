@@ -23,6 +23,7 @@ use super::{Outcome, Problems, Stage};
 use crate::cameras::default_cache_dir;
 use crate::clip::{ClipSpec, Codec};
 use crate::daemon::{Daemon, Storage, wait};
+use crate::synthetic::CAPTURES;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A link that is made after a camera asks for it.
@@ -166,7 +167,7 @@ fn names_of_this_machine(port: u16) -> Vec<String> {
     candidates.into_iter().filter(leads_here).map(str::to_owned).collect()
 }
 
-/// The capture program with a counter.
+/// The capture programs with a counter.
 struct Engine {
     dir: PathBuf,
     count: PathBuf,
@@ -174,18 +175,20 @@ struct Engine {
 
 impl Engine {
     fn new(stage: &Stage, program: &Path) -> anyhow::Result<Self> {
-        let name = "framehaul-capture-opencv";
         let (dir, count) = (stage.dir().join("engines"), stage.dir().join("starts"));
-        fs::create_dir(&dir).context("cannot make a directory for the capture program")?;
-        let real = program.with_file_name(name).display().to_string();
-        let script = ENGINE.replace("COUNT", &count.display().to_string()).replace("REAL", &real);
-        fs::write(dir.join(name), script).context("cannot write the capture program")?;
-        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).context("cannot make it executable")?;
+        fs::create_dir(&dir).context("cannot make a directory for the capture programs")?;
+        for name in CAPTURES {
+            let real = program.with_file_name(name).display().to_string();
+            let script = ENGINE.replace("COUNT", &count.display().to_string()).replace("REAL", &real);
+            fs::write(dir.join(name), script).context("cannot write the capture program")?;
+            let executable = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(dir.join(name), executable).context("cannot make it executable")?;
+        }
         fs::write(&count, "").context("cannot write the counter of starts")?;
         Ok(Self { dir, count })
     }
 
-    /// How often it was started.
+    /// How often they were started.
     fn started(&self) -> anyhow::Result<usize> {
         Ok(fs::read_to_string(&self.count).context("cannot read the counter of starts")?.lines().count())
     }

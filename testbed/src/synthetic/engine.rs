@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use super::picture::Painter;
 use super::wire::{self, Stats};
-use super::{CAPTURE, REAL, Synthetic, is_synthetic};
+use super::{CAPTURES, REAL, Synthetic, is_synthetic};
 use crate::mark::Mark;
 
 /// Numbers before the counter in the pictures begins anew: 40 minutes at 25 frames a second.
@@ -37,25 +37,24 @@ struct Settings {
     location: String,
 }
 
-/// Runs as a capture process, if this binary was called by that name.
+/// Runs as a capture process, if this binary was called by such a name.
 pub fn if_called_by_name(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    let name = PathBuf::from(arguments.into_iter().next()?);
-    if name.file_name()? != CAPTURE {
-        return None;
-    }
-    Some(run(&name).unwrap_or_else(|error| {
+    let path = PathBuf::from(arguments.into_iter().next()?);
+    let name = CAPTURES.into_iter().find(|name| path.file_name().is_some_and(|called| called == *name))?;
+    Some(run(&path.with_file_name(format!("{REAL}{name}"))).unwrap_or_else(|error| {
         eprintln!("synthetic camera: {error:#}");
         ExitCode::FAILURE
     }))
 }
 
-fn run(name: &Path) -> anyhow::Result<ExitCode> {
+/// `program` is the real one, for cameras that are none of ours.
+fn run(program: &Path) -> anyhow::Result<ExitCode> {
     let mut stdin = BufReader::new(std::io::stdin());
     let mut line = String::new();
     stdin.by_ref().take(MAX_SETTINGS).read_line(&mut line).context("cannot read the settings")?;
     let settings: Settings = serde_json::from_str(&line).context("the settings are not understood")?;
     if !is_synthetic(&settings.location) {
-        return real(&name.with_file_name(REAL), &line, stdin);
+        return real(program, &line, stdin);
     }
     let camera: Synthetic = settings.location.parse()?;
     let told = Arc::new(AtomicBool::new(false));

@@ -22,6 +22,7 @@ pub(super) struct Stats {
     pub(super) overrun: u64,
     pub(super) corrupt: u64,
     pub(super) last_pts_micros: i64,
+    pub(super) still_ms: u64,
 }
 
 /// Appends a message whose body `fill` writes.
@@ -55,6 +56,9 @@ pub(super) fn frame(
     message(out, FRAME, |out| {
         out.extend(monotonic_ns.to_le_bytes());
         out.extend(pts_micros.to_le_bytes());
+        // Neither damaged, nor with a time of the camera's own.
+        out.push(0);
+        out.extend(0i64.to_le_bytes());
         out.extend(u32::from(size.0).to_le_bytes());
         out.extend(u32::from(size.1).to_le_bytes());
         jpeg(out)
@@ -83,6 +87,7 @@ pub(super) fn stats(out: &mut Vec<u8>, stats: Stats) -> anyhow::Result<()> {
             out.extend(count.to_le_bytes());
         }
         out.extend(stats.last_pts_micros.to_le_bytes());
+        out.extend(stats.still_ms.to_le_bytes());
         Ok(())
     })
 }

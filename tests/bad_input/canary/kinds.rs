@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use testbed::daemon::{Daemon, Storage};
 use testbed::oracle::Entry;
+use testbed::synthetic::CAPTURES;
 use testbed::tls::TlsFront;
 
 use super::parrots::refusing;
@@ -22,8 +23,6 @@ use crate::responder::{Responder, sdp};
 use crate::vocabulary::{
     PATIENCE, PROGRAM, USER, cameras, cameras_at, get, http_cameras, leave, put, stage, until_streaming,
 };
-
-const ENGINE: &str = "framehaul-capture-opencv";
 
 #[test]
 fn a_password_shows_nowhere_whatever_goes_wrong() -> anyhow::Result<()> {
@@ -42,9 +41,10 @@ fn every_kind_of_error() -> anyhow::Result<Value> {
     let audio = Responder::rtsp(|_| sdp("m=audio 0 RTP/AVP 0\r\na=control:track1\r\n"))?;
     let engines = stage.dir().join("engines");
     fs::create_dir(&engines)?;
-    let link = engines.join(ENGINE);
-    let link_engine = || symlink(Path::new(PROGRAM).with_file_name(ENGINE), &link);
-    link_engine()?;
+    let link_engines = || {
+        CAPTURES.into_iter().try_for_each(|name| symlink(Path::new(PROGRAM).with_file_name(name), engines.join(name)))
+    };
+    link_engines()?;
     let mut daemon = stage.daemon(
         &Storage::Directory,
         &format!(
@@ -113,13 +113,13 @@ fn every_kind_of_error() -> anyhow::Result<Value> {
             ErrorKind::Eof => ensure!(server.end("shut")?.len() == 1, "not one stream"),
             ErrorKind::StreamChanged => ensure!(server.resize("shut", 160, 120)? == 1, "not one stream"),
             _ => {
-                fs::remove_file(&link)?;
+                CAPTURES.into_iter().try_for_each(|name| fs::remove_file(engines.join(name)))?;
                 assert!(post(&daemon, "/api/v1/cameras/good/restart", &json!({}))?.status < 300);
             }
         }
         fails(&daemon, &mut seen, "good", kind)?;
     }
-    link_engine()?;
+    link_engines()?;
     assert!(post(&daemon, "/api/v1/cameras/good/restart", &json!({}))?.status < 300);
     until_streaming(&daemon, "good")?;
 

@@ -1,0 +1,167 @@
+//! Which pictures cannot be trusted. A picture is as good as those that it refers to, so damage goes on until a key
+//! frame that is whole.
+
+use std::collections::VecDeque;
+
+use crate::input::Times;
+
+/// Packets that may be on their way through a decoder: twice the pictures that H.264 and H.265 let one hold back.
+const MOST_ON_THEIR_WAY: usize = 64;
+
+/// A packet on its way through the decoder.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    pts: Option<i64>,
+    times: Times,
+    is_key: bool,
+    damaged: bool,
+}
+
+/// What is known of the pictures in the decoder.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    sent: VecDeque<Sent>,
+    /// Whether what the next packet refers to is damaged.
+    tainted: bool,
+    /// The last key frame's time, and whether what came before it was damaged: pictures that are shown before it may
+    /// refer to that.
+    leading: Option<(i64, bool)>,
+}
+
+impl Evidence {
+    /// Notes that a packet goes to the decoder; `loss` where something before its end did not arrive.
+    ///
+    /// A demuxer tells of a loss when it sees what comes after it. The packet it then hands over ended before, or holds
+    /// the gap; in the second case its decoder finds it. What follows is damaged for certain.
+    pub fn sent(&mut self, pts: Option<i64>, times: Times, is_key: bool, loss: bool) {
+        let before = self.tainted;
+        let damaged = match (pts, self.leading) {
+            _ if is_key => false,
+            (Some(pts), Some((key, damaged))) if pts < key => damaged,
+            _ => before,
+        };
+        if is_key {
+            self.leading = pts.map(|pts| (pts, before));
+            self.tainted = false;
+        }
+        self.tainted |= loss;
+        if self.sent.len() == MOST_ON_THEIR_WAY {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent { pts, times, is_key, damaged });
+    }
+
+    /// Notes that the decoder found an error in the packet that it was given last.
+    pub fn wrong(&mut self) {
+        self.tainted = true;
+        if let Some(last) = self.sent.back_mut() {
+            last.damaged = true;
+        }
+    }
+
+    /// Notes that the packet given last will give no picture. Its times.
+    pub fn nothing_came(&mut self) -> Times {
+        self.wrong();
+        self.sent.pop_back().map(|sent| sent.times).unwrap_or_default()
+    }
+
+    /// Notes that a picture came out; `flagged` where the decoder says that it is not whole. Its times, and whether it
+    /// is damaged.
+    pub fn came(&mut self, pts: Option<i64>, flagged: bool) -> (Times, bool) {
+        let Some(index) = self.sent.iter().position(|sent| sent.pts == pts) else {
+            self.tainted |= flagged;
+            return (Times::default(), flagged || self.tainted);
+        };
+        if flagged {
+            let key = self.sent.iter().skip(index + 1).position(|sent| sent.is_key);
+            self.tainted |= key.is_none();
+            for sent in self.sent.iter_mut().skip(index + 1).take(key.unwrap_or(usize::MAX)) {
+                sent.damaged = true;
+            }
+        }
+        let sent = self.sent.remove(index).expect("it was found there");
+        (sent.times, flagged || sent.damaged)
+    }
+
+    /// Forgets what is on its way: the decoder was emptied.
+    pub fn emptied(&mut self) {
+        self.sent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of a stream's pictures are damaged, one packet after the other without delay: `K` a key frame, `P`
+    /// another one, lower case where a loss is told of, `!` after one that the decoder flags.
+    fn damaged(stream: &str) -> String {
+        let mut evidence = Evidence::default();
+        let mut found = String::new();
+        let mut letters = stream.chars().peekable();
+        let mut pts = 0;
+        while let Some(letter) = letters.next() {
+            pts += 1;
+            evidence.sent(Some(pts), Times::default(), letter.eq_ignore_ascii_case(&'k'), letter.is_lowercase());
+            let flagged = letters.next_if_eq(&'!').is_some();
+            found.push(if evidence.came(Some(pts), flagged).1 { 'x' } else { '-' });
+        }
+        found
+    }
+
+    #[test]
+    fn damage_goes_on_until_a_whole_key_frame() {
+        for (stream, expected) in [
+            ("KPPPKPP", "-------"),
+            ("KPp PKPP".replace(' ', "").as_str(), "---x---"),
+            ("KPP!PPKPP", "--xxx--"),
+            ("KPPkPPKP", "----xx--"),
+            ("KPPpKPP", "-------"),
+            ("KPPpK!PPK", "----xxx-"),
+        ] {
+            assert_eq!(damaged(stream), expected, "{stream}");
+        }
+    }
+
+    #[test]
+    fn pictures_in_the_decoder_are_damaged_with_those_that_they_follow() {
+        let mut evidence = Evidence::default();
+        for (pts, is_key) in [(1, true), (2, false), (3, false), (4, true), (5, false)] {
+            evidence.sent(Some(pts), Times::default(), is_key, false);
+        }
+        let found: Vec<_> = (1..6).map(|pts| evidence.came(Some(pts), pts == 2).1).collect();
+        assert_eq!(found, [false, true, true, false, false]);
+    }
+
+    #[test]
+    fn pictures_shown_before_a_key_frame_are_as_good_as_what_was_before_it() {
+        for loss in [false, true] {
+            let mut evidence = Evidence::default();
+            // In the order of decoding: the last two are shown before the key frame.
+            for (pts, is_key, lost) in [(1, true, false), (2, false, loss), (6, true, false), (4, false, false)] {
+                evidence.sent(Some(pts), Times::default(), is_key, lost);
+            }
+            assert_eq!(evidence.came(Some(4), false).1, loss);
+            assert!(!evidence.came(Some(6), false).1);
+        }
+    }
+
+    #[test]
+    fn a_packet_without_a_picture_damages_what_follows() {
+        let mut evidence = Evidence::default();
+        let times = Times { pts_micros: Some(7), wall_micros: None };
+        evidence.sent(Some(1), times, true, false);
+        assert_eq!(evidence.nothing_came(), times);
+        evidence.sent(Some(2), Times::default(), false, false);
+        assert!(evidence.came(Some(2), false).1);
+    }
+
+    #[test]
+    fn what_is_on_its_way_has_a_bound() {
+        let mut evidence = Evidence::default();
+        for pts in 0..1_000 {
+            evidence.sent(Some(pts), Times::default(), false, false);
+        }
+        assert_eq!(evidence.sent.len(), MOST_ON_THEIR_WAY);
+    }
+}

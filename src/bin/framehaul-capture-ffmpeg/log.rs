@@ -1,0 +1,160 @@
+//! FFmpeg's messages: passed on, and read as evidence. A lost packet is told in them and nowhere else, and so is much of
+//! what a decoder covers up.
+//!
+//! FFmpeg writes to standard error, each message at once, on the thread that reads and decodes. Standard error is a
+//! pipe into this same thread, so what was said during a call lies there when it returns. Writing to a full pipe fails
+//! instead of waiting for us; one so full is evidence enough.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use ffmpeg_next::util::log;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Room for what may be said between two looks, bytes. The longest message has a kilobyte.
+const PIPE_BYTES: usize = 256 << 10;
+/// Messages that are passed on in [`SPAN`]; a damaged stream has thousands. The first ones tell most.
+const MOST_PASSED_ON: u32 = 50;
+const SPAN: Duration = Duration::from_secs(10);
+/// Longest message that is looked at, bytes.
+const MAX_LINE_BYTES: usize = 4_096;
+
+/// What demuxers say at the level of warnings when something is missing: FFmpeg 5.1, `rtpdec.c` and its depacketizers.
+const LOSSES: [&str; 6] = [
+    "RTP: missed",
+    "max delay reached",
+    "RTP: dropping old packet",
+    "without a start",
+    "Missed a packet",
+    "Packet corrupt",
+];
+
+/// What was heard since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Something that was sent did not arrive.
+    pub loss: bool,
+    /// A decoder found an error.
+    pub decode_error: bool,
+}
+
+/// FFmpeg's messages.
+pub struct Log {
+    pipe: File,
+    /// Standard error as it was given to this process.
+    out: File,
+    line: Vec<u8>,
+    passed_on: u32,
+    span_begun: Instant,
+}
+
+impl Log {
+    /// Turns standard error into a pipe that is read here.
+    ///
+    /// # Errors
+    ///
+    /// When this process gets no pipe.
+    pub fn take() -> io::Result<Self> {
+        let (pipe, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // What is more than an unprivileged process may have is refused; then the usual 64 KiB have to do.
+        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_BYTES);
+        fcntl_setfl(&stderr, fcntl_getfl(&stderr)? | OFlags::NONBLOCK)?;
+        let out = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?;
+        rustix::stdio::dup2_stderr(&stderr)?;
+        // Standard output was made the same as standard error before.
+        rustix::stdio::dup2_stdout(&stderr)?;
+        log::set_level(log::Level::Warning);
+        log::set_flags(log::Flags::PRINT_LEVEL);
+        Ok(Self {
+            pipe: pipe.into(),
+            out: out.into(),
+            line: Vec::new(),
+            passed_on: 0,
+            span_begun: Instant::now(),
+        })
+    }
+
+    /// Reads what was said since the last call, and passes it on.
+    pub fn heard(&mut self) -> Heard {
+        let mut heard = Heard::default();
+        let mut buffer = [0; 4_096];
+        let mut read = 0;
+        loop {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => return heard,
+                Ok(count) => {
+                    read += count;
+                    self.take_in(&buffer[..count], &mut heard);
+                    if read >= PIPE_BYTES {
+                        // More than there was room for: what came last may be lost.
+                        return Heard { loss: true, decode_error: true };
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing more for now; of anything else nobody can be told.
+                Err(_) => return heard,
+            }
+        }
+    }
+
+    fn take_in(&mut self, bytes: &[u8], heard: &mut Heard) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, whole) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
+            self.line.extend_from_slice(&text[..text.len().min(MAX_LINE_BYTES - self.line.len())]);
+            if whole {
+                let line = std::mem::take(&mut self.line);
+                let found = judge(&String::from_utf8_lossy(&line));
+                heard.loss |= found.loss;
+                heard.decode_error |= found.decode_error;
+                self.pass_on(&line);
+                self.line = line;
+                self.line.clear();
+            }
+        }
+    }
+
+    fn pass_on(&mut self, line: &[u8]) {
+        let now = Instant::now();
+        if now.duration_since(self.span_begun) >= SPAN {
+            (self.span_begun, self.passed_on) = (now, 0);
+        }
+        self.passed_on += 1;
+        if self.passed_on <= MOST_PASSED_ON {
+            // Without standard error there is nobody to tell.
+            let _ = self.out.write_all(&[line, b"\n"].concat());
+        }
+    }
+}
+
+/// A message is "[h264 @ 0x55d0] [error] text", as far as one came whole; its first bracket names who speaks.
+fn judge(line: &str) -> Heard {
+    let loss = LOSSES.iter().any(|piece| line.contains(piece));
+    let speaker = line.strip_prefix('[').and_then(|rest| rest.split([' ', ']']).next()).unwrap_or_default();
+    let error = ["] [error] ", "] [fatal] ", "] [panic] "].iter().any(|level| line.contains(level));
+    Heard { loss, decode_error: error && matches!(speaker, "h264" | "hevc" | "mjpeg" | "mpeg4" | "mpeg2video" | "av1") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_and_errors_of_decoders_are_evidence_and_nothing_else_is() {
+        let (loss, error) =
+            (Heard { loss: true, decode_error: false }, Heard { loss: false, decode_error: true });
+        for (line, found) in [
+            ("[rtsp @ 0x5581] [warning] RTP: missed 3 packets", loss),
+            ("[rtsp @ 0x5581] [warning] max delay reached. need to consume packet", loss),
+            ("[h264 @ 0x5581] [error] error while decoding MB 12 7, bytestream -5", error),
+            ("[hevc @ 0x5581] [error] Could not find ref with POC 12", error),
+            ("[h264 @ 0x5581] [warning] Increasing reorder buffer to 1", Heard::default()),
+            ("[rtsp @ 0x5581] [error] method DESCRIBE failed: 401 Unauthorized", Heard::default()),
+            ("[swscaler @ 0x5581] [warning] deprecated pixel format used", Heard::default()),
+            ("", Heard::default()),
+        ] {
+            assert_eq!(judge(line), found, "{line}");
+        }
+    }
+}
