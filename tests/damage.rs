@@ -29,6 +29,7 @@ fn losses(engine: &'static str) -> Losses {
         caught: 0.97,
         false_alarms: 0.03,
         recovered: 0.75,
+        deaf: Duration::from_secs(15),
         unlike: 100,
         seed: 1,
     }

@@ -114,6 +114,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::clip::{ClipSpec, Codec};
 
     #[test]
     fn numbers_are_written_as_the_standard_says() {
@@ -159,7 +160,15 @@ mod tests {
         assert_eq!(field(&trace, "pic_height_in_map_units_minus1"), Some(SIDE / 16 - 1));
         assert_eq!(field(&trace, "vui_parameters_present_flag"), Some(0), "it is read to its end: {trace}");
 
-        let trace = size("hevc", &[&h265()]);
+        // It goes with a video parameter set of the encoder's, as it does in a stream.
+        let dir = tempfile::tempdir().unwrap();
+        let codec = Codec::H265;
+        let clip = ClipSpec { camera: 1, width: 320, height: 240, fps: 5, gop: 5, codec, seconds: 1 };
+        let clip = std::fs::read(clip.cached(dir.path()).unwrap()).unwrap();
+        let starts: Vec<usize> = clip.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i).collect();
+        let unit = |pair: &[usize]| clip[pair[0] + 3..pair[1]].to_vec();
+        let vps = starts.windows(2).map(unit).find(|unit| unit[0] >> 1 == 32).unwrap();
+        let trace = size("hevc", &[&vps, &h265()]);
         assert_eq!(field(&trace, "pic_width_in_luma_samples"), Some(SIDE), "{trace}");
         assert_eq!(field(&trace, "pic_height_in_luma_samples"), Some(SIDE));
         assert_eq!(field(&trace, "sps_extension_present_flag"), Some(0), "it is read to its end: {trace}");

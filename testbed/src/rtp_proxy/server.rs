@@ -103,7 +103,10 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
         let stream = Arc::new(Stream::new(shared.clone(), number));
         shared.streams(|streams| streams.push(stream.clone()));
         tokio::spawn(async move {
-            if let Err(error) = serve(client, stream).await {
+            // That one side has gone is no news.
+            if let Err(error) = serve(client, stream).await
+                && !error.is::<std::io::Error>()
+            {
                 eprintln!("RTP proxy, connection {number}: {error:#}");
             }
         });

@@ -14,10 +14,11 @@ pub(in crate::accept) fn damage() -> Vec<Plan> {
         engine: "framehaul-capture-ffmpeg",
         cases: cases(),
         lasts: Duration::from_secs(120),
-        at_once: 5,
+        at_once: 7,
         caught: 0.99,
         false_alarms: 0.01,
         recovered: 0.99,
+        deaf: Duration::from_secs(15),
         unlike: 1_000,
         seed: SEED,
     };

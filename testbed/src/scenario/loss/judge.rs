@@ -32,6 +32,8 @@ pub(super) struct Confusion {
     pub(super) keys: u64,
     /// Of them, those that were delivered, unmarked.
     pub(super) keys_delivered: u64,
+    /// The longest time between two pictures that were not marked, in pictures.
+    pub(super) longest_gap: u64,
     /// What was wrong, by a few examples.
     pub(super) examples: Vec<String>,
 }
@@ -70,6 +72,8 @@ impl Confusion {
         for picture in seen {
             counts.count(picture);
         }
+        let good = seen.iter().filter(|picture| !picture.marked).map(|picture| picture.index).collect::<Vec<_>>();
+        counts.longest_gap = good.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or_default();
         let delivered = |index: u64| seen.iter().any(|picture| picture.index == index);
         let delivered_unmarked = |index: u64| seen.iter().any(|picture| picture.index == index && !picture.marked);
         // What was still on its way at the end is not missing. A time that cannot be is no end.
@@ -154,6 +158,7 @@ impl Confusion {
         ] {
             *sum += more;
         }
+        self.longest_gap = self.longest_gap.max(other.longest_gap);
     }
 }
 

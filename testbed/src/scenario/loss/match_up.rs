@@ -1,6 +1,6 @@
 //! Which picture is which: by its time in the stream, of which the marks in the pictures tell where it begins.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -53,13 +53,15 @@ fn mark(picture: &Picture) -> Option<Mark> {
 /// Matches what was captured to what was sent and to what it should be, and counts.
 ///
 /// A picture's place is that of its presentation time: its mark may be that of the picture before, where a decoder has
-/// repeated that one, which is what must not go unnoticed.
+/// repeated that one, which is what must not go unnoticed. `blind` where a fault makes the program deaf to what follows,
+/// for how long nobody but itself knows: then pictures count as come from the first on that is there and clean.
 pub(super) fn match_up(
     captured: &Captured,
     sent: &[Sent],
     clean: &Clean,
     fps: u32,
     gop: u32,
+    blind: bool,
 ) -> anyhow::Result<Confusion> {
     let fps = i64::from(fps);
     let frames = clean.jpegs.len() as i64;
@@ -108,6 +110,15 @@ pub(super) fn match_up(
         })
         .collect();
     came.dedup_by_key(|picture| picture.index);
+    if blind {
+        let clean: HashSet<u64> =
+            seen.iter().filter(|seen| seen.similarity.is_none()).map(|seen| seen.index).collect();
+        let mut deaf = false;
+        for picture in &mut came {
+            deaf = !picture.whole || deaf && !clean.contains(&picture.index);
+            picture.whole = !deaf;
+        }
+    }
     Ok(Confusion::new(&seen, &came, u64::from(gop)))
 }
 
