@@ -7,10 +7,11 @@
 use std::io::{self, Write};
 
 use bytes::{Buf as _, Bytes};
+use percent_encoding::utf8_percent_encode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::ffmpeg_options;
+use super::{USERINFO, ffmpeg_options};
 use crate::model::{CameraSpec, Damaged, Pace, Sampling, SourceKind};
 
 /// The longest message the daemon accepts, bytes: far above any JPEG, far below what would hurt.
@@ -98,6 +99,18 @@ impl ChildSettings {
             read_timeout_ms,
             options: ffmpeg_options::options(spec, read_timeout_ms),
         }
+    }
+
+    /// Where the source is, with user and password in it: media libraries know them only as part of a URL, so they are
+    /// put together here, in the child's memory.
+    pub fn location_with_credentials(&self) -> String {
+        let Some(user) = &self.user else { return self.location.clone() };
+        let mut userinfo = utf8_percent_encode(user, USERINFO).to_string();
+        if let Some(password) = &self.password {
+            userinfo.push(':');
+            userinfo.extend(utf8_percent_encode(password.expose_secret(), USERINFO));
+        }
+        self.location.replacen("://", &format!("://{userinfo}@"), 1)
     }
 }
 

@@ -9,7 +9,7 @@ use ffmpeg_next::codec::{self, Parameters};
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, Rescale as _, format, media};
 
 use framehaul::capture::child::monotonic_ns;
-use framehaul::capture::wire::ChildSettings;
+use framehaul::capture::wire::{ChildSettings, Kind};
 
 const MICROSECONDS: Rational = Rational(1, 1_000_000);
 
@@ -41,6 +41,48 @@ pub struct Times {
     pub wall_micros: Option<i64>,
 }
 
+/// How a stream is opened. The location may hold a password.
+pub struct Opening {
+    location: String,
+    options: Vec<(String, String)>,
+    open_timeout: Duration,
+    read_timeout: Duration,
+    timed: bool,
+}
+
+impl Opening {
+    /// As the daemon wants it.
+    pub fn new(settings: &ChildSettings) -> Self {
+        Self {
+            location: settings.location_with_credentials(),
+            options: settings.options.clone(),
+            open_timeout: Duration::from_millis(settings.open_timeout_ms),
+            read_timeout: Duration::from_millis(settings.read_timeout_ms),
+            // FFmpeg counts the parts of a multipart answer at 25 a second, however fast they come.
+            timed: settings.kind != Kind::Http,
+        }
+    }
+
+    /// Opens the stream.
+    ///
+    /// # Errors
+    ///
+    /// FFmpeg's: [`Error::Exit`] where it took too long.
+    pub fn open(&self) -> Result<Input, Error> {
+        let deadline = Deadline::default();
+        deadline.put(self.open_timeout);
+        let mut options = Dictionary::new();
+        for (name, value) in &self.options {
+            options.set(name, value);
+        }
+        let asked = deadline.clone();
+        let context = format::input_with_interrupt_and_dictionary(&self.location, move || asked.is_over(), options)?;
+        let best = context.streams().best(media::Type::Video).ok_or(Error::StreamNotFound)?;
+        let (stream, time_base) = (best.index(), best.time_base());
+        Ok(Input { context, deadline, read_timeout: self.read_timeout, stream, time_base, timed: self.timed })
+    }
+}
+
 /// An open stream.
 pub struct Input {
     context: format::context::Input,
@@ -53,26 +95,6 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens what is at `location`, which may hold a password.
-    ///
-    /// # Errors
-    ///
-    /// FFmpeg's.
-    pub fn open(location: &str, settings: &ChildSettings, timed: bool) -> Result<Self, Error> {
-        let deadline = Deadline::default();
-        deadline.put(Duration::from_millis(settings.open_timeout_ms));
-        let mut options = Dictionary::new();
-        for (name, value) in &settings.options {
-            options.set(name, value);
-        }
-        let asked = deadline.clone();
-        let context = format::input_with_interrupt_and_dictionary(location, move || asked.is_over(), options)?;
-        let best = context.streams().best(media::Type::Video).ok_or(Error::StreamNotFound)?;
-        let (stream, time_base) = (best.index(), best.time_base());
-        let read_timeout = Duration::from_millis(settings.read_timeout_ms);
-        Ok(Self { context, deadline, read_timeout, stream, time_base, timed })
-    }
-
     /// The codec's parameters.
     pub fn parameters(&self) -> Parameters {
         self.stream().parameters()

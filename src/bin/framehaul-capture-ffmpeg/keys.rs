@@ -70,9 +70,14 @@ impl Keys {
         }
     }
 
-    /// What was passed by could not be kept: until the next key frame there is nothing to catch up with.
-    pub fn is_always(&self) -> bool {
-        self.always
+    /// Whether what is passed by may be wanted later.
+    pub fn may_catch_up(&self) -> bool {
+        !self.always
+    }
+
+    /// The stream begins anew, with other times.
+    pub fn begin_anew(&mut self) {
+        (self.in_time, self.last_key) = (0, None);
     }
 }
 

@@ -2,7 +2,20 @@
 #![forbid(unsafe_code)]
 
 mod colour;
+mod decoder;
+mod evidence;
+mod input;
 mod jpeg;
+mod keys;
+mod log;
 mod mjpeg;
+mod pixels;
+mod source;
 
-fn main() {}
+use std::process::ExitCode;
+
+use framehaul::capture::child;
+
+fn main() -> ExitCode {
+    child::run(source::FfmpegSource::open)
+}

@@ -6,11 +6,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use opencv::core::{Mat, Size, Vector};
 use opencv::prelude::{MatTraitConst as _, VectorToVec as _, VideoCaptureTrait as _, VideoCaptureTraitConst as _};
 use opencv::{imgcodecs, imgproc, videoio};
-use percent_encoding::utf8_percent_encode;
-use secrecy::ExposeSecret as _;
 
 use framehaul::capture::wire::{ChildSettings, Kind, StreamInfo};
-use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError, USERINFO};
+use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError};
 
 use crate::ffmpeg_log::FfmpegLog;
 
@@ -46,9 +44,9 @@ impl Location {
             Self { name, backend: videoio::CAP_FFMPEG, parameters, timed, recorded }
         };
         match settings.kind {
-            Kind::Rtsp => ffmpeg(url_with_credentials(settings), true, false),
+            Kind::Rtsp => ffmpeg(settings.location_with_credentials(), true, false),
             // FFmpeg counts the parts of a multipart answer at 25 a second, however fast they come.
-            Kind::Http => ffmpeg(url_with_credentials(settings), false, false),
+            Kind::Http => ffmpeg(settings.location_with_credentials(), false, false),
             Kind::V4l2 if is_device(&settings.location) => Self {
                 name: settings.location.clone(),
                 backend: videoio::CAP_V4L2,
@@ -184,17 +182,6 @@ fn codec(fourcc: u32) -> String {
         "mp4v" | "xvid" | "divx" | "fmp4" => "mpeg4".to_owned(),
         other => other.chars().filter(char::is_ascii_alphanumeric).collect(),
     }
-}
-
-/// OpenCV knows credentials only as part of the URL, so they are put together here, in the child's memory.
-fn url_with_credentials(settings: &ChildSettings) -> String {
-    let Some(user) = &settings.user else { return settings.location.clone() };
-    let mut userinfo = utf8_percent_encode(user, USERINFO).to_string();
-    if let Some(password) = &settings.password {
-        userinfo.push(':');
-        userinfo.extend(utf8_percent_encode(password.expose_secret(), USERINFO));
-    }
-    settings.location.replacen("://", &format!("://{userinfo}@"), 1)
 }
 
 impl FrameSource for OpenCvSource {

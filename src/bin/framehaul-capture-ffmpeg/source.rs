@@ -1,0 +1,380 @@
+//! The FFmpeg engine: packets, decoded on one thread, and JPEGs made of the decoder's own planes.
+
+use std::collections::VecDeque;
+
+use ffmpeg_next::format::Pixel;
+use ffmpeg_next::util::frame;
+use ffmpeg_next::{Error, Packet, codec};
+
+use framehaul::capture::wire::{ChildSettings, Kind, StreamInfo};
+use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError};
+use framehaul::model::Damaged;
+
+use crate::colour::Converter;
+use crate::decoder::{Decoded, Decoder, Taken};
+use crate::input::{Input, Opening, Times};
+use crate::jpeg::JpegEncoder;
+use crate::keys::{Choice, Keys};
+use crate::log::{Heard, Log};
+use crate::mjpeg;
+use crate::pixels::{Pixels, Shape};
+
+/// What may be kept for a key frame that stays away, bytes: some seconds of a stream.
+const MOST_KEPT: usize = 8 << 20;
+
+/// A picture's rows that its fingerprint is made of: every so many.
+const FINGERPRINT_ROWS: usize = 8;
+
+/// What was grabbed last.
+#[derive(Clone, Copy, Debug)]
+enum Current {
+    /// Nothing can be made of it.
+    Nothing,
+    /// The decoder's picture.
+    Decoded {
+        /// Whether it is not what the camera saw.
+        damaged: bool,
+    },
+    /// A JPEG of the camera's own, in the packet read last.
+    Jpeg,
+}
+
+/// A packet that the decoder may get, or get once more.
+struct Kept {
+    packet: Packet,
+    times: Times,
+    loss: bool,
+}
+
+/// A stream opened by FFmpeg.
+pub struct FfmpegSource {
+    opening: Opening,
+    input: Input,
+    log: Log,
+    info: StreamInfo,
+    recorded: bool,
+    repeat: bool,
+    damaged: Damaged,
+    max_width: Option<u32>,
+    decoder: Decoder,
+    packet: Packet,
+    /// Whether the camera sends JPEGs, which are passed through where nothing speaks against it.
+    sends_jpegs: bool,
+    keys: Keys,
+    /// Whether a key frame has come: nothing before the first can be decoded.
+    begun: bool,
+    /// The last key frame, where it was decoded alone, and what was passed by since.
+    passed_by: Vec<Kept>,
+    /// What the decoder gets before anything else.
+    waiting: VecDeque<Kept>,
+    /// Whether the decoder gives out what it holds and begins anew then.
+    finishing: bool,
+    /// Whether the decoder was told that a recording is over.
+    drained: bool,
+    /// What the decoder is given a second time is not given on again, up to this time.
+    given_until: Option<i64>,
+    shape: Option<Shape>,
+    current: Current,
+    pixels: Pixels,
+    converter: Converter,
+    encoder: JpegEncoder,
+    /// Added to presentation times, microseconds: how far earlier rounds of a repeated file came.
+    offset_micros: i64,
+    last_pts_micros: i64,
+}
+
+impl FfmpegSource {
+    /// Opens a camera's stream.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::NotOpened`]; FFmpeg's reasons stand on standard error.
+    pub fn open(settings: &ChildSettings) -> Result<Self, SourceError> {
+        let mut log = Log::take().map_err(|error| {
+            eprintln!("cannot read FFmpeg's messages: {error}");
+            SourceError::NotOpened(error.to_string())
+        })?;
+        let opening = Opening::new(settings);
+        let opened = opening.open().and_then(|input| Ok((Decoder::open(&input)?, input)));
+        log.heard();
+        let (decoder, input) = opened.map_err(|error| {
+            log.say(&error.to_string());
+            SourceError::NotOpened(error.to_string())
+        })?;
+        let encoder =
+            JpegEncoder::new(settings.jpeg_quality).map_err(|error| SourceError::NotOpened(error.to_string()))?;
+        let (width, height) = decoder.size();
+        let recorded = settings.kind == Kind::File;
+        Ok(Self {
+            info: StreamInfo {
+                fps: if settings.kind == Kind::Http { 0.0 } else { input.fps() },
+                width,
+                height,
+                codec: input.codec().name().to_owned(),
+            },
+            sends_jpegs: input.codec() == codec::Id::MJPEG,
+            opening,
+            input,
+            log,
+            recorded,
+            repeat: settings.repeat && recorded,
+            damaged: settings.damaged,
+            max_width: settings.max_width,
+            decoder,
+            packet: Packet::empty(),
+            keys: Keys::new(settings.sampling),
+            begun: false,
+            passed_by: Vec::new(),
+            waiting: VecDeque::new(),
+            finishing: false,
+            drained: false,
+            given_until: None,
+            shape: None,
+            current: Current::Nothing,
+            pixels: Pixels::new(settings.max_width),
+            converter: Converter::default(),
+            encoder,
+            offset_micros: 0,
+            last_pts_micros: 0,
+        })
+    }
+
+    /// Reads the next packet: its times, and whether something before its end did not arrive. `None` at the end.
+    fn read(&mut self) -> Result<Option<(Times, bool)>, SourceError> {
+        let read = self.input.read(&mut self.packet);
+        let Heard { loss, .. } = self.log.heard();
+        match read {
+            Ok(()) => {
+                let mut times = self.input.times(&self.packet);
+                times.pts_micros = times.pts_micros.map(|pts| pts + self.offset_micros);
+                Ok(Some((times, loss)))
+            }
+            Err(Error::Eof) => Ok(None),
+            Err(error) => {
+                self.log.say(&error.to_string());
+                Err(SourceError::Ended(error.to_string()))
+            }
+        }
+    }
+
+    /// What is to be done with the packet read last.
+    fn choose(&mut self, times: Times) -> Choice {
+        let is_key = self.packet.is_key();
+        if !self.begun && !is_key {
+            return Choice::PassBy;
+        }
+        self.begun = true;
+        self.keys.choose(is_key, times.pts_micros)
+    }
+
+    /// Gives the decoder a packet. A picture that was reached and is none, if that is what comes of it.
+    fn send(&mut self, kept: &Kept) -> Option<Grabbed> {
+        let taken = self.decoder.send(&kept.packet, kept.times, kept.loss);
+        if self.log.heard().decode_error {
+            self.decoder.wrong();
+        }
+        match taken {
+            Taken::Yes => None,
+            Taken::No(times) => {
+                self.current = Current::Nothing;
+                Some(self.grabbed(times, true))
+            }
+        }
+    }
+
+    /// The decoder's next picture, if it has one.
+    fn decoded(&mut self) -> Result<Option<Grabbed>, SourceError> {
+        while let Some(Decoded { times, damaged }) = self.decoder.next() {
+            let damaged = self.log.heard().decode_error || damaged;
+            let again = self.given_until.zip(times.pts_micros).is_some_and(|(until, pts)| pts <= until);
+            if again {
+                continue;
+            }
+            self.given_until = None;
+            let shape = Shape::of(self.decoder.frame());
+            if *self.shape.get_or_insert(shape) != shape {
+                return Err(SourceError::Changed);
+            }
+            self.current = Current::Decoded { damaged };
+            return Ok(Some(self.grabbed(times, true)));
+        }
+        if self.log.heard().decode_error {
+            self.decoder.wrong();
+        }
+        Ok(None)
+    }
+
+    fn grabbed(&mut self, times: Times, decoded: bool) -> Grabbed {
+        self.last_pts_micros = times.pts_micros.unwrap_or(self.last_pts_micros);
+        Grabbed { pts_micros: times.pts_micros, wall_micros: times.wall_micros, decoded }
+    }
+
+    /// Keeps a packet for the case that the next key frame stays away.
+    fn keep(&mut self, times: Times, loss: bool) {
+        if !self.keys.may_catch_up() || self.passed_by.is_empty() && !self.packet.is_key() {
+            return;
+        }
+        let kept: usize = self.passed_by.iter().map(|kept| kept.packet.size()).sum();
+        if kept + self.packet.size() > MOST_KEPT {
+            // Too much for what is to stay small: then the next key frame is waited for.
+            self.passed_by.clear();
+            return;
+        }
+        self.passed_by.push(Kept { packet: self.packet.clone(), times, loss });
+    }
+
+    /// The end of what can be read.
+    fn ended(&mut self) -> Result<(), SourceError> {
+        if !self.repeat {
+            return Err(SourceError::Ended("no further picture".to_owned()));
+        }
+        // As if the beginning followed on the end.
+        let anew = |error: Error| SourceError::Ended(error.to_string());
+        self.input = self.opening.open().map_err(anew)?;
+        self.decoder = Decoder::open(&self.input).map_err(anew)?;
+        let interval = if self.info.fps > 0.0 { 1e6 / self.info.fps } else { 0.0 };
+        self.offset_micros = self.last_pts_micros + interval as i64;
+        self.keys.begin_anew();
+        self.begun = false;
+        self.drained = false;
+        Ok(())
+    }
+
+    /// A JPEG of the decoder's picture.
+    fn convert(&mut self, damaged: bool) -> Result<Picture, SourceError> {
+        let unusable = |error: &dyn std::fmt::Display| SourceError::Damaged(error.to_string());
+        let frame = self.decoder.frame();
+        let content = Some(fingerprint(frame));
+        let planes = self.pixels.planes(frame).map_err(|error| unusable(&error))?;
+        let planes = self.converter.convert(&planes);
+        let (width, height) = (planes.width, planes.height);
+        let jpeg = self.encoder.encode(&planes).map_err(|error| unusable(&error))?;
+        Ok(Picture { width, height, jpeg, damaged, content })
+    }
+
+    /// The camera's own JPEG, or one of its picture where that cannot go on as it is.
+    fn pass_through(&mut self) -> Result<Picture, SourceError> {
+        let bytes = self.packet.data().unwrap_or_default();
+        match mjpeg::check(bytes) {
+            Ok(jpeg) if self.max_width.is_none_or(|width| width >= jpeg.width) => {
+                let shape = Shape { width: jpeg.width, height: jpeg.height, pixel: Pixel::None };
+                if *self.shape.get_or_insert(shape) != shape {
+                    return Err(SourceError::Changed);
+                }
+                let (width, height) = (jpeg.width, jpeg.height);
+                let jpeg = jpeg.repaired().into_owned();
+                let content = Some(u64::from(crc32c::crc32c(&jpeg)));
+                Ok(Picture { width, height, jpeg, damaged: false, content })
+            }
+            Ok(_) | Err(mjpeg::Fault::Unusual(_)) => self.transcode(),
+            Err(fault @ mjpeg::Fault::Damaged(_)) => Err(SourceError::Damaged(fault.to_string())),
+        }
+    }
+
+    fn transcode(&mut self) -> Result<Picture, SourceError> {
+        let kept = Kept { packet: self.packet.clone(), times: Times::default(), loss: false };
+        if self.send(&kept).is_some() || self.decoded()?.is_none() {
+            return Err(SourceError::Damaged("the decoder could make nothing of it".to_owned()));
+        }
+        match self.current {
+            Current::Decoded { damaged } => self.judged(damaged),
+            _ => Err(SourceError::Damaged("the decoder could make nothing of it".to_owned())),
+        }
+    }
+
+    fn judged(&mut self, damaged: bool) -> Result<Picture, SourceError> {
+        if damaged && self.damaged == Damaged::Drop {
+            return Err(SourceError::Damaged("a part of it, or of what it refers to, is missing".to_owned()));
+        }
+        self.convert(damaged)
+    }
+}
+
+/// A number that changes with the picture: CRC-32C over some of its luma.
+fn fingerprint(frame: &frame::Video) -> u64 {
+    let rows = frame.data(0).chunks(frame.stride(0).max(1)).take(frame.height() as usize);
+    let width = frame.width() as usize;
+    let crc =
+        rows.step_by(FINGERPRINT_ROWS).fold(0, |crc, row| crc32c::crc32c_append(crc, &row[..width.min(row.len())]));
+    u64::from(crc)
+}
+
+impl FrameSource for FfmpegSource {
+    fn grab(&mut self) -> Result<Grabbed, SourceError> {
+        loop {
+            if !self.sends_jpegs {
+                if let Some(grabbed) = self.decoded()? {
+                    return Ok(grabbed);
+                }
+                if std::mem::take(&mut self.finishing) {
+                    self.decoder.restart();
+                }
+                if let Some(kept) = self.waiting.pop_front() {
+                    if let Some(grabbed) = self.send(&kept) {
+                        return Ok(grabbed);
+                    }
+                    continue;
+                }
+            }
+            let Some((times, loss)) = self.read()? else {
+                if self.recorded && !self.sends_jpegs && !self.drained {
+                    self.drained = true;
+                    self.decoder.finish();
+                    continue;
+                }
+                self.ended()?;
+                continue;
+            };
+            if self.sends_jpegs {
+                self.current = Current::Jpeg;
+                return Ok(self.grabbed(times, true));
+            }
+            match self.choose(times) {
+                Choice::Decode => {
+                    self.passed_by.clear();
+                    self.waiting.push_back(Kept { packet: self.packet.clone(), times, loss });
+                }
+                Choice::Alone => {
+                    self.passed_by.clear();
+                    self.keep(times, loss);
+                    let kept = Kept { packet: self.packet.clone(), times, loss };
+                    let failed = self.send(&kept);
+                    self.decoder.finish();
+                    self.finishing = true;
+                    if let Some(grabbed) = failed {
+                        return Ok(grabbed);
+                    }
+                }
+                Choice::PassBy => {
+                    self.keep(times, loss);
+                    return Ok(self.grabbed(times, false));
+                }
+                Choice::CatchUp => {
+                    if self.passed_by.is_empty() {
+                        self.begun = false;
+                        return Ok(self.grabbed(times, false));
+                    }
+                    self.keep(times, loss);
+                    self.waiting.extend(self.passed_by.drain(..));
+                    self.given_until = self.waiting.front().and_then(|kept| kept.times.pts_micros);
+                }
+            }
+        }
+    }
+
+    fn encode(&mut self) -> Result<Picture, SourceError> {
+        match self.current {
+            Current::Nothing => Err(SourceError::Damaged("the decoder could make nothing of it".to_owned())),
+            Current::Decoded { damaged } => self.judged(damaged),
+            Current::Jpeg => self.pass_through(),
+        }
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.recorded
+    }
+
+    fn info(&self) -> StreamInfo {
+        self.info.clone()
+    }
+}
