@@ -65,6 +65,14 @@ pub struct Captured {
     pub ended: Option<String>,
 }
 
+impl Captured {
+    /// How it came to its end, in its own words.
+    pub fn end(&self) -> String {
+        let said = self.said.last().map_or("nothing", |(_, line)| line.as_str());
+        format!("it ended with `{}` and said `{said}` last", self.ended.as_deref().unwrap_or_default())
+    }
+}
+
 /// A message that a capture program may send.
 #[derive(Debug)]
 enum Message {
@@ -247,4 +255,76 @@ fn picture(body: &[u8]) -> anyhow::Result<Picture> {
     let pts_micros = i64::from_le_bytes(header[8..16].try_into().context("eight bytes")?);
     let damaged = header[FLAGS] & DAMAGED != 0;
     Ok(Picture { at: Instant::now(), pts_micros, damaged, jpeg: jpeg.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A message as it goes through the pipe.
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 1).unwrap().to_le_bytes();
+        [&length[..], &[tag], body].concat()
+    }
+
+    fn frame(pts: i64, flags: u8) -> Vec<u8> {
+        let (clock, wall) = (7u64.to_le_bytes(), 0i64.to_le_bytes());
+        let size = [640u32, 480].map(u32::to_le_bytes).concat();
+        message(2, &[&clock[..], &pts.to_le_bytes(), &[flags], &wall, &size, &[0xff, 0xd8, 5]].concat())
+    }
+
+    /// A program that says this and ends, or waits for the word to.
+    fn program(dir: &Path, says: &[u8], waits: bool) -> Capture {
+        fs::write(dir.join("says"), says).unwrap();
+        let path = dir.join("program");
+        let waits = if waits { "read -r stop" } else { "" };
+        let says = dir.join("says");
+        // It runs without an environment, as every capture process does.
+        let text =
+            format!("#!/bin/sh\nread -r settings\necho \"$settings\" >&2\n/bin/cat {}\n{waits}\n", says.display());
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Capture::camera(&path, "rtsp://127.0.0.1/a".to_owned(), "udp")
+    }
+
+    #[test]
+    fn all_that_a_program_says_is_taken_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let says = [
+            message(1, &[0; 20]),
+            frame(-5, 0),
+            message(6, &3u32.to_le_bytes()),
+            frame(40_000, 3),
+            message(3, &2u32.to_le_bytes()),
+            message(4, &[0; 48]),
+            message(5, b"\x01cut"),
+        ];
+        for waits in [false, true] {
+            let captured = program(dir.path(), &says.concat(), waits).run(Duration::from_millis(50)).unwrap();
+            let pictures: Vec<_> = captured.pictures.iter().map(|p| (p.pts_micros, p.damaged, p.jpeg.len())).collect();
+            assert_eq!(pictures, [(-5, false, 3), (40_000, true, 3)]);
+            assert_eq!((captured.corrupt, captured.overrun, captured.ended.as_deref()), (3, 2, Some("cut")));
+            let settings: serde_json::Value = serde_json::from_str(&captured.said[0].1).unwrap();
+            assert_eq!(settings["damaged"], "mark");
+            assert_eq!(settings["options"][0], json!(["rtsp_transport", "udp"]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for (says, word) in [
+            (message(9, &[]), "unknown kind 9"),
+            (message(6, &[0; 3]), "a count of another length"),
+            (message(2, &[0; 40]), "no JPEG"),
+            (vec![0; 4], "a message of 0 bytes"),
+            (message(4, &[0; 9])[..9].to_vec(), "breaks off"),
+        ] {
+            let error = program(dir.path(), &says, false).run(Duration::from_secs(1)).unwrap_err();
+            assert!(format!("{error:#}").contains(word), "{error:#}");
+        }
+    }
 }

@@ -122,6 +122,8 @@ pub fn losses(stage: &Stage, plan: &Losses) -> anyhow::Result<Outcome> {
                 let gap = Duration::from_secs(confusion.longest_gap) / FPS;
                 problems.check(gap <= plan.deaf, || format!("{name}: no good picture for {} s", gap.as_secs()));
             }
+            // Half an hour is long without a word.
+            eprintln!("{name}: {}", confusion.summary());
             faults += proxy["faults"].as_u64().unwrap_or_default();
             all.add(&confusion);
             figures.insert(name, json!({ "pictures": confusion, "proxy": proxy }));
@@ -171,7 +173,7 @@ fn run(
     let sent = proxy.sent();
     // A stream that has to be opened anew is another matter: then it is not known which picture is which.
     let [sent] = &sent[..] else {
-        anyhow::bail!("{} connections in place of one: {:?}", sent.len(), captured.ended);
+        anyhow::bail!("{} connections in place of one; {}", sent.len(), captured.end());
     };
     // FFmpeg finds back into an interleaved stream where a packet's `$` happens to follow a line's end, for one in 256:
     // that takes seconds.

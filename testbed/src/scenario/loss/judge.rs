@@ -140,6 +140,14 @@ impl Confusion {
         }
     }
 
+    /// What is judged, in a line.
+    pub(super) fn summary(&self) -> String {
+        let Self { clean, clean_marked, whole_missing, unlike, unlike_unmarked, keys, keys_delivered, .. } = self;
+        format!(
+            "{unlike_unmarked} of {unlike} unlike pictures unmarked, {clean_marked} of {clean} clean ones marked, {whole_missing} not there, {keys_delivered} of {keys} key frames after a loss there"
+        )
+    }
+
     /// Adds another run's counts.
     pub(super) fn add(&mut self, other: &Self) {
         for (sum, more) in [
