@@ -260,6 +260,8 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
             reach: settings.capture.reach(),
             starts: Launcher::starts(),
         },
+        max_processes: settings.capture.max_processes,
+        frozen_after: settings.capture.frozen_after,
         metrics: metrics.clone(),
     };
     let (death, died) = oneshot::channel();

@@ -46,6 +46,7 @@ fn record(name: &str, seq: Seq) -> Record {
         captured_at: UnixMicros(1_000_000 + seq as i64),
         width: 640,
         height: 480,
+        damaged: false,
         crc32c: crc32c::crc32c(&jpeg),
         jpeg,
     };
@@ -85,6 +86,7 @@ impl Bench {
                 crc32c: 1,
                 width: 640,
                 height: 480,
+                damaged: false,
             };
             let outcome = match seq {
                 3 => Outcome::Lost { reason: LostReason::Damaged, maybe_stored: false },

@@ -155,7 +155,8 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                     held = patient && recipe.hub.is_held(&recipe.camera);
                     // The first frame is news at once; the rest is told once a second.
                     if rate.count(Instant::now()) == 1 {
-                        notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps: 0.0 });
+                        let session = intake.session().unwrap_or_default();
+                        notify(CameraNews::Streaming { session, fps: 0.0, still: Duration::ZERO });
                     }
                 }
                 ProcessEvent::Overrun(count) => {
@@ -166,9 +167,10 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                     debug!(count, "frames could not be decoded");
                     intake.missed(u64::from(count), LostReason::Corrupt);
                 }
-                ProcessEvent::Stats(_) if rate.total > 0 => {
+                ProcessEvent::Stats(stats) if rate.total > 0 => {
                     let fps = rate.per_second(Instant::now());
-                    notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps });
+                    let still = Duration::from_millis(stats.still_ms);
+                    notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps, still });
                 }
                 ProcessEvent::Stats(_) => {}
                 ProcessEvent::Ended(ending) => break Ok(ending),

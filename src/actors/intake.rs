@@ -207,6 +207,7 @@ impl Intake {
             captured_at,
             width: picture.width,
             height: picture.height,
+            damaged: picture.damaged,
             jpeg: picture.jpeg.clone(),
             crc32c,
         });

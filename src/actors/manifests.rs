@@ -442,6 +442,7 @@ fn manifest_of(part: Part, camera: CameraId, origin: Origin, written_at: UnixMic
                 crc32c: stored.crc32c,
                 width: stored.width,
                 height: stored.height,
+                damaged: stored.damaged,
             },
             Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored }, .. } => {
                 Line::Tombstone { session, seqs, reason, maybe_stored }

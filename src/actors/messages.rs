@@ -10,7 +10,7 @@ use crate::capture::wire::{CapturedFrame, StreamInfo};
 use crate::capture::{Diagnosis, ErrorKind, Exit};
 use crate::journal::Totals;
 use crate::model::{
-    CameraId, CameraSpec, FieldProblem, ManagedBy, RawCameraSpec, Seq, SeqRange, SessionNo, UnixMicros,
+    CameraId, CameraSpec, FieldProblem, ManagedBy, Program, RawCameraSpec, Seq, SeqRange, SessionNo, UnixMicros,
 };
 
 // ---- control, down: from HTTP to the Supervisor ----
@@ -264,6 +264,8 @@ pub enum CameraNews {
         session: SessionNo,
         /// Frames a second, over the last few seconds.
         fps: f64,
+        /// For how long its pictures have shown the same.
+        still: Duration,
     },
     /// Pictures have stopped arriving.
     Stalled,
@@ -319,6 +321,8 @@ pub enum CameraState {
     Streaming,
     /// Frames have stopped arriving; its capture is being ended.
     Stalled,
+    /// As many capture processes run as may; it starts when one of them ends.
+    Queued,
     /// It failed and will be tried again soon.
     BackingOff,
     /// The camera refused user and password; tried again now and then, and at once when they change.
@@ -337,10 +341,11 @@ pub enum CameraState {
 
 impl CameraState {
     /// Every state, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Connecting,
         Self::Streaming,
         Self::Stalled,
+        Self::Queued,
         Self::BackingOff,
         Self::AuthFailed,
         Self::Failed,
@@ -356,6 +361,7 @@ impl CameraState {
             Self::Connecting => "connecting",
             Self::Streaming => "streaming",
             Self::Stalled => "stalled",
+            Self::Queued => "queued",
             Self::BackingOff => "backing_off",
             Self::AuthFailed => "auth_failed",
             Self::Failed => "failed",
@@ -388,8 +394,12 @@ pub struct CameraView {
     pub session: Option<SessionNo>,
     /// Its capture process.
     pub pid: Option<u32>,
+    /// The program which that process runs.
+    pub program: Option<Program>,
     /// Frames a second over the last few seconds; 0 unless streaming.
     pub fps: f64,
+    /// Since when its pictures show the same, where that is longer than it should be.
+    pub frozen_since: Option<UnixMicros>,
     /// What its stream said of itself when it opened last.
     pub stream: Option<StreamInfo>,
     /// When it is tried again, while backing off or failed.

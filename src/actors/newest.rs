@@ -56,6 +56,7 @@ mod tests {
             captured_at: UnixMicros(1),
             width: 1,
             height: 1,
+            damaged: false,
             jpeg: bytes::Bytes::new(),
             crc32c: 0,
         };

@@ -21,7 +21,7 @@ impl Handler<CameraNotice> for Supervisor {
         if notice.generation != record.generation {
             return;
         }
-        let before = record.state;
+        let before = (record.state, record.frozen_since.is_some());
         let mut accepted = None;
         match notice.news {
             CameraNews::Capturing { pid } => {
@@ -33,10 +33,11 @@ impl Handler<CameraNotice> for Supervisor {
                 record.stream = Some(info);
                 accepted = record.running.as_ref().and_then(|running| running.login.clone());
             }
-            CameraNews::Streaming { session, fps } => {
+            CameraNews::Streaming { session, fps, still } => {
                 record.enter(CameraState::Streaming);
                 record.session = Some(session).filter(|session| *session > 0).or(record.session);
                 record.fps = fps;
+                record.show_still(still, self.wiring.frozen_after);
                 record.capture_error = None;
                 if let Some((login, credentials)) = record.running.as_ref().and_then(|running| running.login.as_ref()) {
                     self.logins.streaming(login, credentials, UnixMicros::now());
@@ -44,7 +45,7 @@ impl Handler<CameraNotice> for Supervisor {
             }
             CameraNews::Stalled => record.enter(CameraState::Stalled),
         }
-        let changed = before != record.state;
+        let changed = before != (record.state, record.frozen_since.is_some());
         if let Some((login, credentials)) = accepted {
             self.login_accepted(&login, &credentials, ctx);
         }
@@ -167,6 +168,7 @@ impl Handler<CameraExited> for Supervisor {
         if let Some((login, _)) = login {
             self.login_settled(&login, ctx);
         }
+        self.fill_places(ctx);
         self.tell_if_stopped();
         self.count_states();
     }

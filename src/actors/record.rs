@@ -1,7 +1,7 @@
 //! A camera id as the Supervisor knows it: what is asked, what is running, what last went wrong.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Addr, SpawnHandle};
 
@@ -30,9 +30,13 @@ pub(super) struct Record {
     pub next_try: Option<(SpawnHandle, UnixMicros)>,
     /// Set while another camera tries the same login: it starts when that is known.
     pub awaits_login: Option<Login>,
+    /// Set while as many capture processes run as may: it starts when one of them has ended.
+    pub awaits_place: bool,
     pub outage: Outage,
     pub session: Option<SessionNo>,
     pub fps: f64,
+    /// Since when its pictures show the same, where that is longer than it should be.
+    pub frozen_since: Option<UnixMicros>,
     pub stream: Option<StreamInfo>,
     pub capture_error: Option<LastError>,
     pub upload_error: Option<LastError>,
@@ -65,9 +69,11 @@ impl Record {
             running: None,
             next_try: None,
             awaits_login: None,
+            awaits_place: false,
             outage: Outage::default(),
             session: None,
             fps: 0.0,
+            frozen_since: None,
             stream: None,
             capture_error: None,
             upload_error: None,
@@ -113,7 +119,16 @@ impl Record {
         }
         if state != CameraState::Streaming {
             self.fps = 0.0;
+            self.frozen_since = None;
         }
+    }
+
+    /// Takes note of how long its pictures have shown the same. `after` is for how long they may; for ever without it.
+    pub fn show_still(&mut self, still: Duration, after: Option<Duration>) {
+        let is_frozen = after.is_some_and(|after| still > after);
+        // A child is not trusted: it may say that it has stood still since before there was time.
+        let since = || UnixMicros(UnixMicros::now().0.saturating_sub_unsigned(still.as_micros() as u64));
+        self.frozen_since = is_frozen.then(|| self.frozen_since.unwrap_or_else(since));
     }
 
     /// Ends its generation, if one is running, for this reason.
@@ -129,6 +144,7 @@ impl Record {
         ShownCamera {
             ledger: self.ledger.clone(),
             up: self.state == CameraState::Streaming,
+            frozen: self.frozen_since.is_some(),
             wanted: !matches!(self.state, CameraState::Paused | CameraState::Ended),
             auth_failed: self.capture_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Auth.as_str()),
         }
@@ -147,7 +163,9 @@ impl Record {
             generation: self.generation,
             session: self.session,
             pid: self.running.as_ref().and_then(|running| running.pid),
+            program: self.running.as_ref().map(|running| running.spec.program()),
             fps: self.fps,
+            frozen_since: self.frozen_since,
             stream: self.stream.clone(),
             next_try_at: self.next_try.map(|(_, at)| at),
             last_frame_age: self.ledger.last_captured_at().map(|at| UnixMicros::now().since(at)),

@@ -6,6 +6,7 @@
 //! `record` is what it knows of one camera; `control` answers requests, `notices` what its actors tell it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -22,6 +23,9 @@ use crate::capture::{ErrorKind, Launcher, Logins, Permit, TRIAL};
 use crate::journal::{Journal, KnownCamera, Ledgers, Reader};
 use crate::metrics::Metrics;
 use crate::model::{CameraId, CameraSpec, Login, ManagedBy, Origin, Refusal, UnixMicros, fingerprint};
+
+/// The kind of error of a camera that waits for a place among the capture processes.
+const NO_PLACE: &str = "no_place";
 
 /// What the Supervisor is given to work with.
 #[derive(Clone)]
@@ -44,6 +48,10 @@ pub struct Wiring {
     pub origin: Origin,
     /// Starts capture processes.
     pub launcher: Launcher,
+    /// How many may run at the same time, if not as many as there are cameras.
+    pub max_processes: Option<NonZeroUsize>,
+    /// For how long a camera's pictures may all show the same; for ever without it.
+    pub frozen_after: Option<Duration>,
     /// The daemon's metrics.
     pub metrics: Metrics,
 }
@@ -115,14 +123,18 @@ impl Supervisor {
         UploadActor::new(place, recipe, ctx.address()).start()
     }
 
-    /// Starts a camera's next generation, unless one is running, it is not wanted, its login has to wait, or the daemon
-    /// is stopping.
+    /// Starts a camera's next generation, unless one is running, it is not wanted, no capture process may be added, its
+    /// login has to wait, or the daemon is stopping.
     pub(super) fn start_camera(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
         self.cancel_next_try(id, ctx);
         let Some(record) = self.cameras.get_mut(id) else { return };
         let wanted = record.running.is_none() && !record.paused && !self.stopping;
         let Some(spec) = record.spec.clone().filter(|_| wanted) else { return };
         let Some(hub) = self.wiring.hubs.of(&spec.destination).cloned() else { return self.go_nowhere(id) };
+        // Before the login: a permission to try it would be waited for by others.
+        if !self.has_place() {
+            return self.await_place(id);
+        }
         let login = self.login_of(&spec);
         if let Some((login, credentials)) = &login {
             match self.logins.ask(login, credentials, id.as_str(), UnixMicros::now()) {
@@ -133,6 +145,9 @@ impl Supervisor {
         }
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.generation += 1;
+        if record.capture_error.as_ref().is_some_and(|error| error.kind == NO_PLACE) {
+            record.capture_error = None;
+        }
         record.ledger.goes_to(spec.destination.clone());
         record.enter(CameraState::Connecting);
         let recipe = Recipe {
@@ -147,6 +162,45 @@ impl Supervisor {
         let addr = CameraActor::new(recipe, ctx.address()).start();
         record.running = Some(Running { addr, spec, started: Instant::now(), pid: None, login });
         self.count_states();
+    }
+
+    /// Whether one more capture process may run. Who has one is counted and not remembered, so that no way in which one
+    /// ends can keep its place.
+    fn has_place(&self) -> bool {
+        let Some(most) = self.wiring.max_processes else { return true };
+        self.cameras.values().filter(|record| record.running.is_some()).take(most.get()).count() < most.get()
+    }
+
+    /// Lets a camera wait until a capture process has ended.
+    fn await_place(&mut self, id: &CameraId) {
+        let Some(most) = self.wiring.max_processes else { return };
+        if let Some(record) = self.cameras.get_mut(id) {
+            record.enter(CameraState::Queued);
+            record.awaits_place = true;
+            let message = format!(
+                "as many capture processes run as `capture.max_processes` allows ({most}): it starts when one of them ends; \
+                 raise that, or pause a camera"
+            );
+            record.capture_error = Some(LastError { at: record.since, source: "capture", kind: NO_PLACE, message });
+        }
+        self.count_states();
+    }
+
+    /// Starts the cameras that wait for a place, as far as there are places: who has waited longest comes first.
+    pub(super) fn fill_places(&mut self, ctx: &mut Context<Self>) {
+        if !self.has_place() {
+            return;
+        }
+        let waiting = self.cameras.iter().filter(|(_, record)| record.awaits_place);
+        let mut waiting: Vec<_> = waiting.map(|(id, record)| (record.since, id.clone())).collect();
+        waiting.sort_unstable();
+        for (_, id) in waiting {
+            if !self.has_place() {
+                break;
+            }
+            // Its login may have to wait; then the place is the next one's.
+            self.start_camera(&id, ctx);
+        }
     }
 
     /// Shows that a camera's frames have nowhere to go. What is asked of it stays as it is: where the destination is put
@@ -220,6 +274,7 @@ impl Supervisor {
     pub(super) fn cancel_next_try(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
         if let Some(record) = self.cameras.get_mut(id) {
             record.awaits_login = None;
+            record.awaits_place = false;
             if let Some((timer, _)) = record.next_try.take() {
                 ctx.cancel_future(timer);
             }

@@ -331,6 +331,7 @@ fn stored(recipe: &UploadRecipe, record: &Record) -> Stored {
         crc32c: frame.crc32c,
         width: frame.width,
         height: frame.height,
+        damaged: frame.damaged,
     }
 }
 

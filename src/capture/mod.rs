@@ -13,6 +13,7 @@ mod reach;
 mod restart;
 mod scrub;
 mod source;
+mod usage;
 pub mod wire;
 
 pub use diagnosis::{Diagnosis, ErrorKind};
@@ -22,3 +23,4 @@ pub use reach::Reach;
 pub use restart::{Exit, Outage, Verdict};
 pub use scrub::{Scrubber, USERINFO};
 pub use source::{FrameSource, Grabbed, Picture, SourceError};
+pub use usage::Usage;

@@ -209,6 +209,8 @@ const ENDED: u8 = 5;
 const CORRUPT: u8 = 6;
 /// More frames than a child can have missed between two messages: at 240 fps, seven minutes.
 const MAX_MISSED: u32 = 100_000;
+/// The largest width or height of a JPEG, which has 16 bits for it (ITU-T T.81, B.2.2), pixels.
+const MAX_JPEG_SIDE: u32 = 65_535;
 const MAX_CODEC_BYTES: usize = 16;
 const FRAME_HEADER: usize = 8 + 8 + 1 + 8 + 4 + 4;
 /// Flags of a frame: the picture is damaged; the camera's own time is told, and does not only stand there as 0.
@@ -309,6 +311,9 @@ impl Message {
                 let wall_micros = (flags & TIMED != 0).then_some(wall_micros);
                 let damaged = flags & DAMAGED != 0;
                 let (width, height) = (body.get_u32_le(), body.get_u32_le());
+                if width > MAX_JPEG_SIDE || height > MAX_JPEG_SIDE {
+                    return Err(Garbage("a frame of an impossible size"));
+                }
                 if !body.starts_with(&[0xff, 0xd8]) {
                     return Err(Garbage("a frame that is no JPEG"));
                 }
@@ -412,6 +417,20 @@ mod tests {
         assert_eq!(bytes[flags], DAMAGED | TIMED);
         bytes[flags] |= 4;
         assert_eq!(Message::read(Bytes::copy_from_slice(&bytes[4..])), Err(Garbage("a frame with an unknown flag")));
+    }
+
+    #[test]
+    fn a_size_that_no_jpeg_has_is_no_frame() {
+        for place in [0, 4] {
+            let mut bytes = Vec::new();
+            frame(None, false).write(&mut bytes).unwrap();
+            let side = 4 + 1 + 8 + 8 + 1 + 8 + place;
+            bytes[side..side + 4].copy_from_slice(&65_536u32.to_le_bytes());
+            assert_eq!(
+                Message::read(Bytes::copy_from_slice(&bytes[4..])),
+                Err(Garbage("a frame of an impossible size"))
+            );
+        }
     }
 
     #[test]

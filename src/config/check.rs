@@ -92,6 +92,7 @@ impl Settings {
         let open_timeout = check.duration("capture.open_timeout", &raw.capture.open_timeout, 100..=120_000);
         let read_timeout = check.duration("capture.read_timeout", &raw.capture.read_timeout, 100..=600_000);
         let stall_after = check.duration("capture.stall_after", &raw.capture.stall_after, 500..=600_000);
+        let frozen_after = check.duration("capture.frozen_after", &raw.capture.frozen_after, 0..=86_400_000);
         let shutdown_deadline = check.duration("shutdown.deadline", &raw.shutdown.deadline, 0..=600_000);
         let filter =
             check.that("log.filter", &raw.log.filter, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -133,6 +134,8 @@ impl Settings {
                     open_timeout: open_timeout?,
                     read_timeout: read_timeout?,
                     stall_after: stall_after?,
+                    max_processes: NonZeroUsize::new(raw.capture.max_processes as usize),
+                    frozen_after: Some(frozen_after?).filter(|after| !after.is_zero()),
                     files: files?,
                     loopback: raw.capture.loopback,
                 },

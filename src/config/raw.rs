@@ -177,6 +177,10 @@ section! {
         read_timeout: String = "15s",
         /// Time without a new picture after which a stream counts as stalled (or 5 frame intervals, if longer).
         stall_after: String = "10s",
+        /// Capture processes at the same time; 0 means as many as there are cameras.
+        max_processes: u32 = 0u32,
+        /// Time for which pictures may all show the same before the camera counts as frozen; `0s` means for ever.
+        frozen_after: String = "60s",
         /// Directory below which cameras may play files; empty means that none may.
         files: String = "",
         /// Whether cameras may be on this machine (127.0.0.0/8, ::1).

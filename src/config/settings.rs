@@ -200,6 +200,10 @@ pub struct CaptureSettings {
     pub read_timeout: Duration,
     /// Time without a new picture after which a stream counts as stalled.
     pub stall_after: Duration,
+    /// Capture processes at the same time; `None` means as many as there are cameras.
+    pub max_processes: Option<NonZeroUsize>,
+    /// Time for which pictures may all show the same before a camera counts as frozen; `None` means for ever.
+    pub frozen_after: Option<Duration>,
     /// Directory below which cameras may play files.
     pub files: Option<PathBuf>,
     /// Whether cameras may be on this machine.

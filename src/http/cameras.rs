@@ -5,7 +5,7 @@ use actix_web::http::header::{ETAG, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
-use super::dto::CameraDto;
+use super::dto::{CameraDto, ProcessDto};
 use super::problem::Problem;
 use super::spec::{read_set, read_spec};
 use super::{Api, condition};
@@ -67,10 +67,17 @@ pub async fn post(
     Ok(response)
 }
 
-/// `GET /cameras/{id}`
+/// `GET /cameras/{id}`. What its capture process takes is read for each request, and shown here alone.
 pub async fn get(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let view = api.supervisor.send(GetCamera(read_id(&id)?)).await??;
-    Ok(answer(StatusCode::OK, view))
+    let process = match view.pid.zip(view.program) {
+        // It may take the kernel a millisecond or two to add up what a large process has.
+        Some((pid, program)) => web::block(move || ProcessDto::read(pid, program)).await.ok().flatten(),
+        None => None,
+    };
+    let etag = format!("\"{}\"", view.revision);
+    let camera = CameraDto::from(view).with_process(process);
+    Ok(HttpResponse::Ok().insert_header((ETAG, etag)).json(camera))
 }
 
 /// `PUT /cameras/{id}`

@@ -5,9 +5,12 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use crate::actors::{CameraState, CameraView, LastError};
+use crate::capture::Usage;
 use crate::capture::wire::StreamInfo;
 use crate::journal::{Entry, Totals};
-use crate::model::{CameraId, CameraSpec, DestinationName, ManagedBy, Outcome, Seq, SessionNo, UnixMicros};
+use crate::model::{
+    CameraId, CameraSpec, DestinationName, Engine, ManagedBy, Outcome, Program, Seq, SessionNo, UnixMicros,
+};
 
 /// A camera: what was asked of it, and what it is doing.
 #[derive(Debug, Serialize)]
@@ -36,7 +39,12 @@ struct StatusDto {
     generation: u64,
     session: Option<SessionNo>,
     pid: Option<u32>,
+    /// The capture process, where one camera is asked for and one runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessDto>,
     fps: f64,
+    /// Since when the pictures show the same, where that is for too long.
+    frozen_since: Option<UnixMicros>,
     stream: Option<StreamDto>,
     /// Where its frames go; `null` for a deleted one.
     destination: Option<DestinationName>,
@@ -45,6 +53,27 @@ struct StatusDto {
     totals: Totals,
     watermark: Seq,
     last_error: Option<ErrorDto>,
+}
+
+/// A capture process as it was found when it was asked for.
+#[derive(Debug, Serialize)]
+pub struct ProcessDto {
+    pid: u32,
+    engine: Engine,
+    /// Processor time since its start, seconds.
+    cpu_seconds: f64,
+    /// Memory that is its own alone, bytes.
+    private_bytes: Option<u64>,
+    /// Where in /proc that was read.
+    memory_from: &'static str,
+}
+
+impl ProcessDto {
+    /// Asks the kernel about a camera's capture process; `None` where none runs.
+    pub fn read(pid: u32, program: Program) -> Option<Self> {
+        let Usage { cpu_seconds, private_bytes, memory_from } = Usage::of(pid)?;
+        Some(Self { pid, engine: program.engine(), cpu_seconds, private_bytes, memory_from })
+    }
 }
 
 /// What the stream said of itself when it opened last; `null` for what it did not say.
@@ -95,6 +124,8 @@ impl From<CameraView> for CameraDto {
                 generation: view.generation,
                 session: view.session,
                 pid: view.pid,
+                process: None,
+                frozen_since: view.frozen_since,
                 fps: (view.fps * 100.0).round() / 100.0,
                 stream: view.stream.map(StreamDto::from),
                 destination,
@@ -105,6 +136,14 @@ impl From<CameraView> for CameraDto {
                 last_error: view.last_error.map(ErrorDto::from),
             },
         }
+    }
+}
+
+impl CameraDto {
+    /// With what was found of its capture process.
+    pub fn with_process(mut self, process: Option<ProcessDto>) -> Self {
+        self.status.process = process;
+        self
     }
 }
 
@@ -151,6 +190,9 @@ pub enum EntryDto {
         width: u32,
         /// Height, pixels.
         height: u32,
+        /// Whether a part of the picture is missing or made up; left out where it is not.
+        #[serde(skip_serializing_if = "is_false")]
+        damaged: bool,
     },
     /// Frames that could not be kept.
     Tombstone {
@@ -182,6 +224,10 @@ pub enum EntryDto {
         /// Their height.
         height: Option<u32>,
     },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One entry of the order of commits.
@@ -221,6 +267,7 @@ impl EntryDto {
                 crc32c: BASE64_STANDARD.encode(stored.crc32c.to_be_bytes()),
                 width: stored.width,
                 height: stored.height,
+                damaged: stored.damaged,
             },
             Entry::Frames { seqs, session, outcome: Outcome::Lost { reason, maybe_stored }, .. } => {
                 Self::Tombstone { session, seq: seqs.first, last: seqs.last, reason: reason.as_str(), maybe_stored }

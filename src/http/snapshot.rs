@@ -17,7 +17,11 @@ pub async fn snapshot(api: web::Data<Api>, id: web::Path<String>) -> Result<Http
             format!("camera `{camera}` has shown no picture since the daemon started: it is {}", view.state.as_str());
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok();
+    if frame.damaged {
+        response.insert_header(("framehaul-damaged", "true"));
+    }
+    Ok(response
         .content_type("image/jpeg")
         .insert_header(("framehaul-session", frame.session))
         .insert_header(("framehaul-seq", frame.seq))

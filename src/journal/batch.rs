@@ -175,6 +175,7 @@ mod tests {
             crc32c: 1,
             width: 1,
             height: 1,
+            damaged: false,
         })
     }
 

@@ -115,8 +115,8 @@ fn insert(
             let mut statement = transaction.prepare_cached(
                 "INSERT INTO frame
                  (camera, seq, last, session, key, captured_at, stored_at, bytes, crc32c, width, height, commit_no,
-                  destination)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                  destination, damaged)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?;
             statement.execute(params![
                 num,
@@ -131,7 +131,8 @@ fn insert(
                 s.width,
                 s.height,
                 commit,
-                destinations.get(&s.destination)
+                destinations.get(&s.destination),
+                s.damaged
             ])?;
             (count, 0)
         }

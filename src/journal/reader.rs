@@ -190,7 +190,7 @@ impl Reader {
             }
             let mut frames = transaction.prepare_cached(
                 "SELECT seq, last, session, lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width, height,
-                 name, url FROM frame LEFT JOIN destination ON destination.num = frame.destination WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND seq > ?2 AND last <= ?3
+                 name, url, damaged FROM frame LEFT JOIN destination ON destination.num = frame.destination WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND seq > ?2 AND last <= ?3
                  ORDER BY seq LIMIT ?4",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX - 1);
@@ -262,17 +262,17 @@ impl Reader {
             }
             let mut frames = transaction.prepare_cached(
                 "SELECT seq, last, session, frame.lost, maybe_stored, key, captured_at, stored_at, bytes, crc32c, width,
-                 height, destination.name, destination.url, commit_no, camera.id
+                 height, destination.name, destination.url, damaged, commit_no, camera.id
                  FROM frame JOIN camera ON camera.num = frame.camera
                  LEFT JOIN destination ON destination.num = frame.destination
                  WHERE commit_no > ?1 ORDER BY commit_no LIMIT ?2",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX - 1);
             let rows = frames.query_map([i64::try_from(after).unwrap_or(i64::MAX), limit + 1], |row| {
-                let camera = row.get::<_, String>(15)?.parse().map_err(|error| {
-                    rusqlite::Error::FromSqlConversionFailure(15, rusqlite::types::Type::Text, Box::new(error))
+                let camera = row.get::<_, String>(16)?.parse().map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(16, rusqlite::types::Type::Text, Box::new(error))
                 })?;
-                Ok((row.get::<_, i64>(14)? as CommitNo, camera, read_frames(row)?))
+                Ok((row.get::<_, i64>(15)? as CommitNo, camera, read_frames(row)?))
             })?;
             let mut entries: Vec<(CommitNo, CameraId, Entry)> = rows.collect::<Result<_, _>>()?;
             let more = entries.len() as i64 > limit;
@@ -355,5 +355,6 @@ fn read_outcome(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outcome> {
         crc32c: row.get(9)?,
         width: row.get(10)?,
         height: row.get(11)?,
+        damaged: row.get(14)?,
     }))
 }

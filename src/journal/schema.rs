@@ -8,7 +8,7 @@ use super::{JournalError, manifests};
 use crate::model::Origin;
 
 /// Raised whenever the tables change; an older program refuses a newer journal.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// `reserved_until` is the first seq not yet reserved: seqs start at 1. `spec` is NULL for a deleted camera, whose row
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
@@ -76,6 +76,7 @@ CREATE TABLE frame (
     height          INTEGER,
     commit_no       INTEGER,
     destination     INTEGER,
+    damaged         INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (camera, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX frame_by_commit ON frame (commit_no);
@@ -136,6 +137,11 @@ CREATE TABLE destination (
 ) STRICT;
 ";
 
+/// What version 3 lacks. No frame of that time was kept that was known to be damaged.
+const FROM_3: &str = "
+ALTER TABLE frame ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Opens the writing connection, making the tables where there are none.
 pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     let connection = Connection::open(path)?;
@@ -148,8 +154,9 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     };
     match version {
         0 => convert(&[TABLES, manifests::TABLES])?,
-        1 => convert(&[FROM_1, FROM_2, manifests::TABLES])?,
-        2 => convert(&[FROM_2, manifests::TABLES])?,
+        1 => convert(&[FROM_1, FROM_2, manifests::TABLES, FROM_3])?,
+        2 => convert(&[FROM_2, manifests::TABLES, FROM_3])?,
+        3 => convert(&[FROM_3])?,
         VERSION => {}
         other => return Err(newer(other, path)),
     }

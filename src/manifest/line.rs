@@ -78,6 +78,8 @@ pub enum Line {
         width: u32,
         /// Height, pixels.
         height: u32,
+        /// Whether a part of the picture is missing or made up.
+        damaged: bool,
     },
     /// Frames that could not be kept.
     Tombstone {
@@ -131,6 +133,8 @@ pub(super) enum RawLine {
         crc32c: String,
         width: u32,
         height: u32,
+        #[serde(default, skip_serializing_if = "is_false")]
+        damaged: bool,
     },
     Tombstone {
         session: Option<SessionNo>,
@@ -142,6 +146,10 @@ pub(super) enum RawLine {
     End {
         crc32c: String,
     },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The first line as it is written and read.

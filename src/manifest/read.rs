@@ -170,6 +170,7 @@ fn line_of(raw: RawLine) -> Result<Line, String> {
             crc32c,
             width,
             height,
+            damaged,
         } => {
             let destination =
                 destination.parse().map_err(|_| format!("`{}` is no destination", shown(&destination)))?;
@@ -178,7 +179,20 @@ fn line_of(raw: RawLine) -> Result<Line, String> {
                 return Err(format!("`{}` is no key of an object", shown(&key)));
             }
             let crc32c = checksum_of(&crc32c)?;
-            Line::Frame { session, seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height }
+            Line::Frame {
+                session,
+                seq,
+                captured_at,
+                stored_at,
+                destination,
+                url,
+                key,
+                bytes,
+                crc32c,
+                width,
+                height,
+                damaged,
+            }
         }
         RawLine::Tombstone { session, seq, last, reason, maybe_stored } => {
             let known = LostReason::parse(&reason);

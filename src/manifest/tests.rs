@@ -22,6 +22,7 @@ fn frame(seq: Seq, session: u32) -> Line {
         crc32c: 0x1234_5600 + seq as u32,
         width: 1_920,
         height: 1_080,
+        damaged: seq == 14,
     }
 }
 
@@ -82,6 +83,7 @@ fn a_manifest_is_written_as_it_is_documented() {
             r#"{"type":"session","session":2,"opened":"1970-01-01T00:00:00.000001Z","codec":"h264","width":1920,"height":null}"#,
         ]
     );
+    assert!(lines[6].contains(r#""seq":14,"#) && lines[6].ends_with(r#","height":1080,"damaged":true}"#), "{}", lines[6]);
     assert_eq!(lines.len(), 8);
     let before = text.len() - lines[7].len() - 1;
     let crc32c = write::checksum(crc32c::crc32c(&text.as_bytes()[..before]));

@@ -55,7 +55,7 @@ fn raw(line: &Line) -> RawLine {
         Line::SessionEnd { session, closed, why } => {
             RawLine::SessionEnd { session, closed: closed.map(|at| at.to_string()), why }
         }
-        Line::Frame { session, seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height } => {
+        Line::Frame { session, seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height, damaged } => {
             RawLine::Frame {
                 session,
                 seq,
@@ -68,6 +68,7 @@ fn raw(line: &Line) -> RawLine {
                 crc32c: checksum(crc32c),
                 width,
                 height,
+                damaged,
             }
         }
         Line::Tombstone { session, seqs, reason, maybe_stored } => RawLine::Tombstone {

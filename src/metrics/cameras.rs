@@ -24,6 +24,8 @@ pub struct ShownCamera {
     pub ledger: Arc<Ledger>,
     /// Whether its stream arrives.
     pub up: bool,
+    /// Whether its pictures have shown the same for too long.
+    pub frozen: bool,
     /// Whether its stream should arrive: not while it is paused or its source has ended.
     pub wanted: bool,
     /// Whether the camera has refused user and password and not accepted them since.
@@ -80,13 +82,20 @@ fn one(value: f64) -> Vec<(&'static str, f64)> {
     vec![("", value)]
 }
 
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 10] = [
     Family {
         name: "framehaul_camera_up",
         help: "1 while the camera's stream arrives.",
         kind: MetricType::GAUGE,
         by: None,
         read: |series, _| one(f64::from(series.shown.up)),
+    },
+    Family {
+        name: "framehaul_camera_frozen",
+        help: "1 while the stream arrives and has shown the same picture for longer than capture.frozen_after.",
+        kind: MetricType::GAUGE,
+        by: None,
+        read: |series, _| one(f64::from(series.shown.frozen)),
     },
     Family {
         name: "framehaul_camera_wanted",
@@ -224,7 +233,7 @@ mod tests {
     const MOST_SERIES: usize = 30;
 
     fn shown(ledger: &Arc<Ledger>) -> ShownCamera {
-        ShownCamera { ledger: ledger.clone(), up: true, wanted: true, auth_failed: false }
+        ShownCamera { ledger: ledger.clone(), up: true, frozen: false, wanted: true, auth_failed: false }
     }
 
     fn ledger(id: &str) -> Arc<Ledger> {
@@ -274,6 +283,16 @@ mod tests {
         assert_eq!(sum("framehaul_camera_frames_in_flight"), 3);
         assert_eq!(sum("framehaul_camera_reconnects_total"), REASONS.len() as u64 + 2);
         assert_eq!(series(&metrics, "camera_reconnects_total{camera=\"gate\",reason=\"other\"}")[0].1, 3);
+    }
+
+    #[test]
+    fn a_frozen_camera_shows_it() {
+        let metrics = Metrics::new().unwrap();
+        let (gate, yard) = (ledger("gate"), ledger("yard"));
+        metrics.show_cameras([ShownCamera { frozen: true, ..shown(&gate) }, shown(&yard)]);
+        let found: Vec<u64> =
+            series(&metrics, "framehaul_camera_frozen{").into_iter().map(|(_, value)| value).collect();
+        assert_eq!(found, [1, 0]);
     }
 
     #[test]

@@ -345,8 +345,6 @@ impl RawCameraSpec {
             if self.damaged == Damaged::Mark {
                 wrong("damaged", &format!("cannot be \"mark\": {why} which pictures are damaged"));
             }
-        } else if self.damaged == Damaged::Mark {
-            wrong("damaged", "cannot be \"mark\" yet: leave it out");
         }
     }
 }
@@ -464,6 +462,7 @@ mod tests {
             r#"{"url":"https://h/a"}"#,
             r#"{"url":"file:///a.mp4","loop":true,"pace":"unpaced"}"#,
             r#"{"url":"rtsp://h/a","sampling":"keyframes"}"#,
+            r#"{"url":"rtsp://h/a","damaged":"mark"}"#,
             r#"{"url":"http://h/a","engine":"ffmpeg"}"#,
             r#"{"url":"v4l2:/dev/video0","engine":"opencv"}"#,
         ] {
@@ -480,6 +479,7 @@ mod tests {
             r#"{"url":"rtsp://h/b"}"#,
             r#"{"url":"rtsp://h/a","engine":"opencv"}"#,
             r#"{"url":"rtsp://h/a","sampling":"keyframes"}"#,
+            r#"{"url":"rtsp://h/a","damaged":"mark"}"#,
         ] {
             assert!(!spec.captures_as(&read(other).unwrap()), "{other}");
         }

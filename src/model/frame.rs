@@ -54,6 +54,8 @@ pub struct Frame {
     pub width: u32,
     /// Picture height, pixels.
     pub height: u32,
+    /// Whether a part of the picture is missing or made up.
+    pub damaged: bool,
     /// The JPEG file.
     pub jpeg: Bytes,
     /// CRC32C (Castagnoli, RFC 3720 appendix B.4) of `jpeg`.
@@ -137,6 +139,8 @@ pub struct Stored {
     pub width: u32,
     /// Picture height, pixels.
     pub height: u32,
+    /// Whether a part of the picture is missing or made up.
+    pub damaged: bool,
 }
 
 /// The one of two ways in which a frame ends.

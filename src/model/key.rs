@@ -276,6 +276,7 @@ mod tests {
             captured_at: UnixMicros(1_767_323_045_000_006),
             width: 2,
             height: 2,
+            damaged: false,
             jpeg: bytes::Bytes::new(),
             crc32c: 0,
         }

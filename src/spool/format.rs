@@ -31,6 +31,10 @@ const SEGMENT_MAGIC: &[u8; 8] = b"FHSPOOL1";
 const VERSION: u32 = 1;
 pub(super) const RECORD_MAGIC: [u8; 4] = *b"FHR\x01";
 
+/// Stands in a record's height where the picture is damaged: no JPEG is higher than 65,535 pixels. What wrote no such
+/// records reads none, because it refuses the journal that belongs to them.
+const DAMAGED: u32 = 1 << 31;
+
 /// The next multiple of 8.
 pub(super) fn aligned(length: u64) -> u64 {
     length.next_multiple_of(ALIGN)
@@ -136,6 +140,8 @@ pub(super) struct RecordHeader {
     pub(super) captured_at: UnixMicros,
     pub(super) width: u32,
     pub(super) height: u32,
+    /// Whether a part of the picture is missing or made up.
+    pub(super) damaged: bool,
     pub(super) key: String,
     pub(super) jpeg_length: u32,
     pub(super) jpeg_crc32c: u32,
@@ -173,12 +179,13 @@ impl RecordHeader {
             captured_at: frame.captured_at,
             width: frame.width,
             height: frame.height,
+            damaged: frame.damaged,
             key: record.key.clone(),
             jpeg_length: u32::try_from(frame.jpeg.len()).ok()?,
             jpeg_crc32c: frame.crc32c,
         };
         u32::try_from(header.total()).ok()?;
-        (record.key.len() <= LONGEST_KEY).then_some(header)
+        (record.key.len() <= LONGEST_KEY && frame.height < DAMAGED).then_some(header)
     }
 
     /// Bytes before the picture.
@@ -202,7 +209,8 @@ impl RecordHeader {
         bytes.extend(self.session.to_le_bytes());
         bytes.extend(self.captured_at.0.to_le_bytes());
         bytes.extend(self.width.to_le_bytes());
-        bytes.extend(self.height.to_le_bytes());
+        let flag = if self.damaged { DAMAGED } else { 0 };
+        bytes.extend((self.height | flag).to_le_bytes());
         bytes.extend(self.jpeg_length.to_le_bytes());
         bytes.extend(self.jpeg_crc32c.to_le_bytes());
         bytes.push(self.camera.as_str().len() as u8);
@@ -224,9 +232,10 @@ impl RecordHeader {
         }
         let (seq, session, captured_at) = (rest.u64()?, rest.u32()?, UnixMicros(rest.i64()?));
         let (width, height, jpeg_length, jpeg_crc32c) = (rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?);
+        let (height, damaged) = (height & !DAMAGED, height & DAMAGED != 0);
         let camera = rest.u8().and_then(|length| rest.text(length.into()))?.parse().ok()?;
         let key = rest.u16().and_then(|length| rest.text(length.into()))?.to_owned();
-        let header = Self { camera, seq, session, captured_at, width, height, key, jpeg_length, jpeg_crc32c };
+        let header = Self { camera, seq, session, captured_at, width, height, damaged, key, jpeg_length, jpeg_crc32c };
         let fits = rest.0.is_empty() && header.total() == u64::from(lengths.total);
         fits.then_some(header)
     }
@@ -287,10 +296,19 @@ mod tests {
             captured_at: UnixMicros(-5),
             width: 640,
             height: 480,
+            damaged: false,
             key: "a/gate-3/7.jpg".into(),
             jpeg_length: 1001,
             jpeg_crc32c: 9,
         }
+    }
+
+    #[test]
+    fn a_mark_of_damage_reads_back_and_changes_nothing_else() {
+        let salt = Salt::new(&origin(1), 5);
+        let (marked, plain) = (RecordHeader { damaged: true, ..header() }, header());
+        assert_eq!(RecordHeader::parse(&marked.encode(salt, 64), salt, 64), Some(marked.clone()));
+        assert_eq!(marked.encode(salt, 64).len(), plain.encode(salt, 64).len());
     }
 
     #[test]

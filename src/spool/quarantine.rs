@@ -44,6 +44,7 @@ struct Note<'a> {
     captured_at: UnixMicros,
     width: u32,
     height: u32,
+    damaged: bool,
     crc32c: u32,
     why: &'a str,
 }
@@ -101,6 +102,7 @@ impl Quarantine {
             captured_at: frame.captured_at,
             width: frame.width,
             height: frame.height,
+            damaged: frame.damaged,
             crc32c: frame.crc32c,
             why,
         };

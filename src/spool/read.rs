@@ -39,6 +39,7 @@ pub(super) fn decode(
         captured_at: header.captured_at,
         width: header.width,
         height: header.height,
+        damaged: header.damaged,
         jpeg: Bytes::from(bytes).slice(picture),
         crc32c: header.jpeg_crc32c,
     };

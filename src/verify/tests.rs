@@ -221,6 +221,7 @@ impl Bench {
                 crc32c: crc32c::crc32c(&content),
                 width: 1,
                 height: 1,
+                damaged: false,
             }
         });
         self.to_bytes(camera, seqs, lines.collect())

@@ -48,6 +48,7 @@ pub fn record(camera: &CameraId, seq: Seq, len: usize) -> Record {
         captured_at: UnixMicros(1_700_000_000_000_000 + seq as i64),
         width: 640,
         height: 480,
+        damaged: false,
         crc32c: crc32c::crc32c(&jpeg),
         jpeg,
     };
@@ -294,6 +295,7 @@ impl Engine {
             crc32c: frame.crc32c,
             width: frame.width,
             height: frame.height,
+            damaged: frame.damaged,
         };
         let outcome = Outcome::Stored(stored);
         let settled =

@@ -169,6 +169,7 @@ async fn list(journal: &Journal, ledger: &Arc<Ledger>, count: u64) {
             crc32c: seqs.first as u32,
             width: 640,
             height: 480,
+            damaged: false,
         }),
         _ => Outcome::Lost { reason: LostReason::Overrun, maybe_stored: false },
     };

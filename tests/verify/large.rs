@@ -55,6 +55,7 @@ fn fill(bench: &Bench, frames: Seq) -> anyhow::Result<()> {
             captured_at: begun.after(Duration::from_millis(100 * seq)),
             width: 160,
             height: 160,
+            damaged: false,
             crc32c: crc32c::crc32c(&jpeg),
             jpeg,
         };
@@ -68,6 +69,7 @@ fn fill(bench: &Bench, frames: Seq) -> anyhow::Result<()> {
             crc32c: frame.crc32c,
             width: 160,
             height: 160,
+            damaged: false,
         };
         let (seqs, outcome) = (SeqRange::one(seq), Outcome::Stored(stored));
         let settled = Settled { camera: camera.clone(), seqs, session: Some(1), outcome, counted: false };

@@ -87,7 +87,7 @@ impl Run {
         let jpeg: Vec<u8> = seqs.first.to_le_bytes().into_iter().cycle().take(size).collect();
         let crc32c = crc32c::crc32c(&jpeg);
         let captured_at = UnixMicros(seqs.first as i64);
-        Frame { camera, seq: seqs.first, session: 1, captured_at, width: 4, height: 3, jpeg: jpeg.into(), crc32c }
+        Frame { camera, seq: seqs.first, session: 1, captured_at, width: 4, height: 3, damaged: false, jpeg: jpeg.into(), crc32c }
     }
 }
 
@@ -154,6 +154,7 @@ async fn work(hub: Hub, seen: Arc<Mutex<Seen>>, seed: u64) {
                     crc32c: frame.crc32c,
                     width: frame.width,
                     height: frame.height,
+                    damaged: frame.damaged,
                 });
             }
         }
@@ -388,6 +389,7 @@ async fn a_refusal_is_measured_by_what_was_stored_since_the_first() {
         crc32c: 0,
         width: 1,
         height: 1,
+        damaged: false,
     };
     run.hub.next().await.unwrap().stored(stored.clone());
     let mut refused = run.hub.next().await.unwrap();

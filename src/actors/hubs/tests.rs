@@ -111,6 +111,7 @@ impl Run {
                 captured_at: UnixMicros(seq as i64),
                 width: 4,
                 height: 3,
+                damaged: false,
                 crc32c: crc32c::crc32c(&jpeg),
                 jpeg: jpeg.into(),
             });
@@ -136,6 +137,7 @@ impl Run {
                 crc32c: record.frame.crc32c,
                 width: 4,
                 height: 3,
+                damaged: false,
             });
             stored.push((seq, carried));
         }

@@ -190,18 +190,15 @@ pub enum PlanesError {
 /// or a line more, which repeats the last.
 #[derive(Clone, Copy, Debug)]
 pub struct JpegPlanes<'a> {
-    width: usize,
-    height: usize,
+    /// Width, pixels.
+    pub width: u32,
+    /// Height, pixels.
+    pub height: u32,
     subsampling: Subsampling,
     planes: [Plane<'a>; 3],
 }
 
 impl<'a> JpegPlanes<'a> {
-    /// Width and height, pixels.
-    pub fn size(&self) -> (usize, usize) {
-        (self.width, self.height)
-    }
-
     /// How many chroma samples there are.
     pub fn subsampling(&self) -> Subsampling {
         self.subsampling
@@ -270,25 +267,28 @@ pub struct Converter {
 impl Converter {
     /// The planes of a JPEG. A plane in which nothing has to change is the decoder's own.
     pub fn convert<'a>(&'a mut self, source: &Planes<'a>) -> JpegPlanes<'a> {
-        let (width, height) = source.size();
+        let ((width, height), (chroma_width, _)) = (source.size(), source.chroma_size());
         let (across, down) = source.format.subsampling.block();
-        let whole = width.is_multiple_of(across) && height.is_multiple_of(down);
+        let is_jpeg = source.format.is_jpeg();
+        let luma = !is_jpeg || !width.is_multiple_of(across) || !height.is_multiple_of(down);
+        let chroma = !is_jpeg && source.format.subsampling != Subsampling::Gray;
         let map = Map::new(source.format);
-        let mut planes = source.planes;
-        if !source.format.is_jpeg() || !whole {
+        if luma {
             self.convert_luma(source, &map);
         }
-        if !source.format.is_jpeg() && source.format.subsampling != Subsampling::Gray {
+        if chroma {
             self.convert_chroma(source, &map);
         }
-        let (chroma_width, _) = source.chroma_size();
-        if !source.format.is_jpeg() || !whole {
-            planes[0] = Plane { bytes: &self.planes[0], stride: chroma_width * across };
+        let mut planes = source.planes;
+        let [y, cb, cr] = &self.planes;
+        if luma {
+            planes[0] = Plane { bytes: y, stride: chroma_width * across };
         }
-        if !source.format.is_jpeg() {
-            planes[1] = Plane { bytes: &self.planes[1], stride: chroma_width };
-            planes[2] = Plane { bytes: &self.planes[2], stride: chroma_width };
+        if chroma {
+            planes[1] = Plane { bytes: cb, stride: chroma_width };
+            planes[2] = Plane { bytes: cr, stride: chroma_width };
         }
+        let Planes { width, height, .. } = *source;
         JpegPlanes { width, height, subsampling: source.format.subsampling, planes }
     }
 

@@ -49,7 +49,8 @@ impl Decoder {
         options.set("max_pixels", MOST_PIXELS);
         // A decoder keeps back what it knows to be damaged, and then nobody can count it.
         options.set("flags", "+output_corrupt");
-        let video = context.open_with(options)?.video()?;
+        let codec = decoder::find(input.codec()).ok_or(Error::DecoderNotFound)?;
+        let video = context.open_as_with(codec, options)?.video()?;
         Ok(Self { video, evidence: Evidence::default(), frame: frame::Video::empty() })
     }
 

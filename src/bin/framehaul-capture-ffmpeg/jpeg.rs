@@ -34,7 +34,7 @@ impl JpegEncoder {
     ///
     /// [`EncodeError`]: libjpeg-turbo found no memory.
     pub fn encode(&mut self, picture: &JpegPlanes<'_>) -> Result<Vec<u8>, EncodeError> {
-        let (width, height) = picture.size();
+        let (width, height) = (picture.width as usize, picture.height as usize);
         let subsamp = match picture.subsampling() {
             Subsampling::Gray => Subsamp::Gray,
             Subsampling::Yuv420 => Subsamp::Sub2x2,

@@ -22,6 +22,13 @@ use crate::pixels::{Pixels, Shape};
 /// What may be kept for a key frame that stays away, bytes: some seconds of a stream.
 const MOST_KEPT: usize = 8 << 20;
 
+/// A stream may have no key frame for so many packets; then it may have none at all, and its decoder says what it can make
+/// of the others.
+const MOST_BEFORE_BEGIN: u32 = 600;
+
+/// Pictures a second of a recording that does not say.
+const USUAL_FPS: f64 = 25.0;
+
 /// A picture's rows that its fingerprint is made of: every so many.
 const FINGERPRINT_ROWS: usize = 8;
 
@@ -53,6 +60,8 @@ pub struct FfmpegSource {
     log: Log,
     info: StreamInfo,
     recorded: bool,
+    /// Whether the pictures carry times of their own.
+    timed: bool,
     repeat: bool,
     damaged: Damaged,
     max_width: Option<u32>,
@@ -63,6 +72,8 @@ pub struct FfmpegSource {
     keys: Keys,
     /// Whether a key frame has come: nothing before the first can be decoded.
     begun: bool,
+    /// Packets before that.
+    before_begin: u32,
     /// The last key frame, where it was decoded alone, and what was passed by since.
     passed_by: Vec<Kept>,
     /// What the decoder gets before anything else.
@@ -81,6 +92,8 @@ pub struct FfmpegSource {
     /// Added to presentation times, microseconds: how far earlier rounds of a repeated file came.
     offset_micros: i64,
     last_pts_micros: i64,
+    /// Of the packet read last.
+    read_pts_micros: Option<i64>,
 }
 
 impl FfmpegSource {
@@ -117,6 +130,7 @@ impl FfmpegSource {
             input,
             log,
             recorded,
+            timed: settings.kind != Kind::Http,
             repeat: settings.repeat && recorded,
             damaged: settings.damaged,
             max_width: settings.max_width,
@@ -124,6 +138,7 @@ impl FfmpegSource {
             packet: Packet::empty(),
             keys: Keys::new(settings.sampling),
             begun: false,
+            before_begin: 0,
             passed_by: Vec::new(),
             waiting: VecDeque::new(),
             finishing: false,
@@ -136,6 +151,7 @@ impl FfmpegSource {
             encoder,
             offset_micros: 0,
             last_pts_micros: 0,
+            read_pts_micros: None,
         })
     }
 
@@ -146,7 +162,8 @@ impl FfmpegSource {
         match read {
             Ok(()) => {
                 let mut times = self.input.times(&self.packet);
-                times.pts_micros = times.pts_micros.map(|pts| pts + self.offset_micros);
+                times.pts_micros = times.pts_micros.map(|pts| pts + self.offset_micros).or(self.next_by_rate());
+                self.read_pts_micros = times.pts_micros;
                 Ok(Some((times, loss)))
             }
             Err(Error::Eof) => Ok(None),
@@ -157,10 +174,22 @@ impl FfmpegSource {
         }
     }
 
+    /// When the next picture is due by the rate that the stream declares. A file may hold pictures without times, and
+    /// an RTSP stream's first packet comes without one out of FFmpeg, whose count begins with it.
+    fn next_by_rate(&self) -> Option<i64> {
+        self.timed.then(|| self.read_pts_micros.map_or(0, |last| last + self.interval_micros()))
+    }
+
+    fn interval_micros(&self) -> i64 {
+        let fps = if self.info.fps > 0.0 { self.info.fps } else { USUAL_FPS };
+        (1e6 / fps) as i64
+    }
+
     /// What is to be done with the packet read last.
     fn choose(&mut self, times: Times) -> Choice {
         let is_key = self.packet.is_key();
-        if !self.begun && !is_key {
+        if !self.begun && !is_key && self.before_begin < MOST_BEFORE_BEGIN {
+            self.before_begin += 1;
             return Choice::PassBy;
         }
         self.begun = true;
@@ -209,9 +238,14 @@ impl FfmpegSource {
         Grabbed { pts_micros: times.pts_micros, wall_micros: times.wall_micros, decoded }
     }
 
-    /// Keeps a packet for the case that the next key frame stays away.
+    /// The packet read last.
+    fn take(&mut self, times: Times, loss: bool) -> Kept {
+        Kept { packet: std::mem::replace(&mut self.packet, Packet::empty()), times, loss }
+    }
+
+    /// Keeps the packet read last for the case that the next key frame stays away.
     fn keep(&mut self, times: Times, loss: bool) {
-        if !self.keys.may_catch_up() || self.passed_by.is_empty() && !self.packet.is_key() {
+        if self.passed_by.is_empty() {
             return;
         }
         let kept: usize = self.passed_by.iter().map(|kept| kept.packet.size()).sum();
@@ -220,7 +254,8 @@ impl FfmpegSource {
             self.passed_by.clear();
             return;
         }
-        self.passed_by.push(Kept { packet: self.packet.clone(), times, loss });
+        let kept = self.take(times, loss);
+        self.passed_by.push(kept);
     }
 
     /// The end of what can be read.
@@ -232,10 +267,9 @@ impl FfmpegSource {
         let anew = |error: Error| SourceError::Ended(error.to_string());
         self.input = self.opening.open().map_err(anew)?;
         self.decoder = Decoder::open(&self.input).map_err(anew)?;
-        let interval = if self.info.fps > 0.0 { 1e6 / self.info.fps } else { 0.0 };
-        self.offset_micros = self.last_pts_micros + interval as i64;
+        self.offset_micros = self.last_pts_micros + self.interval_micros();
         self.keys.begin_anew();
-        self.begun = false;
+        (self.begun, self.before_begin) = (false, 0);
         self.drained = false;
         Ok(())
     }
@@ -272,7 +306,7 @@ impl FfmpegSource {
     }
 
     fn transcode(&mut self) -> Result<Picture, SourceError> {
-        let kept = Kept { packet: self.packet.clone(), times: Times::default(), loss: false };
+        let kept = self.take(Times::default(), false);
         if self.send(&kept).is_some() || self.decoded()?.is_none() {
             return Err(SourceError::Damaged("the decoder could make nothing of it".to_owned()));
         }
@@ -332,13 +366,16 @@ impl FrameSource for FfmpegSource {
             match self.choose(times) {
                 Choice::Decode => {
                     self.passed_by.clear();
-                    self.waiting.push_back(Kept { packet: self.packet.clone(), times, loss });
+                    let kept = self.take(times, loss);
+                    self.waiting.push_back(kept);
                 }
                 Choice::Alone => {
                     self.passed_by.clear();
-                    self.keep(times, loss);
-                    let kept = Kept { packet: self.packet.clone(), times, loss };
+                    let kept = self.take(times, loss);
                     let failed = self.send(&kept);
+                    if self.keys.may_catch_up() {
+                        self.passed_by.push(kept);
+                    }
                     self.decoder.finish();
                     self.finishing = true;
                     if let Some(grabbed) = failed {
@@ -351,7 +388,7 @@ impl FrameSource for FfmpegSource {
                 }
                 Choice::CatchUp => {
                     if self.passed_by.is_empty() {
-                        self.begun = false;
+                        (self.begun, self.before_begin) = (false, 0);
                         return Ok(self.grabbed(times, false));
                     }
                     self.keep(times, loss);

@@ -114,13 +114,14 @@ pub fn entry(kind: &str, data: &str) -> String {
     let field = |name: &str| plain(&word(&entry[name]));
     match kind {
         "frame" => format!(
-            "frame    {:>8}  {}  {}x{}  {:>7} bytes  {}",
+            "frame    {:>8}  {}  {}x{}  {:>7} bytes  {}{}",
             field("seq"),
             field("captured_at"),
             field("width"),
             field("height"),
             field("bytes"),
-            field("url")
+            field("url"),
+            if entry["damaged"] == true { "  damaged" } else { "" }
         ),
         "tombstone" => {
             let seqs = match (field("seq"), field("last")) {
@@ -194,6 +195,8 @@ mod tests {
         assert_eq!(entry("tombstone", &lost(9, true)), "lost          5-9  crash, maybe stored all the same");
         let frame = r#"{"seq":7,"captured_at":"T","width":320,"height":240,"bytes":1000,"url":"file:///a\n"}"#;
         assert_eq!(entry("frame", frame), "frame           7  T  320x240     1000 bytes  file:///a\\n");
+        let damaged = frame.replace("}", r#","damaged":true}"#);
+        assert_eq!(entry("frame", &damaged), format!("{}  damaged", entry("frame", frame)));
         assert_eq!(entry("session", r#"{"session":2,"opened":"T","closed":null}"#), "session         2  opened T");
         assert_eq!(entry("later", "{}"), "later {}");
         assert_eq!(entry("frame", "\u{1b}"), "frame \\u{1b}");

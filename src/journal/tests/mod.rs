@@ -179,6 +179,7 @@ fn stored(at: i64) -> Outcome {
         crc32c: 1,
         width: 640,
         height: 480,
+        damaged: at % 2 == 1,
     })
 }
 
@@ -366,14 +367,44 @@ async fn who_only_reads_says_what_an_older_journal_wants() {
     Reader::of(bench.dir.path()).unwrap();
     bench.sql().execute_batch("PRAGMA user_version = 2;").unwrap();
     let error = Reader::of(bench.dir.path()).unwrap_err().to_string();
-    assert!(error.ends_with("has format 2, this program reads format 3: start the daemon once"), "{error}");
+    assert!(error.ends_with("has format 2, this program reads format 4: start the daemon once"), "{error}");
 }
 
-/// What makes a journal of version 3 one of version 2.
+#[tokio::test]
+async fn marks_of_damage_are_listed_and_a_journal_of_version_3_gets_room_for_them() {
+    let marks = |entries: Vec<Outcome>| -> Vec<bool> {
+        entries.iter().map(|outcome| matches!(outcome, Outcome::Stored(Stored { damaged: true, .. }))).collect()
+    };
+    let frames = |entries: Vec<Entry>| -> Vec<Outcome> {
+        let of = |entry| if let Entry::Frames { outcome, .. } = entry { Some(outcome) } else { None };
+        entries.into_iter().filter_map(of).collect()
+    };
+    let bench = Bench::new(&["a"]);
+    bench.session("a").await;
+    bench.issue("a", 3).await;
+    for seq in 1..=3 {
+        bench.settle("a", SeqRange::one(seq), stored(seq as i64));
+    }
+    bench.opened.journal.barrier().await;
+    assert_eq!(marks(frames(bench.list("a", Cursor::default(), 9).unwrap())), [true, false, true]);
+    let commits = bench.opened.reader.commits(0, 9).unwrap().entries;
+    assert_eq!(marks(frames(commits.into_iter().map(|(_, _, entry)| entry).collect())), [true, false, true]);
+
+    let dir = bench.close();
+    let sql = Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    sql.execute_batch("ALTER TABLE frame DROP COLUMN damaged; PRAGMA user_version = 3;").unwrap();
+    drop(sql);
+    // The rest of the block of seqs is lost with this start.
+    let list = frames(Bench::open(dir).list("a", Cursor::default(), 9).unwrap());
+    assert_eq!(marks(list), [false; 4]);
+}
+
+/// What makes a journal of this version one of version 2.
 const BACK_TO_2: &str = "
 DROP TABLE manifest;
 DROP TABLE manifest_pending;
 ALTER TABLE frame DROP COLUMN destination;
+ALTER TABLE frame DROP COLUMN damaged;
 DROP TABLE destination;
 PRAGMA user_version = 2;
 ";
@@ -432,7 +463,7 @@ async fn a_journal_of_version_1_is_numbered_and_loses_nothing() {
     assert_eq!(bench.ledger("a").totals().lost, 4);
     // Nobody knows how old the tombstone is: it counts as new.
     assert_eq!(bench.prune("a", 1_000).await.entries, 1);
-    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(3));
+    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(4));
     // It opens again as what it is now.
     assert_eq!(bench.reopen().commits(4), expected[4..]);
 }

@@ -41,6 +41,7 @@ fn record(nth: u64) -> Record {
         captured_at: UnixMicros(1_000_000 + nth as i64),
         width: 64,
         height: 48,
+        damaged: false,
         crc32c: crc32c::crc32c(&jpeg),
         jpeg,
     };

@@ -205,6 +205,7 @@ fn record(camera: usize, seq: Seq, expected: Expected) -> Record {
         captured_at: UnixMicros(expected.stamp),
         width: 640,
         height: 480,
+        damaged: false,
         crc32c: crc32c::crc32c(&jpeg),
         jpeg,
     };

@@ -89,7 +89,7 @@ fn compare(ours: &[u8], reference: &[u8]) -> (f64, [f64; 3]) {
     (psnr, sums.map(|sum| sum / (ours.len() / 3) as f64))
 }
 
-const SIZES: [(usize, usize); 2] = [(320, 240), (319, 237)];
+const SIZES: [(usize, usize); 2] = [(192, 144), (191, 141)];
 const QUALITIES: [u8; 2] = [85, 95];
 
 /// Every combination with every picture.
@@ -177,16 +177,12 @@ fn the_time_of_a_1080p_jpeg() {
     let (mut converter, mut encoder) = (Converter::default(), JpegEncoder::new(85).unwrap());
     let planes = decoded.planes();
     let converted = converter.convert(&planes);
-    let mut times = [const { Vec::new() }; 2];
-    for _ in 0..50 {
+    let mut length = 0;
+    let times = (0..50).map(|_| {
         let begun = Instant::now();
-        let jpeg = encoder.encode(&converted).unwrap();
-        times[0].push(begun.elapsed().as_secs_f64() * 1e3);
-        times[1].push(jpeg.len() as f64 / 1e3);
-    }
-    let [median, kilobytes] = times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[25]
+        length = encoder.encode(&converted).unwrap().len();
+        begun.elapsed().as_secs_f64() * 1e3
     });
-    println!("encode alone: median {median:.3} ms, {kilobytes:.0} kB");
+    let least = times.fold(f64::MAX, f64::min);
+    println!("encode alone: least {least:.3} ms, {} kB", length / 1000);
 }
