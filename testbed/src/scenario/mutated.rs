@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::stage::{add, cameras, examine, until_streaming};
+use super::stage::{cameras, examine, until_streaming};
 use super::{Outcome, Problems, Stage};
 use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
 use crate::clip::Codec;
@@ -19,7 +19,7 @@ use crate::rtp_proxy::{RtpProxy, Script, Spoil, Stats};
 /// How hard it is made.
 #[derive(Debug, Clone)]
 pub struct Mutated {
-    /// The cameras' key `engine`; none where the daemon is to choose.
+    /// All cameras' key `engine`; none where the daemon is to choose.
     pub engine: Option<&'static str>,
     /// How long each codec's streams are mutated, all at the same time.
     pub lasts: Duration,
@@ -34,6 +34,15 @@ pub struct Mutated {
     pub resident_mb: f64,
     /// Where the random numbers start.
     pub seed: u64,
+}
+
+impl Mutated {
+    fn with_engine(&self, mut spec: Value) -> Value {
+        if let Some(engine) = self.engine {
+            spec["engine"] = json!(engine);
+        }
+        spec
+    }
 }
 
 /// How often the capture processes are looked at.
@@ -150,21 +159,22 @@ pub fn mutated(stage: &Stage, plan: &Mutated) -> anyhow::Result<Outcome> {
         for transport in ["tcp", "udp"] {
             let spoil = Spoil::Mutate { codec: spec.codec, share: plan.share };
             let proxy = RtpProxy::start(server.port(), Script { seed: plan.seed, whole: 0, spoil })?;
-            let mut body = json!({
+            let body = json!({
                 "url": proxy.url(&spec.name),
                 "transport": transport,
                 "sampling": { "every": EVERY },
             });
-            if let Some(engine) = plan.engine {
-                body["engine"] = json!(engine);
-            }
             let id = format!("hostile-{}-{transport}", spec.codec);
-            hostile.push(Hostile { id, spec: body, proxy, seen: Seen::default() });
+            hostile.push(Hostile { id, spec: plan.with_engine(body), proxy, seen: Seen::default() });
         }
     }
 
     let mut daemon = stage.daemon(&Storage::Directory, "")?;
-    let bystanders = add(&daemon, &calm)?;
+    let mut bystanders = Vec::new();
+    for spec in calm.specs() {
+        daemon.put_camera(&spec.name, &plan.with_engine(calm.request(spec)))?;
+        bystanders.push(spec.name.clone());
+    }
     until_streaming(&daemon, &bystanders, PATIENCE)?;
     for camera in &hostile {
         daemon.put_camera(&camera.id, &camera.spec)?;
