@@ -2,7 +2,7 @@
 //! from the next key frame on.
 //!
 //! A capture program is asked for all pictures, the damaged ones marked, of a stream from which a proxy takes packets.
-//! The same program has decoded the same clip without a fault before: equal pictures are equal bytes. So both rates
+//! The same program has decoded the same clip without a fault before. So both rates
 //! come from one run, and neither from what the program thinks of itself.
 
 mod judge;

@@ -25,7 +25,7 @@ pub(in crate::accept) fn damage() -> Vec<Plan> {
     let mutated = Mutated {
         engine: Some("ffmpeg"),
         lasts: Duration::from_secs(600),
-        share: 0.01,
+        share: 0.03,
         bystanders: 2,
         fps: 10,
         resident_mb: 512.0,

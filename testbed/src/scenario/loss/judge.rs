@@ -10,7 +10,7 @@ pub(super) const UNLIKE: f64 = 0.9;
 pub(super) struct Confusion {
     /// Pictures that were delivered, marked or not.
     pub(super) delivered: u64,
-    /// Of them, those that are the clean decode's, byte for byte.
+    /// Of them, those that are the clean decode's, pixel for pixel.
     pub(super) clean: u64,
     /// Of the clean ones, those that were marked as damaged.
     pub(super) clean_marked: u64,
@@ -46,7 +46,7 @@ const EXAMPLES: usize = 5;
 pub(super) struct Seen {
     /// Its place in the stream.
     pub(super) index: u64,
-    /// Similarity to what it should be; `None` where the bytes are the same.
+    /// Similarity to what it should be; `None` where it is that.
     pub(super) similarity: Option<f64>,
     /// Whether its mark can be read, and is that of another frame.
     pub(super) of_another_time: bool,

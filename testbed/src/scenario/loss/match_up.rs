@@ -166,7 +166,8 @@ fn heard(mut came: Vec<Came>, seen: &[Seen]) -> Vec<Came> {
     came
 }
 
-/// `None` where the bytes are the same; 0 where it is no picture of the clip's size at all.
+/// `None` where the picture is the same, as that of a JPEG passed through is, which gets its header anew on its way; 0
+/// where it is no picture of the clip's size at all.
 fn similarity(jpeg: &[u8], clean: &[u8]) -> anyhow::Result<Option<f64>> {
     if jpeg == clean {
         return Ok(None);
@@ -175,6 +176,9 @@ fn similarity(jpeg: &[u8], clean: &[u8]) -> anyhow::Result<Option<f64>> {
     let Ok((luma, found_width, found_height)) = decode(jpeg) else { return Ok(Some(0.0)) };
     if (found_width, found_height) != (width, height) {
         return Ok(Some(0.0));
+    }
+    if luma == expected {
+        return Ok(None);
     }
     Ok(Some(ssim(&luma, &expected, width, height)?))
 }
