@@ -83,7 +83,7 @@ impl Engine {
 /// As long as that program is not finished, `OF_STREAMS` stays OpenCV, and FFmpeg gets only what OpenCV cannot do.
 fn choose(kind: SourceKind, sampling: Sampling, damaged: Damaged) -> Program {
     /// Who reads streams and files. To be `Program::Ffmpeg` once that program reads them all.
-    const OF_STREAMS: Program = Program::Opencv;
+    const OF_STREAMS: Program = Program::Ffmpeg;
     match kind {
         SourceKind::V4l2 => Program::Opencv,
         _ if sampling == Sampling::Keyframes || damaged == Damaged::Mark => Program::Ffmpeg,
