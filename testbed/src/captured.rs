@@ -21,6 +21,9 @@ const DEBUG: &str = "48";
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may be silent; it reports every second, once the stream is open.
 const SILENT: Duration = Duration::from_secs(15);
+/// How long an open stream may bring no picture until it is given up: the daemon's `stall_after`, after which it opens
+/// the stream anew.
+const STALLED: Duration = Duration::from_secs(10);
 /// The longest message, bytes: as the daemon has it.
 const LONGEST: usize = 64 << 20;
 
@@ -63,6 +66,8 @@ pub struct Captured {
     pub said: Vec<(Instant, String)>,
     /// Why it says that nothing more comes.
     pub ended: Option<String>,
+    /// Whether it was told to stop because no picture came any more.
+    pub stalled: bool,
 }
 
 impl Captured {
@@ -108,7 +113,7 @@ impl Capture {
         ]
     }
 
-    /// Captures until the stream ends, or for so long from its first picture on.
+    /// Captures until the stream ends or stalls, or for so long from its first picture on.
     ///
     /// # Errors
     ///
@@ -168,7 +173,9 @@ fn collect(child: &mut Child, lasts: Duration) -> anyhow::Result<Captured> {
     let mut told = false;
     loop {
         let now = Instant::now();
-        if !told && until.is_some_and(|until| now >= until) {
+        let stalled = captured.pictures.last().is_some_and(|last| now >= last.at + STALLED);
+        if !told && (stalled || until.is_some_and(|until| now >= until)) {
+            captured.stalled = stalled;
             // A program that has ended by itself hears nothing any more.
             let _ = child.stdin.take().context("its standard input is piped")?.write_all(b"stop\n");
             told = true;

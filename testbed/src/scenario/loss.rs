@@ -9,7 +9,7 @@ mod judge;
 mod match_up;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -167,18 +167,25 @@ fn run(
     let gop = if case.codec == Codec::Mjpeg { 1 } else { GOP };
     let script = Script { seed: plan.seed, whole: u64::from(WHOLE_GOPS * GOP), spoil: case.spoil };
     let proxy = RtpProxy::start(server, script)?;
-    let name = camera(case.codec).name;
-    let captured = Capture::camera(program, proxy.url(&name), case.transport).run(plan.lasts)?;
-    let stats = proxy.stats();
-    let sent = proxy.sent();
-    // A stream that has to be opened anew is another matter: then it is not known which picture is which.
-    let [sent] = &sent[..] else {
-        anyhow::bail!("{} connections in place of one; {}", sent.len(), captured.end());
-    };
-    // FFmpeg finds back into an interleaved stream where a packet's `$` happens to follow a line's end, for one in 256:
-    // that takes seconds.
+    let url = proxy.url(&camera(case.codec).name);
+    // FFmpeg hardly finds back into an interleaved stream whose packets do not begin where they should. As the daemon
+    // does, a stream that stalls is opened anew.
     let blind = matches!(case.spoil, Spoil::Cut { .. });
-    let confusion = match_up(&captured, sent, clean, FPS, gop, blind)?;
-    let proxy = json!({ "faults": stats.faults(), "packets": stats.packets, "lost": stats.lost, "missing": stats.missing, "cut": stats.cut });
+    let until = Instant::now() + plan.lasts;
+    let mut confusion = Confusion::default();
+    for opened in 1.. {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let captured = Capture::camera(program, url.clone(), case.transport).run(left)?;
+        let sent = proxy.sent();
+        ensure!(sent.len() == opened, "{} connections in place of {opened}; {}", sent.len(), captured.end());
+        ensure!(blind || !captured.stalled, "no picture came any more; {}", captured.end());
+        let sent = sent.last().context("there is a connection")?;
+        confusion.add(&match_up(&captured, sent, clean, FPS, gop, blind)?);
+    }
+    let stats = proxy.stats();
+    let proxy = json!({ "faults": stats.faults(), "connections": stats.connections, "packets": stats.packets, "lost": stats.lost, "missing": stats.missing, "cut": stats.cut });
     Ok((confusion, proxy))
 }

@@ -32,7 +32,7 @@ pub(super) struct Confusion {
     pub(super) keys: u64,
     /// Of them, those that were delivered, unmarked.
     pub(super) keys_delivered: u64,
-    /// The longest time between two pictures that were not marked, in pictures.
+    /// The longest time without a picture that was not marked, in pictures; also that before the end.
     pub(super) longest_gap: u64,
     /// What was wrong, by a few examples.
     pub(super) examples: Vec<String>,
@@ -73,7 +73,9 @@ impl Confusion {
             counts.count(picture);
         }
         let good = seen.iter().filter(|picture| !picture.marked).map(|picture| picture.index).collect::<Vec<_>>();
-        counts.longest_gap = good.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or_default();
+        let rest = came.last().zip(good.last()).map(|(end, good)| end.index.saturating_sub(*good));
+        counts.longest_gap =
+            good.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).chain(rest).max().unwrap_or_default();
         let delivered = |index: u64| seen.iter().any(|picture| picture.index == index);
         let delivered_unmarked = |index: u64| seen.iter().any(|picture| picture.index == index && !picture.marked);
         // What was still on its way at the end is not missing. A time that cannot be is no end.
@@ -167,6 +169,7 @@ impl Confusion {
             *sum += more;
         }
         self.longest_gap = self.longest_gap.max(other.longest_gap);
+        self.examples.extend(other.examples.iter().take(EXAMPLES.saturating_sub(self.examples.len())).cloned());
     }
 }
 
