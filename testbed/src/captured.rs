@@ -186,6 +186,8 @@ fn collect(child: &mut Child, lasts: Duration) -> anyhow::Result<Captured> {
             Ok(message) => message?,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) if !told && until.is_some_and(|until| Instant::now() >= until) => continue,
+            // One that hangs in its library is killed, as the daemon does.
+            Err(RecvTimeoutError::Timeout) if captured.stalled => break,
             Err(RecvTimeoutError::Timeout) if told => bail!("it did not end within {GONE_WITHIN:?}"),
             Err(RecvTimeoutError::Timeout) => bail!("it was silent for {SILENT:?}"),
         };

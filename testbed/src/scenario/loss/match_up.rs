@@ -58,8 +58,8 @@ fn mark(picture: &Picture) -> Option<Mark> {
 ///
 /// A picture's place is that of its presentation time: its mark may be that of the picture before, where a decoder has
 /// repeated that one, which is what must not go unnoticed. So many of the first pictures must have come whole that the
-/// marks tell what the times mean. `blind` where a fault makes the program deaf to what follows,
-/// for how long nobody but itself knows: then pictures count as come from the first on that is there and clean.
+/// marks tell what the times mean. `blind` where a fault makes the program deaf to what follows, for how long nobody but
+/// itself knows: then pictures count as come from the first on that is there and clean.
 pub(super) fn match_up(
     captured: &Captured,
     sent: &[Sent],
@@ -110,7 +110,9 @@ fn places(
     frames: i64,
     end: u64,
 ) -> anyhow::Result<Vec<Option<u64>>> {
-    let time = |picture: &Picture| (picture.pts_micros * i64::from(fps) + 500_000).div_euclid(1_000_000);
+    let time = |picture: &Picture| {
+        picture.pts_micros.saturating_mul(i64::from(fps)).saturating_add(500_000).div_euclid(1_000_000)
+    };
     let begins = marks.first().copied().flatten().context("the first picture has no mark")?.counter;
     // How far a mark is behind the first.
     let behind = |mark: &Mark| (i64::from(mark.counter) - i64::from(begins)).rem_euclid(frames);
