@@ -124,7 +124,7 @@ pub fn offsets(out: &mut [u16], chroma: [Row<'_>; 2], up: u32, weights: Weights,
     match chroma {
         [Row::Bytes(cb), Row::Bytes(cr)] => mix(out, [cb, cr], up, weights, base, |sum| sum),
         [Row::Pairs(cb), Row::Pairs(cr)] => mix(out, [cb, cr], up, weights, base, |sum| sum),
-        _ => {}
+        _ => unreachable!("both rows are of one picture"),
     }
 }
 
@@ -144,6 +144,6 @@ pub fn chroma(out: &mut [u8], chroma: [Row<'_>; 2], up: u32, weights: Weights) {
     match chroma {
         [Row::Bytes(cb), Row::Bytes(cr)] => mix(out, [cb, cr], up, weights, BASE, cut),
         [Row::Pairs(cb), Row::Pairs(cr)] => mix(out, [cb, cr], up, weights, BASE, cut),
-        _ => {}
+        _ => unreachable!("both rows are of one picture"),
     }
 }

@@ -237,9 +237,6 @@ impl<'a> Walk<'a> {
             if !(1..=4).contains(&across) || !(1..=4).contains(&down) || quantiser > 3 {
                 return Err(Damaged("its frame header has impossible components"));
             }
-            if frame.components.iter().any(|other| other.id == id) {
-                return Err(Damaged("it has a component twice"));
-            }
             frame.components.push(Component { id, across, down, quantiser: quantiser.into(), coded: false });
         }
         self.frame = Some(frame);

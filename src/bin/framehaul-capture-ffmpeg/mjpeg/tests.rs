@@ -148,6 +148,16 @@ fn kinds_that_not_every_reader_knows_are_named() {
     }
 }
 
+#[test]
+fn scans_without_end_are_not_passed_on() {
+    let jpeg = encoded(|compressor| compressor.set_progressive(true));
+    let last = jpeg.windows(2).rposition(|marker| marker == [0xff, 0xda]).unwrap();
+    let (scan, end) = jpeg[last..].split_at(jpeg.len() - 2 - last);
+    let with = |more: usize| [&jpeg[..last], &scan.repeat(1 + more), end].concat();
+    assert!(check(&with(80)).is_ok());
+    assert!(is_unusual(&with(100)));
+}
+
 /// Another frame header.
 fn with_sof(change: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut jpeg = baseline();
@@ -173,7 +183,10 @@ fn a_frame_header_that_cannot_be_is_refused() {
     }
     // More blocks than the coded data have bits for.
     assert!(is_damaged(&with_sof(|sof| sof[5..9].copy_from_slice(&[0x40, 0, 0x40, 0]))));
-    assert!(is_damaged(&without(&baseline(), 0xc0)));
+    let jpeg = baseline();
+    let (_, begin, end) = segments(&jpeg).into_iter().find(|(code, ..)| *code == 0xc0).unwrap();
+    assert!(is_damaged(&[&jpeg[..end], &jpeg[begin..]].concat()), "twice");
+    assert!(is_damaged(&without(&jpeg, 0xc0)), "never");
 }
 
 #[test]
@@ -206,6 +219,10 @@ fn coded_data_that_lack_a_restart_marker_are_damaged() {
     let one_more = [&jpeg[..jpeg.len() - 2], &[0xff, 0xd3, 0xff, 0xd9]].concat();
     assert_eq!(check(&one_more).unwrap().repaired(), one_more);
     assert!(is_damaged(&[&jpeg[..jpeg.len() - 2], &[0xff, 0xd3, 0xff, 0xd4, 0xff, 0xd9]].concat()));
+    // As many as there have to be, of which one is another's.
+    let mut other = jpeg.clone();
+    other[markers[20] + 1] ^= 1;
+    assert!(is_damaged(&other));
     // Without the interval there is no reason for any.
     assert!(is_damaged(&without(&jpeg, 0xdd)));
 }
@@ -238,11 +255,17 @@ fn tables_that_cannot_be_are_refused() {
     assert!(with(quantiser + 4, 0x04) && with(quantiser + 4, 0x20) && with(quantiser + 4, 0x10));
     let (_, huffman, _) = segment(0xc4);
     assert!(with(huffman + 4, 0x04) && with(huffman + 4, 0x20), "class or number");
-    assert!(with(huffman + 5, 3), "three codes of one bit");
+    // As many symbols as before, six of them with codes of two bits.
+    let mut crowded = jpeg.clone();
+    crowded[huffman + 6..huffman + 8].copy_from_slice(&[6, 0]);
+    assert!(is_damaged(&crowded));
     assert!(with(huffman + 20, 200), "more codes than symbols");
     let (_, scan, _) = segment(0xda);
     assert!(with(scan + 5, 77), "no such component");
     assert!(with(scan + 4, 2) && with(scan + 4, 0) && with(scan + 4, 255), "count");
+    let mut swapped = jpeg.clone();
+    swapped[scan + 5..scan + 9].rotate_left(2);
+    assert!(is_damaged(&swapped), "order");
     assert!(with(scan + 6, 0x40) && with(scan + 11, 1) && with(scan + 12, 62) && with(scan + 13, 1));
 }
 
