@@ -171,6 +171,7 @@ impl Bench {
             captured_at: UnixMicros::now(),
             width: 1920,
             height: 1080,
+            damaged: false,
             jpeg: self.picture.clone(),
             crc32c: self.crc32c,
         };

@@ -262,6 +262,7 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
         },
         max_processes: settings.capture.max_processes,
         frozen_after: settings.capture.frozen_after,
+        clock_within: settings.capture.clock_within,
         metrics: metrics.clone(),
     };
     let (death, died) = oneshot::channel();

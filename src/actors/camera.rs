@@ -18,7 +18,7 @@ use super::messages::{CameraExited, CameraNews, CameraNotice, Panic, Stop};
 use super::{Hub, Supervisor};
 use crate::capture::{Ending, ErrorKind, Exit, Launcher, ProcessEvent};
 use crate::journal::{Journal, Ledger};
-use crate::model::{CameraId, CameraSpec, LostReason, SourceKind};
+use crate::model::{CameraClock, CameraId, CameraSpec, LostReason, SourceKind};
 
 /// Time the journal gets to take the last pictures of a generation.
 const LAST_PICTURES: Duration = Duration::from_secs(2);
@@ -35,6 +35,8 @@ pub struct Recipe {
     pub ledger: Arc<Ledger>,
     pub hub: Hub,
     pub journal: Journal,
+    /// How far the camera's clock may be from the arrival of its pictures to be believed.
+    pub clock_within: Duration,
 }
 
 /// Runs one generation of a camera.
@@ -128,7 +130,8 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     // A file loses nothing by waiting, so it waits where a camera would have to lose frames.
     let patient = recipe.spec.url.kind() == SourceKind::File;
     notify(CameraNews::Capturing { pid: process.pid() });
-    let mut intake = Intake::new(recipe.ledger.clone(), recipe.hub.clone(), recipe.journal.clone());
+    let mut intake = Intake::new(recipe.ledger.clone(), recipe.hub.clone(), recipe.journal.clone())
+        .with_clock(CameraClock::new(recipe.clock_within));
     let mut rate = Rate::default();
     let mut held = false;
     let ended = loop {
@@ -156,7 +159,7 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                     // The first frame is news at once; the rest is told once a second.
                     if rate.count(Instant::now()) == 1 {
                         let session = intake.session().unwrap_or_default();
-                        notify(CameraNews::Streaming { session, fps: 0.0, still: Duration::ZERO });
+                        notify(CameraNews::Streaming { session, fps: 0.0, still: Duration::ZERO, clock_offset: None });
                     }
                 }
                 ProcessEvent::Overrun(count) => {
@@ -170,7 +173,8 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                 ProcessEvent::Stats(stats) if rate.total > 0 => {
                     let fps = rate.per_second(Instant::now());
                     let still = Duration::from_millis(stats.still_ms);
-                    notify(CameraNews::Streaming { session: intake.session().unwrap_or_default(), fps, still });
+                    let (session, clock_offset) = (intake.session().unwrap_or_default(), intake.clock_offset_micros());
+                    notify(CameraNews::Streaming { session, fps, still, clock_offset });
                 }
                 ProcessEvent::Stats(_) => {}
                 ProcessEvent::Ended(ending) => break Ok(ending),

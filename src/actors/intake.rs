@@ -13,8 +13,11 @@ use super::Hub;
 use crate::capture::child::monotonic_ns;
 use crate::capture::wire::{CapturedFrame, StreamInfo};
 use crate::config::Durability;
-use crate::journal::{Journal, Ledger, SessionEnd};
-use crate::model::{ClockAnchor, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::journal::{Journal, Ledger, NewSession, SessionEnd};
+use crate::model::{
+    CameraClock, ClockAnchor, Dated, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, TimeSource,
+    UnixMicros,
+};
 
 /// Pictures that may wait for the journal, at the start of a session or for seqs. About two seconds of most streams;
 /// further ones become `lost(overrun)`.
@@ -33,6 +36,8 @@ pub struct Intake {
     session: Option<Session>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// The camera's own.
+    clock: CameraClock,
 }
 
 struct Session {
@@ -40,13 +45,14 @@ struct Session {
     first_seq: Seq,
     anchor: ClockAnchor,
     size: (u32, u32),
+    time_source: TimeSource,
     last_captured_at: UnixMicros,
     /// Set until the journal has the session.
     opening: Option<oneshot::Receiver<()>>,
 }
 
 enum Waiting {
-    Picture(CapturedFrame),
+    Picture(CapturedFrame, Dated),
     Missed(u64, LostReason),
 }
 
@@ -56,11 +62,23 @@ impl Intake {
         hub.newest().show(ledger.camera());
         let waiting = ledger.take_untold().into_iter().map(|(why, count)| Waiting::Missed(count, why));
         let waiting = waiting.collect();
-        let mut intake = Self { ledger, hub, journal, codec: None, session: None, waiting, waiting_bytes: 0 };
+        let clock = CameraClock::default();
+        let mut intake = Self { ledger, hub, journal, codec: None, session: None, waiting, waiting_bytes: 0, clock };
         if intake.is_waiting() {
             intake.flush();
         }
         intake
+    }
+
+    /// With a clock of the camera's that may be believed; without, it never is.
+    pub fn with_clock(mut self, clock: CameraClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How far the camera's clock is ahead of the pictures' arrival, microseconds.
+    pub fn clock_offset_micros(&self) -> Option<i64> {
+        self.clock.offset_micros()
     }
 
     /// Takes note of what the stream is, and asks for seqs before the first picture comes. Not at the start: a camera
@@ -88,7 +106,9 @@ impl Intake {
             return self.missed(1, LostReason::Overrun);
         }
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Waiting::Picture(picture));
+        let arrival = ClockAnchor::new(UnixMicros::now(), monotonic_ns()).date(picture.monotonic_ns);
+        let dated = self.clock.date(arrival, picture.monotonic_ns, picture.pts_micros, picture.wall_micros);
+        self.waiting.push_back(Waiting::Picture(picture, dated));
         self.flush();
     }
 
@@ -131,7 +151,7 @@ impl Intake {
                 self.waiting.push_front(next);
                 break;
             }
-            if let Waiting::Picture(picture) = next {
+            if let Waiting::Picture(picture, _) = next {
                 self.waiting_bytes -= picture.jpeg.len();
             }
         }
@@ -159,12 +179,12 @@ impl Intake {
             return false;
         }
         match next {
-            Waiting::Picture(picture) => self.admit_picture(picture),
+            Waiting::Picture(picture, dated) => self.admit_picture(picture, *dated),
             Waiting::Missed(count, why) => self.admit_missed(*count, *why),
         }
     }
 
-    fn admit_picture(&mut self, picture: &CapturedFrame) -> bool {
+    fn admit_picture(&mut self, picture: &CapturedFrame, dated: Dated) -> bool {
         let counts_later = self.counts_later();
         let now = (UnixMicros::now(), monotonic_ns());
         let size = (picture.width, picture.height);
@@ -173,6 +193,8 @@ impl Intake {
                 Some("the picture's size changed")
             } else if session.anchor.is_stale(now.0, now.1) {
                 Some("the wall clock was set")
+            } else if (session.time_source, dated.source) == (TimeSource::Rtcp, TimeSource::Arrival) {
+                Some("the camera's clock is not believed")
             } else {
                 None
             }
@@ -184,18 +206,21 @@ impl Intake {
             Some(session) => session,
             None => {
                 let anchor = ClockAnchor::new(now.0, now.1);
-                let opened = anchor.date(picture.monotonic_ns);
+                let time_source = dated.source;
+                let opened = date(time_source, anchor, picture, dated);
                 let new = self.ledger.next_session(opened, self.codec.clone(), size);
+                let new = NewSession { time_source, ..new };
                 let (number, first_seq) = (new.session, new.first_seq);
                 let opening = Some(self.journal.open_session(new));
-                self.session.insert(Session { number, first_seq, anchor, size, last_captured_at: opened, opening })
+                let last_captured_at = opened;
+                self.session.insert(Session { number, first_seq, anchor, size, time_source, last_captured_at, opening })
             }
         };
         if session.opening.is_some() {
             return false;
         }
         // Within a session time never steps back, whatever a child says.
-        let captured_at = session.anchor.date(picture.monotonic_ns).max(session.last_captured_at);
+        let captured_at = date(session.time_source, session.anchor, picture, dated).max(session.last_captured_at);
         let Some(seqs) = issue(&self.ledger, counts_later, 1, Some(captured_at)) else { return false };
         session.last_captured_at = captured_at;
         debug_assert!(seqs.first >= session.first_seq);
@@ -256,7 +281,7 @@ impl Intake {
         for waiting in self.waiting.drain(..) {
             let (count, why) = match waiting {
                 // As any that find no room to wait.
-                Waiting::Picture(_) => (1, LostReason::Overrun),
+                Waiting::Picture(..) => (1, LostReason::Overrun),
                 Waiting::Missed(count, why) => (count, why),
             };
             match left.last_mut() {
@@ -288,6 +313,15 @@ impl Intake {
             closed: session.last_captured_at,
             why: why.to_owned(),
         });
+    }
+}
+
+/// When a picture was taken, by what its session goes by. That was settled with its first picture: a clock that becomes
+/// known later waits for the next session, since each beginning of a stream would have two otherwise.
+fn date(by: TimeSource, anchor: ClockAnchor, picture: &CapturedFrame, dated: Dated) -> UnixMicros {
+    match by {
+        TimeSource::Arrival => anchor.date(picture.monotonic_ns),
+        TimeSource::Rtcp => dated.at,
     }
 }
 

@@ -424,11 +424,11 @@ fn manifest_of(part: Part, camera: CameraId, origin: Origin, written_at: UnixMic
     let mut lines = Vec::with_capacity(entries.len() + ends.len());
     for entry in entries {
         let line = match entry {
-            Entry::Session { session, opened, codec, width, height, .. } => {
+            Entry::Session { session, opened, codec, width, height, time_source, .. } => {
                 if let Some(end) = ends.remove(&session) {
                     lines.push(Line::SessionEnd { session: end.session, closed: end.closed, why: end.why });
                 }
-                Line::Session { session, opened, codec, width, height }
+                Line::Session { session, opened, codec, width, height, time_source }
             }
             Entry::Frames { seqs, session, outcome: Outcome::Stored(stored), base_url: own } => Line::Frame {
                 session,

@@ -266,6 +266,8 @@ pub enum CameraNews {
         fps: f64,
         /// For how long its pictures have shown the same.
         still: Duration,
+        /// How far the camera's clock is ahead of the pictures' arrival, microseconds; `None` where it tells no time.
+        clock_offset: Option<i64>,
     },
     /// Pictures have stopped arriving.
     Stalled,
@@ -398,6 +400,8 @@ pub struct CameraView {
     pub program: Option<Program>,
     /// Frames a second over the last few seconds; 0 unless streaming.
     pub fps: f64,
+    /// How far the camera's clock is ahead of the pictures' arrival, microseconds; `None` where it tells no time.
+    pub clock_offset: Option<i64>,
     /// Since when its pictures show the same, where that is longer than it should be.
     pub frozen_since: Option<UnixMicros>,
     /// What its stream said of itself when it opened last.

@@ -33,10 +33,11 @@ impl Handler<CameraNotice> for Supervisor {
                 record.stream = Some(info);
                 accepted = record.running.as_ref().and_then(|running| running.login.clone());
             }
-            CameraNews::Streaming { session, fps, still } => {
+            CameraNews::Streaming { session, fps, still, clock_offset } => {
                 record.enter(CameraState::Streaming);
                 record.session = Some(session).filter(|session| *session > 0).or(record.session);
                 record.fps = fps;
+                record.clock_offset = clock_offset;
                 record.show_still(still, self.wiring.frozen_after);
                 record.capture_error = None;
                 if let Some((login, credentials)) = record.running.as_ref().and_then(|running| running.login.as_ref()) {

@@ -35,6 +35,8 @@ pub(super) struct Record {
     pub outage: Outage,
     pub session: Option<SessionNo>,
     pub fps: f64,
+    /// How far the camera's clock is ahead of the pictures' arrival, microseconds.
+    pub clock_offset: Option<i64>,
     /// Since when its pictures show the same, where that is longer than it should be.
     pub frozen_since: Option<UnixMicros>,
     pub stream: Option<StreamInfo>,
@@ -73,6 +75,7 @@ impl Record {
             outage: Outage::default(),
             session: None,
             fps: 0.0,
+            clock_offset: None,
             frozen_since: None,
             stream: None,
             capture_error: None,
@@ -120,6 +123,7 @@ impl Record {
         if state != CameraState::Streaming {
             self.fps = 0.0;
             self.frozen_since = None;
+            self.clock_offset = None;
         }
     }
 
@@ -165,6 +169,7 @@ impl Record {
             pid: self.running.as_ref().and_then(|running| running.pid),
             program: self.running.as_ref().map(|running| running.spec.program()),
             fps: self.fps,
+            clock_offset: self.clock_offset,
             frozen_since: self.frozen_since,
             stream: self.stream.clone(),
             next_try_at: self.next_try.map(|(_, at)| at),

@@ -52,6 +52,8 @@ pub struct Wiring {
     pub max_processes: Option<NonZeroUsize>,
     /// For how long a camera's pictures may all show the same; for ever without it.
     pub frozen_after: Option<Duration>,
+    /// How far a camera's clock may be from the arrival of its pictures to be believed.
+    pub clock_within: Duration,
     /// The daemon's metrics.
     pub metrics: Metrics,
 }
@@ -135,6 +137,11 @@ impl Supervisor {
         if !self.has_place() {
             return self.await_place(id);
         }
+        if let Some(record) = self.cameras.get_mut(id)
+            && record.capture_error.as_ref().is_some_and(|error| error.kind == NO_PLACE)
+        {
+            record.capture_error = None;
+        }
         let login = self.login_of(&spec);
         if let Some((login, credentials)) = &login {
             match self.logins.ask(login, credentials, id.as_str(), UnixMicros::now()) {
@@ -145,9 +152,6 @@ impl Supervisor {
         }
         let Some(record) = self.cameras.get_mut(id) else { return };
         record.generation += 1;
-        if record.capture_error.as_ref().is_some_and(|error| error.kind == NO_PLACE) {
-            record.capture_error = None;
-        }
         record.ledger.goes_to(spec.destination.clone());
         record.enter(CameraState::Connecting);
         let recipe = Recipe {
@@ -158,6 +162,7 @@ impl Supervisor {
             ledger: record.ledger.clone(),
             hub,
             journal: self.wiring.journal.clone(),
+            clock_within: self.wiring.clock_within,
         };
         let addr = CameraActor::new(recipe, ctx.address()).start();
         record.running = Some(Running { addr, spec, started: Instant::now(), pid: None, login });

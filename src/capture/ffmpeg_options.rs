@@ -16,6 +16,12 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Containers in which a file may come. None of them names other files, as playlists do.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,mjpeg,mpjpeg,flv,live_flv,asf,ivf,m4v,nut,ogg";
 
+/// Packets that may wait for one before them. Over TCP nothing is out of order; but without a queue FFmpeg does not look
+/// at the numbers at all, and tells nobody of what a camera or a relay has left out.
+const REORDER_TCP: &str = "2";
+/// FFmpeg's own figure.
+const REORDER_UDP: &str = "500";
+
 /// The environment of a capture process that uses OpenCV, all of it.
 pub fn environment(options: &[(String, String)]) -> Vec<(&'static str, String)> {
     // OpenCV's notation.
@@ -31,9 +37,9 @@ pub fn environment(options: &[(String, String)]) -> Vec<(&'static str, String)> 
 /// open: five seconds at 5 fps.
 pub fn options(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(String, String)> {
     let timeout_us = read_timeout_ms.saturating_mul(1_000).to_string();
-    let transport = match spec.transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
+    let (transport, reorder) = match spec.transport {
+        Transport::Tcp => ("tcp", REORDER_TCP),
+        Transport::Udp => ("udp", REORDER_UDP),
     };
     let options: Vec<(&str, &str)> = match spec.url.kind() {
         SourceKind::Rtsp => vec![
@@ -41,12 +47,14 @@ pub fn options(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(String, String)>
             ("timeout", &timeout_us),
             ("protocol_whitelist", "rtsp,rtp,rtcp,udp,tcp"),
             ("fpsprobesize", "0"),
+            ("reorder_queue_size", reorder),
         ],
         SourceKind::Rtsps => vec![
             ("rtsp_transport", "tcp"),
             ("timeout", &timeout_us),
             ("protocol_whitelist", "rtsps,rtp,tls,tcp"),
             ("fpsprobesize", "0"),
+            ("reorder_queue_size", REORDER_TCP),
         ],
         SourceKind::Http => vec![
             ("protocol_whitelist", "http,tcp"),
@@ -85,11 +93,13 @@ mod tests {
         for (json, expected) in [
             (
                 r#"{"url":"rtsp://h/a","transport":"udp"}"#,
-                "rtsp_transport;udp|timeout;15000000|protocol_whitelist;rtsp,rtp,rtcp,udp,tcp|fpsprobesize;0",
+                "rtsp_transport;udp|timeout;15000000|protocol_whitelist;rtsp,rtp,rtcp,udp,tcp|fpsprobesize;0|\
+                 reorder_queue_size;500",
             ),
             (
                 r#"{"url":"rtsps://h/a","tls":"unverified"}"#,
-                "rtsp_transport;tcp|timeout;15000000|protocol_whitelist;rtsps,rtp,tls,tcp|fpsprobesize;0",
+                "rtsp_transport;tcp|timeout;15000000|protocol_whitelist;rtsps,rtp,tls,tcp|fpsprobesize;0|\
+                 reorder_queue_size;2",
             ),
             (
                 r#"{"url":"http://h/a"}"#,

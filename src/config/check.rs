@@ -93,6 +93,7 @@ impl Settings {
         let read_timeout = check.duration("capture.read_timeout", &raw.capture.read_timeout, 100..=600_000);
         let stall_after = check.duration("capture.stall_after", &raw.capture.stall_after, 500..=600_000);
         let frozen_after = check.duration("capture.frozen_after", &raw.capture.frozen_after, 0..=86_400_000);
+        let clock_within = check.duration("capture.clock_within", &raw.capture.clock_within, 0..=3_600_000);
         let shutdown_deadline = check.duration("shutdown.deadline", &raw.shutdown.deadline, 0..=600_000);
         let filter =
             check.that("log.filter", &raw.log.filter, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -136,6 +137,7 @@ impl Settings {
                     stall_after: stall_after?,
                     max_processes: NonZeroUsize::new(raw.capture.max_processes as usize),
                     frozen_after: Some(frozen_after?).filter(|after| !after.is_zero()),
+                    clock_within: clock_within?,
                     files: files?,
                     loopback: raw.capture.loopback,
                 },

@@ -181,6 +181,8 @@ section! {
         max_processes: u32 = 0u32,
         /// Time for which pictures may all show the same before the camera counts as frozen; `0s` means for ever.
         frozen_after: String = "60s",
+        /// How far a camera's clock may be from the arrival of its pictures to date them; `0s` means that it never does.
+        clock_within: String = "5s",
         /// Directory below which cameras may play files; empty means that none may.
         files: String = "",
         /// Whether cameras may be on this machine (127.0.0.0/8, ::1).

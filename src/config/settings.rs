@@ -204,6 +204,8 @@ pub struct CaptureSettings {
     pub max_processes: Option<NonZeroUsize>,
     /// Time for which pictures may all show the same before a camera counts as frozen; `None` means for ever.
     pub frozen_after: Option<Duration>,
+    /// How far a camera's clock may be from the arrival of its pictures to date them; zero where it never does.
+    pub clock_within: Duration,
     /// Directory below which cameras may play files.
     pub files: Option<PathBuf>,
     /// Whether cameras may be on this machine.

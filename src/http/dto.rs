@@ -9,7 +9,7 @@ use crate::capture::Usage;
 use crate::capture::wire::StreamInfo;
 use crate::journal::{Entry, Totals};
 use crate::model::{
-    CameraId, CameraSpec, DestinationName, Engine, ManagedBy, Outcome, Program, Seq, SessionNo, UnixMicros,
+    CameraId, CameraSpec, DestinationName, Engine, ManagedBy, Outcome, Program, Seq, SessionNo, TimeSource, UnixMicros,
 };
 
 /// A camera: what was asked of it, and what it is doing.
@@ -43,6 +43,8 @@ struct StatusDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessDto>,
     fps: f64,
+    /// How far the camera's clock is ahead of the pictures' arrival, whether it is believed or not.
+    rtcp_offset_ms: Option<i64>,
     /// Since when the pictures show the same, where that is for too long.
     frozen_since: Option<UnixMicros>,
     stream: Option<StreamDto>,
@@ -125,6 +127,7 @@ impl From<CameraView> for CameraDto {
                 session: view.session,
                 pid: view.pid,
                 process: None,
+                rtcp_offset_ms: view.clock_offset.map(|micros| micros / 1_000),
                 frozen_since: view.frozen_since,
                 fps: (view.fps * 100.0).round() / 100.0,
                 stream: view.stream.map(StreamDto::from),
@@ -223,7 +226,14 @@ pub enum EntryDto {
         width: Option<u32>,
         /// Their height.
         height: Option<u32>,
+        /// What its frames' `captured_at` goes by; left out where it is their arrival.
+        #[serde(skip_serializing_if = "is_arrival")]
+        time_source: TimeSource,
     },
+}
+
+fn is_arrival(source: &TimeSource) -> bool {
+    *source == TimeSource::Arrival
 }
 
 fn is_false(value: &bool) -> bool {
@@ -253,8 +263,8 @@ impl EntryDto {
     /// An entry with its object's URL, which begins with `base_url` where the journal does not say how.
     pub fn new(entry: Entry, base_url: &str) -> Self {
         match entry {
-            Entry::Session { session, opened, closed, why, codec, width, height } => {
-                Self::Session { session, opened, closed, why, codec, width, height }
+            Entry::Session { session, opened, closed, why, codec, width, height, time_source } => {
+                Self::Session { session, opened, closed, why, codec, width, height, time_source }
             }
             Entry::Frames { seqs, session, outcome: Outcome::Stored(stored), base_url: known } => Self::Frame {
                 session,

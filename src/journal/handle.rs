@@ -11,7 +11,7 @@ use super::catalog::CatalogChange;
 use super::manifests::PendingManifest;
 use super::retention::{Age, Pruned};
 use super::{JournalError, Ledger};
-use crate::model::{CameraId, CommitNo, Login, Refusal, Seq, SessionNo, Settled, UnixMicros};
+use crate::model::{CameraId, CommitNo, Login, Refusal, Seq, SessionNo, Settled, TimeSource, UnixMicros};
 
 /// A session that is about to begin.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct NewSession {
     pub codec: Option<String>,
     /// Its pictures' width and height, pixels.
     pub size: (u32, u32),
+    /// What its frames' `captured_at` goes by.
+    pub time_source: TimeSource,
 }
 
 /// A session that is over.

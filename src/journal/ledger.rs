@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use super::NewSession;
-use crate::model::{CameraId, DestinationName, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, UnixMicros};
+use crate::model::{
+    CameraId, DestinationName, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, TimeSource, UnixMicros,
+};
 
 /// Seqs reserved at a time. With no spool, the unknown rest of a block becomes one tombstone after a crash.
 pub const BLOCK: u64 = 1_024;
@@ -204,7 +206,8 @@ impl Ledger {
         let mut inner = self.lock();
         let session = inner.next_session;
         inner.next_session += 1;
-        NewSession { camera: self.camera.clone(), session, first_seq: inner.next_seq, opened, codec, size }
+        let time_source = TimeSource::default();
+        NewSession { camera: self.camera.clone(), session, first_seq: inner.next_seq, opened, codec, size, time_source }
     }
 
     /// Books outcomes that are committed.

@@ -12,7 +12,7 @@ use super::state_dir::DATABASE;
 use super::{JournalError, retention, schema};
 use crate::model::{
     CameraId, CommitNo, Cursor, DestinationName, InvalidDestinationName, LostReason, Origin, Outcome, Seq, SeqRange,
-    SessionNo, Stored, UnixMicros,
+    SessionNo, Stored, TimeSource, UnixMicros,
 };
 
 /// One entry of a camera's list.
@@ -34,6 +34,8 @@ pub enum Entry {
         width: Option<u32>,
         /// Their height.
         height: Option<u32>,
+        /// What its frames' `captured_at` goes by.
+        time_source: TimeSource,
     },
     /// A frame, or a run of lost ones.
     Frames {
@@ -204,7 +206,7 @@ impl Reader {
             let next = frames.last().map_or(after, |(seqs, ..)| seqs.last);
 
             let mut sessions = transaction.prepare_cached(
-                "SELECT first_seq, session, opened, closed, why, codec, width, height FROM session
+                "SELECT first_seq, session, opened, closed, why, codec, width, height, time_source FROM session
                  WHERE camera = (SELECT num FROM camera WHERE id = ?1) AND first_seq > ?2 AND first_seq <= ?3
                  AND session > ?4 ORDER BY session",
             )?;
@@ -217,6 +219,7 @@ impl Reader {
                     codec: row.get(5)?,
                     width: row.get(6)?,
                     height: row.get(7)?,
+                    time_source: read_time_source(row)?,
                 };
                 Ok((row.get::<_, i64>(0)? as Seq, entry))
             })?;
@@ -329,6 +332,15 @@ fn read_frames(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         session: row.get(2)?,
         outcome: read_outcome(row)?,
         base_url: row.get(13)?,
+    })
+}
+
+/// What stands in the ninth column; nothing stands for the arrival.
+fn read_time_source(row: &rusqlite::Row<'_>) -> rusqlite::Result<TimeSource> {
+    let Some(word) = row.get::<_, Option<String>>(8)? else { return Ok(TimeSource::default()) };
+    TimeSource::parse(&word).ok_or_else(|| {
+        let detail = format!("`{}` is no source of time this program knows", word.escape_debug());
+        rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, detail.into())
     })
 }
 

@@ -58,6 +58,7 @@ CREATE TABLE session (
     codec       TEXT,
     width       INTEGER,
     height      INTEGER,
+    time_source TEXT,
     PRIMARY KEY (camera, session)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE frame (
@@ -137,9 +138,11 @@ CREATE TABLE destination (
 ) STRICT;
 ";
 
-/// What version 3 lacks. No frame of that time was kept that was known to be damaged.
+/// What version 3 lacks. No frame of that time was kept that was known to be damaged, and all were dated by their
+/// arrival, which `session.time_source` leaves out.
 const FROM_3: &str = "
 ALTER TABLE frame ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN time_source TEXT;
 ";
 
 /// Opens the writing connection, making the tables where there are none.

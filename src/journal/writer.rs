@@ -22,7 +22,7 @@ use super::reserve::Reserve;
 use super::retention::{Pruned, believe, prune};
 use super::secrets::SecretsFile;
 use super::{Journal, JournalError};
-use crate::model::{CameraId, CommitNo, Seq, SeqRange, Settled};
+use crate::model::{CameraId, CommitNo, Seq, SeqRange, Settled, TimeSource};
 
 /// How often a batch is tried for which the disk had no room.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -259,8 +259,8 @@ impl Step<'_> {
             Command::OpenSession { session, .. } => {
                 let num = self.num(&session.camera)?;
                 self.transaction.execute(
-                    "INSERT INTO session (camera, session, first_seq, opened, codec, width, height)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO session (camera, session, first_seq, opened, codec, width, height, time_source)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     params![
                         num,
                         session.session,
@@ -268,7 +268,8 @@ impl Step<'_> {
                         session.opened.0,
                         session.codec,
                         session.size.0,
-                        session.size.1
+                        session.size.1,
+                        (session.time_source != TimeSource::default()).then(|| session.time_source.as_str())
                     ],
                 )?;
                 self.transaction

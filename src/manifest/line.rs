@@ -1,6 +1,6 @@
 //! What a manifest says, line by line. The words and texts are those of the API's list.
 
-use crate::model::{CameraId, DestinationName, LostReason, Origin, Seq, SeqRange, SessionNo, UnixMicros};
+use crate::model::{CameraId, DestinationName, LostReason, Origin, Seq, SeqRange, SessionNo, TimeSource, UnixMicros};
 
 /// A manifest: consecutive seqs of one camera, and how each of them ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +44,8 @@ pub enum Line {
         width: Option<u32>,
         /// Their height.
         height: Option<u32>,
+        /// What its frames' `captured_at` goes by.
+        time_source: TimeSource,
     },
     /// A session is over. It stands right before the begin of the next one, when nothing about it can change any more.
     SessionEnd {
@@ -115,6 +117,8 @@ pub(super) enum RawLine {
         codec: Option<String>,
         width: Option<u32>,
         height: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_source: Option<String>,
     },
     SessionEnd {
         session: SessionNo,

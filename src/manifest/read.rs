@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::line::{RawHeader, RawLine};
 use super::write::checksum;
 use super::{FORMAT, Header, Line, Manifest, VERSION};
-use crate::model::{LostReason, Origin, Seq, SeqRange, SessionNo, UnixMicros};
+use crate::model::{LostReason, Origin, Seq, SeqRange, SessionNo, TimeSource, UnixMicros};
 
 /// A line is never as long as this: keys and URLs are bounded, and so are the words of a session's end.
 const LONGEST_LINE: usize = 16 << 10;
@@ -151,8 +151,10 @@ impl Order {
 
 fn line_of(raw: RawLine) -> Result<Line, String> {
     Ok(match raw {
-        RawLine::Session { session, opened, codec, width, height } => {
-            Line::Session { session: number(session)?, opened: time(&opened)?, codec, width, height }
+        RawLine::Session { session, opened, codec, width, height, time_source } => {
+            let known = time_source.as_deref().map_or(Some(TimeSource::Arrival), TimeSource::parse);
+            let time_source = known.ok_or_else(|| "its time goes by what this program does not know".to_owned())?;
+            Line::Session { session: number(session)?, opened: time(&opened)?, codec, width, height, time_source }
         }
         RawLine::SessionEnd { session, closed, why } => {
             let closed = closed.as_deref().map(time).transpose()?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{DestinationName, LostReason, UnixMicros};
+use crate::model::{DestinationName, LostReason, TimeSource, UnixMicros};
 
 fn frame(seq: Seq, session: u32) -> Line {
     let at = UnixMicros(1_767_323_045_000_000 + seq as i64);
@@ -32,7 +32,14 @@ fn lost(first: Seq, last: Seq) -> Line {
 
 fn begin(session: u32) -> Line {
     let codec = Some("h264".to_owned());
-    Line::Session { session, opened: UnixMicros(1), codec, width: Some(1_920), height: None }
+    Line::Session {
+        session,
+        opened: UnixMicros(1),
+        codec,
+        width: Some(1_920),
+        height: None,
+        time_source: TimeSource::Rtcp,
+    }
 }
 
 fn end(session: u32) -> Line {
@@ -80,10 +87,14 @@ fn a_manifest_is_written_as_it_is_documented() {
             r#"{"type":"frame","session":1,"seq":8,"captured_at":"2026-01-02T03:04:05.000008Z","stored_at":"2026-01-02T03:04:05.000015Z","destination":"default","url":"gs://frames/site/gate-3/8.jpg","key":"gate-3/8.jpg","bytes":150008,"crc32c":"EjRWCA==","width":1920,"height":1080}"#,
             r#"{"type":"tombstone","session":null,"seq":9,"last":12,"reason":"overrun","maybe_stored":false}"#,
             r#"{"type":"session_end","session":1,"closed":"1970-01-01T00:00:00.000009Z","why":"stall \"📷\""}"#,
-            r#"{"type":"session","session":2,"opened":"1970-01-01T00:00:00.000001Z","codec":"h264","width":1920,"height":null}"#,
+            r#"{"type":"session","session":2,"opened":"1970-01-01T00:00:00.000001Z","codec":"h264","width":1920,"height":null,"time_source":"rtcp"}"#,
         ]
     );
-    assert!(lines[6].contains(r#""seq":14,"#) && lines[6].ends_with(r#","height":1080,"damaged":true}"#), "{}", lines[6]);
+    assert!(
+        lines[6].contains(r#""seq":14,"#) && lines[6].ends_with(r#","height":1080,"damaged":true}"#),
+        "{}",
+        lines[6]
+    );
     assert_eq!(lines.len(), 8);
     let before = text.len() - lines[7].len() - 1;
     let crc32c = write::checksum(crc32c::crc32c(&text.as_bytes()[..before]));

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::line::{RawHeader, RawLine};
 use super::{FORMAT, Line, Manifest, VERSION};
+use crate::model::TimeSource;
 
 /// About as long as a frame's line is: room is made for so much at once.
 const USUAL_LINE: usize = 400;
@@ -49,28 +50,40 @@ fn push(text: &mut Vec<u8>, line: &impl serde::Serialize) {
 
 fn raw(line: &Line) -> RawLine {
     match line.clone() {
-        Line::Session { session, opened, codec, width, height } => {
-            RawLine::Session { session, opened: opened.to_string(), codec, width, height }
+        Line::Session { session, opened, codec, width, height, time_source } => {
+            let time_source = Some(time_source.as_str().to_owned()).filter(|_| time_source != TimeSource::Arrival);
+            RawLine::Session { session, opened: opened.to_string(), codec, width, height, time_source }
         }
         Line::SessionEnd { session, closed, why } => {
             RawLine::SessionEnd { session, closed: closed.map(|at| at.to_string()), why }
         }
-        Line::Frame { session, seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height, damaged } => {
-            RawLine::Frame {
-                session,
-                seq,
-                captured_at: captured_at.to_string(),
-                stored_at: stored_at.to_string(),
-                destination: destination.to_string(),
-                url,
-                key,
-                bytes,
-                crc32c: checksum(crc32c),
-                width,
-                height,
-                damaged,
-            }
-        }
+        Line::Frame {
+            session,
+            seq,
+            captured_at,
+            stored_at,
+            destination,
+            url,
+            key,
+            bytes,
+            crc32c,
+            width,
+            height,
+            damaged,
+        } => RawLine::Frame {
+            session,
+            seq,
+            captured_at: captured_at.to_string(),
+            stored_at: stored_at.to_string(),
+            destination: destination.to_string(),
+            url,
+            key,
+            bytes,
+            crc32c: checksum(crc32c),
+            width,
+            height,
+            damaged,
+        },
         Line::Tombstone { session, seqs, reason, maybe_stored } => RawLine::Tombstone {
             session,
             seq: seqs.first,

@@ -1,6 +1,7 @@
 //! The nouns of framehaul, pure: no I/O, no clock of its own, no actor.
 
 mod camera;
+mod camera_clock;
 mod clock;
 mod cursor;
 mod destination;
@@ -16,6 +17,7 @@ mod spooled;
 mod timestamp;
 
 pub use camera::{CameraSpec, FieldProblem, ManagedBy, Pace, RawCameraSpec, Sampling, Tls, Transport};
+pub use camera_clock::{CameraClock, Dated, TimeSource};
 pub use clock::{ClockAnchor, MAX_CLOCK_DRIFT_MICROS};
 pub use cursor::{Cursor, InvalidCursor};
 pub use destination::{DestinationName, InvalidDestinationName};

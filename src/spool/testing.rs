@@ -31,7 +31,7 @@ pub(super) fn record(name: &str, seq: Seq, size: usize) -> Record {
         captured_at: UnixMicros(1_000_000 + seq as i64 * 40_000),
         width: 64,
         height: 48,
-        damaged: seq % 3 == 0,
+        damaged: seq.is_multiple_of(3),
         jpeg,
         crc32c,
     };

@@ -325,7 +325,20 @@ fn push(told: &mut Vec<(SeqRange, String)>, seqs: SeqRange, key: &str) {
 /// What a line tells of frames, as the journal would, and their URL.
 fn told_by(line: Line) -> Option<(SeqRange, Outcome, String)> {
     match line {
-        Line::Frame { seq, captured_at, stored_at, destination, url, key, bytes, crc32c, width, height, damaged, .. } => {
+        Line::Frame {
+            seq,
+            captured_at,
+            stored_at,
+            destination,
+            url,
+            key,
+            bytes,
+            crc32c,
+            width,
+            height,
+            damaged,
+            ..
+        } => {
             let stored = Stored { destination, key, captured_at, stored_at, bytes, crc32c, width, height, damaged };
             Some((SeqRange::one(seq), Outcome::Stored(stored), url))
         }

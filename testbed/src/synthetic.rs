@@ -49,6 +49,12 @@ pub struct Synthetic {
     pub overrun_every: u64,
     /// After so many frames it says that two were damaged; 0 never.
     pub corrupt_every: u64,
+    /// One frame in so many is marked as damaged; 0 none.
+    pub damaged_every: u64,
+    /// Whether it says that its pictures have shown the same since its start.
+    pub frozen: bool,
+    /// How far its own clock is ahead of this machine's, milliseconds; `None` tells no time.
+    pub clock_ms: Option<i64>,
 }
 
 impl Synthetic {
@@ -64,6 +70,9 @@ impl Synthetic {
             frames: 0,
             overrun_every: 0,
             corrupt_every: 0,
+            damaged_every: 0,
+            frozen: false,
+            clock_ms: None,
         }
     }
 
@@ -89,10 +98,12 @@ impl Synthetic {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        let Self { name, number, fps, bytes, width, height, frames, overrun_every, corrupt_every } = self;
+        let Self { name, number, fps, bytes, width, height, frames, overrun_every, corrupt_every, .. } = self;
+        let Self { damaged_every, frozen, clock_ms, .. } = self;
+        let clock = clock_ms.map(|ms| format!("&clock_ms={ms}")).unwrap_or_default();
         format!(
             "{PLACE}/{name}?number={number}&fps={fps}&bytes={bytes}&width={width}&height={height}&frames={frames}\
-             &overrun_every={overrun_every}&corrupt_every={corrupt_every}"
+             &overrun_every={overrun_every}&corrupt_every={corrupt_every}&damaged_every={damaged_every}&frozen={frozen}{clock}"
         )
     }
 
@@ -120,6 +131,9 @@ impl FromStr for Synthetic {
                 "frames" => camera.frames = value.parse().with_context(wrong)?,
                 "overrun_every" => camera.overrun_every = value.parse().with_context(wrong)?,
                 "corrupt_every" => camera.corrupt_every = value.parse().with_context(wrong)?,
+                "damaged_every" => camera.damaged_every = value.parse().with_context(wrong)?,
+                "frozen" => camera.frozen = value.parse().with_context(wrong)?,
+                "clock_ms" => camera.clock_ms = Some(value.parse().with_context(wrong)?),
                 _ => anyhow::bail!("{}: it is not known", wrong()),
             }
         }
@@ -169,7 +183,10 @@ mod tests {
     #[test]
     fn a_camera_reads_back_from_its_url() {
         let camera = Synthetic::new("a-1").fps(12.5).bytes(150_000).frames(7).missing(50, 70);
-        assert_eq!(camera.url().parse::<Synthetic>().unwrap(), camera);
+        let odd = Synthetic { damaged_every: 3, frozen: true, clock_ms: Some(-300), ..camera.clone() };
+        for camera in [&camera, &odd] {
+            assert_eq!(camera.url().parse::<Synthetic>().unwrap(), *camera);
+        }
         assert!(is_synthetic(&camera.url()));
     }
 

@@ -10,7 +10,8 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use framehaul::journal::{Ledger, NewSession, StateDir};
 use framehaul::model::{
-    CameraId, DestinationName, Frame, KeyTemplate, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
+    CameraId, DestinationName, Frame, KeyTemplate, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, TimeSource,
+    UnixMicros,
 };
 use serde_json::{Value, json};
 
@@ -43,6 +44,7 @@ fn fill(bench: &Bench, frames: Seq) -> anyhow::Result<()> {
         opened: begun,
         codec: None,
         size: (160, 160),
+        time_source: TimeSource::Arrival,
     });
     runtime.block_on(opens).context("no session")?;
     let mut objects = Vec::new();

@@ -12,7 +12,7 @@ use crate::capture::wire::CapturedFrame;
 use crate::config::{SpoolSettings, WhenFull};
 use crate::delivery::{DestinationState, Verdict};
 use crate::journal::StateDir;
-use crate::model::{DestinationName, Seq, Stored, UnixMicros};
+use crate::model::{CameraClock, DestinationName, Seq, Stored, UnixMicros};
 use crate::spool;
 use crate::storage::{BucketError, BucketErrorKind};
 
@@ -87,7 +87,17 @@ impl Run {
         let jpeg: Vec<u8> = seqs.first.to_le_bytes().into_iter().cycle().take(size).collect();
         let crc32c = crc32c::crc32c(&jpeg);
         let captured_at = UnixMicros(seqs.first as i64);
-        Frame { camera, seq: seqs.first, session: 1, captured_at, width: 4, height: 3, damaged: false, jpeg: jpeg.into(), crc32c }
+        Frame {
+            camera,
+            seq: seqs.first,
+            session: 1,
+            captured_at,
+            width: 4,
+            height: 3,
+            damaged: false,
+            jpeg: jpeg.into(),
+            crc32c,
+        }
     }
 }
 
@@ -542,6 +552,46 @@ async fn one_frame_that_always_fails_does_not_keep_its_destination_shut() {
 fn picture(size: u32) -> CapturedFrame {
     let jpeg = vec![7; 100].into();
     CapturedFrame { monotonic_ns: 1, pts_micros: 1, wall_micros: None, damaged: false, width: size, height: size, jpeg }
+}
+
+#[tokio::test]
+async fn a_session_has_one_clock_and_a_mark_of_damage_goes_with_its_frame() {
+    let gate: CameraId = "gate".parse().unwrap();
+    let dir = dir();
+    let run = Run::start(dir.path(), Durability::Disk);
+    let ledger = run.hub.ledger(&gate);
+    let mut intake = Intake::new(ledger.clone(), run.hub.clone(), run.journal.clone())
+        .with_clock(CameraClock::new(Duration::from_secs(5)));
+    // The camera is a second behind, and then a day; for a minute it is not believed, whatever it says.
+    let (now, monotonic_ns) = (UnixMicros::now().0, crate::capture::child::monotonic_ns());
+    let walls = [now - 1_000_000, now - 960_000, now - 86_400_000_000, now - 120_000];
+    for (n, wall) in (0..).zip(walls) {
+        let (monotonic_ns, pts_micros, wall_micros) = (monotonic_ns + n as u64 * 40_000_000, n * 40_000, Some(wall));
+        intake.picture(CapturedFrame { monotonic_ns, pts_micros, wall_micros, damaged: n == 1, ..picture(4) });
+        intake.settle().await;
+    }
+    assert!(intake.clock_offset_micros().unwrap() > -60_000_000);
+    intake.end("stopped");
+    run.hub.0.spool.barrier().await;
+    run.journal.barrier().await;
+    let (mut marks, mut leases) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let (lease, record) = run.hub.next().await.unwrap().read().await.unwrap();
+        let frame = &record.frame;
+        marks.push((frame.session, frame.damaged, frame.captured_at.0 < now - 900_000));
+        leases.push(lease);
+    }
+    drop(leases);
+    assert_eq!(marks, [(1, false, true), (1, true, true), (2, false, false), (2, false, false)]);
+    run.hub.close();
+    run.hub.give_up();
+    run.end().await;
+    let database = rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    let mut sessions = database.prepare("SELECT time_source, why FROM session ORDER BY session").unwrap();
+    let sessions: Vec<(Option<String>, String)> =
+        sessions.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap();
+    let whys = [(Some("rtcp"), "the camera's clock is not believed"), (None, "stopped")];
+    assert_eq!(sessions, whys.map(|(source, why)| (source.map(str::to_owned), why.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

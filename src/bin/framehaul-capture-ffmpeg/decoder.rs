@@ -51,7 +51,7 @@ impl Decoder {
         options.set("flags", "+output_corrupt");
         let codec = decoder::find(input.codec()).ok_or(Error::DecoderNotFound)?;
         let video = context.open_as_with(codec, options)?.video()?;
-        Ok(Self { video, evidence: Evidence::default(), frame: frame::Video::empty() })
+        Ok(Self { video, evidence: Evidence::new(input.codec() != codec::Id::H264), frame: frame::Video::empty() })
     }
 
     /// Gives the decoder a packet. All pictures that are there must have been taken before.

@@ -20,6 +20,8 @@ struct Sent {
 /// What is known of the pictures in the decoder.
 #[derive(Debug, Default)]
 pub struct Evidence {
+    /// Whether the decoder says nothing of a hole within a picture.
+    silent: bool,
     sent: VecDeque<Sent>,
     /// Whether what the next packet refers to is damaged.
     tainted: bool,
@@ -29,10 +31,17 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// What is known at the start of a stream. A `silent` decoder says nothing of a hole within a picture: H.265's of
+    /// FFmpeg 5.1, where H.264's finds the blocks that are missing.
+    pub fn new(silent: bool) -> Self {
+        Self { silent, ..Self::default() }
+    }
+
     /// Notes that a packet goes to the decoder; `loss` where something before its end did not arrive.
     ///
     /// A demuxer tells of a loss when it sees what comes after it. The packet it then hands over ended before, or holds
-    /// the gap; in the second case its decoder finds it. What follows is damaged for certain.
+    /// the gap. Which of the two, its decoder finds, unless it is silent: then the packet is taken for damaged. What
+    /// follows is damaged for certain.
     pub fn sent(&mut self, pts: Option<i64>, times: Times, is_key: bool, loss: bool) {
         let before = self.tainted;
         let damaged = match (pts, self.leading) {
@@ -40,6 +49,7 @@ impl Evidence {
             (Some(pts), Some((key, damaged))) if pts < key => damaged,
             _ => before,
         };
+        let damaged = damaged || loss && self.silent;
         if is_key {
             self.leading = pts.map(|pts| (pts, before));
             self.tainted = false;
@@ -121,6 +131,17 @@ mod tests {
         ] {
             assert_eq!(damaged(stream), expected, "{stream}");
         }
+    }
+
+    #[test]
+    fn where_the_decoder_is_silent_the_picture_before_the_gap_is_given_up_too() {
+        let mut evidence = Evidence::new(true);
+        let mut found = Vec::new();
+        for (pts, is_key, loss) in [(1, true, false), (2, true, true), (3, false, false), (4, true, false)] {
+            evidence.sent(Some(pts), Times::default(), is_key, loss);
+            found.push(evidence.came(Some(pts), false).1);
+        }
+        assert_eq!(found, [false, true, true, false]);
     }
 
     #[test]

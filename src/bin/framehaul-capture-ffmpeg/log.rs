@@ -22,8 +22,10 @@ const SPAN: Duration = Duration::from_secs(10);
 const MAX_LINE_BYTES: usize = 4_096;
 
 /// What demuxers say at the level of warnings when something is missing: FFmpeg 5.1, `rtpdec.c` and its depacketizers.
-const LOSSES: [&str; 6] = [
+const LOSSES: [&str; 8] = [
     "RTP: missed",
+    "jitter buffer full",
+    "bad cseq",
     "max delay reached",
     "RTP: dropping old packet",
     "without a start",

@@ -205,7 +205,7 @@ fn record(camera: usize, seq: Seq, expected: Expected) -> Record {
         captured_at: UnixMicros(expected.stamp),
         width: 640,
         height: 480,
-        damaged: false,
+        damaged: seq.is_multiple_of(3),
         crc32c: crc32c::crc32c(&jpeg),
         jpeg,
     };
@@ -405,8 +405,9 @@ impl Run {
             Err(error) => panic!("{error}"),
         };
         let parts = |record: &Record| {
-            let Frame { camera, seq, session, captured_at, width, height, crc32c, jpeg } = record.frame.clone();
-            (camera, seq, session, captured_at, width, height, crc32c, jpeg, record.key.clone())
+            let Frame { camera, seq, session, captured_at, width, height, damaged, crc32c, jpeg } =
+                record.frame.clone();
+            (camera, seq, session, captured_at, width, height, damaged, crc32c, jpeg, record.key.clone())
         };
         assert_eq!(parts(&read), parts(&expected));
     }

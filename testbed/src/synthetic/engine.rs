@@ -13,14 +13,14 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 
 use super::picture::Painter;
-use super::wire::{self, Stats};
+use super::wire::{self, Stats, Told};
 use super::{CAPTURES, REAL, Synthetic, is_synthetic};
 use crate::mark::Mark;
 
@@ -115,6 +115,9 @@ fn stream(camera: &Synthetic, mut out: impl Write, stop: &AtomicBool) -> anyhow:
                 // Pictures come, and none is wanted: a stream that stood still would be opened anew.
                 stats.grabbed += 1;
             }
+            if camera.frozen {
+                stats.still_ms = begun.elapsed().as_millis() as u64;
+            }
             wire::stats(&mut buffer, stats)?;
         }
         if done(camera, &stats) || now < due {
@@ -131,7 +134,11 @@ fn stream(camera: &Synthetic, mut out: impl Write, stop: &AtomicBool) -> anyhow:
         stats.last_pts_micros = begun.elapsed().as_micros() as i64;
         let mark = Mark { camera: camera.number, counter, clip_frames: CLIP };
         let size = (camera.width, camera.height);
-        wire::frame(&mut buffer, monotonic_ns(), stats.last_pts_micros, size, |out| painter.paint(mark, out))?;
+        let told = Told {
+            wall_micros: camera.clock_ms.map(|ahead| unix_micros() + ahead * 1_000),
+            damaged: camera.damaged_every > 0 && stats.delivered.is_multiple_of(camera.damaged_every),
+        };
+        wire::frame(&mut buffer, monotonic_ns(), stats.last_pts_micros, told, size, |out| painter.paint(mark, out))?;
         out.write_all(&buffer).context("the daemon has gone")?;
         buffer.clear();
     }
@@ -163,6 +170,11 @@ fn miss(camera: &Synthetic, stats: &mut Stats, out: &mut Vec<u8>) -> anyhow::Res
         stats.grabbed += 1;
     }
     Ok(())
+}
+
+/// The wall clock, Unix microseconds.
+fn unix_micros() -> i64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as i64)
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds, which frames are stamped with.

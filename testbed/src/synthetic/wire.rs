@@ -25,6 +25,14 @@ pub(super) struct Stats {
     pub(super) still_ms: u64,
 }
 
+/// What a frame says of itself beside its picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    /// The time by the camera's own clock, Unix microseconds.
+    pub(super) wall_micros: Option<i64>,
+    pub(super) damaged: bool,
+}
+
 /// Appends a message whose body `fill` writes.
 fn message(out: &mut Vec<u8>, tag: u8, fill: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let start = out.len();
@@ -50,15 +58,15 @@ pub(super) fn frame(
     out: &mut Vec<u8>,
     monotonic_ns: u64,
     pts_micros: i64,
+    told: Told,
     size: (u16, u16),
     jpeg: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     message(out, FRAME, |out| {
         out.extend(monotonic_ns.to_le_bytes());
         out.extend(pts_micros.to_le_bytes());
-        // Neither damaged, nor with a time of the camera's own.
-        out.push(0);
-        out.extend(0i64.to_le_bytes());
+        out.push(u8::from(told.damaged) | if told.wall_micros.is_some() { 2 } else { 0 });
+        out.extend(told.wall_micros.unwrap_or_default().to_le_bytes());
         out.extend(u32::from(size.0).to_le_bytes());
         out.extend(u32::from(size.1).to_le_bytes());
         jpeg(out)
