@@ -110,6 +110,8 @@ impl Capture {
             ["timeout", "10000000"],
             ["protocol_whitelist", "rtsp,rtp,rtcp,udp,tcp"],
             ["fpsprobesize", "0"],
+            // With a queue FFmpeg looks at the packets' numbers, over TCP as well.
+            ["reorder_queue_size", if self.transport == "tcp" { "2" } else { "500" }],
         ]
     }
 
