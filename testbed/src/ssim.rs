@@ -134,7 +134,7 @@ mod tests {
         // A chessboard and its negative, one pixel a square: equal means, variance 64/63 x 50^2, covariance its
         // negative.
         let board = |first: u8, second: u8| -> Vec<u8> {
-            (0..SIZE.0 * SIZE.1).map(|i| if (i + i / SIZE.0) % 2 == 0 { first } else { second }).collect()
+            (0..SIZE.0 * SIZE.1).map(|i| if (i + i / SIZE.0).is_multiple_of(2) { first } else { second }).collect()
         };
         let variance = 64.0 / 63.0 * 2_500.0;
         let expected = (C2 - 2.0 * variance) / (C2 + 2.0 * variance);

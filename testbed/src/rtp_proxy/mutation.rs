@@ -92,7 +92,7 @@ impl Endless {
     }
 
     /// Makes the packet one more of it; `None` when there were enough.
-    pub(super) fn go_on(&mut self, packet: &mut Vec<u8>) -> Option<()> {
+    pub(super) fn go_on(&mut self, packet: &mut [u8]) -> Option<()> {
         self.left = self.left.checked_sub(1)?;
         let Some(header) = Header::read(packet) else { return Some(()) };
         packet[1] &= 0x7f;

@@ -75,9 +75,9 @@ pub(super) fn h264() -> Vec<u8> {
 pub(super) fn h265() -> Vec<u8> {
     let mut bits = Bits::default();
     // Video parameter set 0, one sub-layer, nested.
-    bits.put(0b0000_000_1, 8);
+    bits.put(0b0000_0001, 8);
     // Profile space 0, high tier, profile 1, compatible with 1 and 2; progressive frames.
-    bits.put(0b001_00001, 8);
+    bits.put(0b0010_0001, 8);
     bits.put(0x6000_0000, 32);
     bits.put(0b1001, 4);
     bits.put(0, 44);
