@@ -123,8 +123,8 @@ mod tests {
     fn damage_goes_on_until_a_whole_key_frame() {
         for (stream, expected) in [
             ("KPPPKPP", "-------"),
-            ("KPp PKPP".replace(' ', "").as_str(), "---x---"),
-            ("KPP!PPKPP", "--xxx--"),
+            ("KPpPKPP", "---x---"),
+            ("KPP!PPKPP", "--xxx---"),
             ("KPPkPPKP", "----xx--"),
             ("KPPpKPP", "-------"),
             ("KPPpK!PPK", "----xxx-"),

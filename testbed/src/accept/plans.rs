@@ -1,5 +1,6 @@
 //! What each piece of work has to show, line by line, in full.
 
+mod damage;
 mod delivery;
 mod fast_capture;
 

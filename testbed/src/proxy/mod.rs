@@ -20,5 +20,6 @@ mod tests;
 
 pub use command::{Args, run};
 pub use script::{Fault, Rule, Script, Way};
+pub(crate) use server::next;
 pub use server::{Options, Proxy};
 pub use stats::{Injected, Stats, Unanswered};

@@ -194,7 +194,7 @@ async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>) {
 }
 
 /// The next connection.
-pub(super) async fn next(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
+pub(crate) async fn next(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => return socket,

@@ -65,7 +65,7 @@ pub(in crate::accept) fn fast_capture() -> Vec<Plan> {
         most_p50_ms: 30.0,
         most_p99_ms: 100.0,
     };
-    vec![
+    let mut plans = vec![
         Plan::new(1, None, move |program| scenario::cost(&Stage::new(program)?, &cost)),
         Plan::new(2, None, |_| {
             let bound = "every subsampling, depth, range and matrix, bars and natural pictures, against a JPEG of the same quality \
@@ -92,7 +92,9 @@ pub(in crate::accept) fn fast_capture() -> Vec<Plan> {
         }),
         Plan::new(4, None, move |program| scenario::load(&Stage::new(program)?, &load)),
         Plan::new(7, None, move |program| scenario::end_to_end(&Stage::new(program)?, &end_to_end)),
-    ]
+    ];
+    plans.extend(super::damage::damage());
+    plans
 }
 
 /// Three subsamplings, two depths, two ranges, two matrices, bars and a natural picture, at least.
