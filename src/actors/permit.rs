@@ -27,11 +27,11 @@ impl Permit {
         self.ticket.as_ref().is_none_or(Ticket::is_patient)
     }
 
-    /// The attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether nothing but
-    /// probes goes to the destination now.
+    /// The attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether it was a probe,
+    /// or nothing but probes goes to the destination now: then its failure says nothing of what it carried.
     pub fn ended(mut self, camera: Option<&CameraId>, verdict: Verdict, failure: Option<&BucketError>) -> bool {
         let Some(ticket) = self.ticket.take() else { return false };
-        let now = Instant::now();
+        let (now, probe) = (Instant::now(), ticket.is_probe());
         let shut = self.hub.at_gate(now, |gate| {
             gate.ended(now, ticket, camera, verdict, failure.map(|failure| failure.message.as_str()));
             if let Some(wait) = failure.and_then(|failure| failure.retry_after) {
@@ -40,7 +40,7 @@ impl Permit {
             gate.is_shut()
         });
         self.hub.wake();
-        shut
+        shut || probe && verdict != Verdict::Answered
     }
 
     /// No attempt was made.

@@ -396,6 +396,7 @@ impl Engine {
                 return self.put_back(world, job, now + Duration::from_millis(250), now);
             }
             Some(Told::Failed { verdict, maybe_stored, retry_after }) => {
+                let probe = ticket.is_probe();
                 self.gate.ended(now, ticket, Some(&job.camera), verdict, None);
                 job.carried |= maybe_stored;
                 match self.plan.flaw {
@@ -404,7 +405,7 @@ impl Engine {
                     _ => {}
                 }
                 let mut wait = Duration::ZERO;
-                if !self.gate.is_shut() {
+                if !probe && !self.gate.is_shut() {
                     job.failures += 1;
                     wait = delay(job.failures, verdict, retry_after, &mut world.rng);
                 }
