@@ -4,6 +4,7 @@ use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, codec, decoder};
 
 use crate::evidence::Evidence;
+use crate::holes::Hole;
 use crate::input::{Input, Times};
 
 /// Pixels of the largest picture that is decoded: four times 7680 x 4320. A hostile stream may promise a quarter of a
@@ -51,12 +52,13 @@ impl Decoder {
         options.set("flags", "+output_corrupt");
         let codec = decoder::find(input.codec()).ok_or(Error::DecoderNotFound)?;
         let video = context.open_as_with(codec, options)?.video()?;
-        Ok(Self { video, evidence: Evidence::new(input.codec() != codec::Id::H264), frame: frame::Video::empty() })
+        Ok(Self { video, evidence: Evidence::default(), frame: frame::Video::empty() })
     }
 
     /// Gives the decoder a packet. All pictures that are there must have been taken before.
-    pub fn send(&mut self, packet: &Packet, times: Times, loss: bool) -> Taken {
-        self.evidence.sent(packet.pts(), times, packet.is_key(), loss || packet.is_corrupt());
+    pub fn send(&mut self, packet: &Packet, times: Times, hole: Hole) -> Taken {
+        let hole = if packet.is_corrupt() { Hole::ANYWHERE } else { hole };
+        self.evidence.sent(packet.pts(), times, packet.is_key(), hole);
         match self.video.send_packet(packet) {
             Ok(()) => Taken::Yes,
             Err(_) => Taken::No(self.evidence.nothing_came()),

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::holes::Hole;
 use crate::input::Times;
 
 /// Packets that may be on their way through a decoder: twice the pictures that H.264 and H.265 let one hold back.
@@ -20,8 +21,6 @@ struct Sent {
 /// What is known of the pictures in the decoder.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// Whether the decoder says nothing of a hole within a picture.
-    silent: bool,
     sent: VecDeque<Sent>,
     /// Whether what the next packet refers to is damaged.
     tainted: bool,
@@ -31,30 +30,20 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// What is known at the start of a stream. A `silent` decoder says nothing of a hole within a picture: H.265's of
-    /// FFmpeg 5.1, where H.264's finds the blocks that are missing.
-    pub fn new(silent: bool) -> Self {
-        Self { silent, ..Self::default() }
-    }
-
-    /// Notes that a packet goes to the decoder; `loss` where something before its end did not arrive.
-    ///
-    /// A demuxer tells of a loss when it sees what comes after it. The packet it then hands over ended before, or holds
-    /// the gap. Which of the two, its decoder finds, unless it is silent: then the packet is taken for damaged. What
-    /// follows is damaged for certain.
-    pub fn sent(&mut self, pts: Option<i64>, times: Times, is_key: bool, loss: bool) {
+    /// Notes that a packet goes to the decoder, and what losses have damaged.
+    pub fn sent(&mut self, pts: Option<i64>, times: Times, is_key: bool, hole: Hole) {
         let before = self.tainted;
         let damaged = match (pts, self.leading) {
             _ if is_key => false,
             (Some(pts), Some((key, damaged))) if pts < key => damaged,
             _ => before,
         };
-        let damaged = damaged || loss && self.silent;
+        let damaged = damaged || hole.within;
         if is_key {
             self.leading = pts.map(|pts| (pts, before));
             self.tainted = false;
         }
-        self.tainted |= loss;
+        self.tainted |= hole.within || hole.after;
         if self.sent.len() == MOST_ON_THEIR_WAY {
             self.sent.pop_front();
         }
@@ -103,8 +92,11 @@ impl Evidence {
 mod tests {
     use super::*;
 
+    const NONE: Hole = Hole { within: false, after: false, remains: 0 };
+    const AFTER: Hole = Hole { within: false, after: true, remains: 0 };
+
     /// Which of a stream's pictures are damaged, one packet after the other without delay: `K` a key frame, `P`
-    /// another one, lower case where a loss is told of, `!` after one that the decoder flags.
+    /// another one, lower case where there is a hole behind it, `!` after one that the decoder flags.
     fn damaged(stream: &str) -> String {
         let mut evidence = Evidence::default();
         let mut found = String::new();
@@ -112,7 +104,8 @@ mod tests {
         let mut pts = 0;
         while let Some(letter) = letters.next() {
             pts += 1;
-            evidence.sent(Some(pts), Times::default(), letter.eq_ignore_ascii_case(&'k'), letter.is_lowercase());
+            let hole = if letter.is_lowercase() { AFTER } else { NONE };
+            evidence.sent(Some(pts), Times::default(), letter.eq_ignore_ascii_case(&'k'), hole);
             let flagged = letters.next_if_eq(&'!').is_some();
             found.push(if evidence.came(Some(pts), flagged).1 { 'x' } else { '-' });
         }
@@ -134,21 +127,23 @@ mod tests {
     }
 
     #[test]
-    fn where_the_decoder_is_silent_the_picture_before_the_gap_is_given_up_too() {
-        let mut evidence = Evidence::new(true);
+    fn a_hole_within_a_picture_spoils_that_one_as_well() {
+        let mut evidence = Evidence::default();
         let mut found = Vec::new();
-        for (pts, is_key, loss) in [(1, true, false), (2, true, true), (3, false, false), (4, true, false)] {
-            evidence.sent(Some(pts), Times::default(), is_key, loss);
+        for (pts, is_key, hole) in
+            [(1, true, NONE), (2, true, Hole::ANYWHERE), (3, false, NONE), (4, true, NONE), (5, false, NONE)]
+        {
+            evidence.sent(Some(pts), Times::default(), is_key, hole);
             found.push(evidence.came(Some(pts), false).1);
         }
-        assert_eq!(found, [false, true, true, false]);
+        assert_eq!(found, [false, true, true, false, false]);
     }
 
     #[test]
     fn pictures_in_the_decoder_are_damaged_with_those_that_they_follow() {
         let mut evidence = Evidence::default();
         for (pts, is_key) in [(1, true), (2, false), (3, false), (4, true), (5, false)] {
-            evidence.sent(Some(pts), Times::default(), is_key, false);
+            evidence.sent(Some(pts), Times::default(), is_key, NONE);
         }
         let found: Vec<_> = (1..6).map(|pts| evidence.came(Some(pts), pts == 2).1).collect();
         assert_eq!(found, [false, true, true, false, false]);
@@ -156,13 +151,13 @@ mod tests {
 
     #[test]
     fn pictures_shown_before_a_key_frame_are_as_good_as_what_was_before_it() {
-        for loss in [false, true] {
+        for hole in [NONE, AFTER] {
             let mut evidence = Evidence::default();
             // In the order of decoding: the last two are shown before the key frame.
-            for (pts, is_key, lost) in [(1, true, false), (2, false, loss), (6, true, false), (4, false, false)] {
-                evidence.sent(Some(pts), Times::default(), is_key, lost);
+            for (pts, is_key, hole) in [(1, true, NONE), (2, false, hole), (6, true, NONE), (4, false, NONE)] {
+                evidence.sent(Some(pts), Times::default(), is_key, hole);
             }
-            assert_eq!(evidence.came(Some(4), false).1, loss);
+            assert_eq!(evidence.came(Some(4), false).1, hole.after);
             assert!(!evidence.came(Some(6), false).1);
         }
     }
@@ -171,9 +166,9 @@ mod tests {
     fn a_packet_without_a_picture_damages_what_follows() {
         let mut evidence = Evidence::default();
         let times = Times { pts_micros: Some(7), wall_micros: None };
-        evidence.sent(Some(1), times, true, false);
+        evidence.sent(Some(1), times, true, NONE);
         assert_eq!(evidence.nothing_came(), times);
-        evidence.sent(Some(2), Times::default(), false, false);
+        evidence.sent(Some(2), Times::default(), false, NONE);
         assert!(evidence.came(Some(2), false).1);
     }
 
@@ -181,7 +176,7 @@ mod tests {
     fn what_is_on_its_way_has_a_bound() {
         let mut evidence = Evidence::default();
         for pts in 0..1_000 {
-            evidence.sent(Some(pts), Times::default(), false, false);
+            evidence.sent(Some(pts), Times::default(), false, NONE);
         }
         assert_eq!(evidence.sent.len(), MOST_ON_THEIR_WAY);
     }

@@ -41,6 +41,24 @@ pub struct Times {
     pub wall_micros: Option<i64>,
 }
 
+impl Times {
+    /// The times of the last of some pictures that came as one: as many as there are `before` it come between these
+    /// times, which are the first one's, and those of the `next` packet.
+    pub fn behind(self, before: u32, next: Option<Self>) -> Self {
+        let later = |first: Option<i64>, next: Option<i64>| match (first, next) {
+            (Some(first), Some(next)) if next > first => {
+                Some(first + (next - first) / (i64::from(before) + 1) * i64::from(before))
+            }
+            _ => first,
+        };
+        let next = next.unwrap_or_default();
+        Self {
+            pts_micros: later(self.pts_micros, next.pts_micros),
+            wall_micros: later(self.wall_micros, next.wall_micros),
+        }
+    }
+}
+
 /// How a stream is opened. The location may hold a password.
 pub struct Opening {
     location: String,
@@ -160,4 +178,20 @@ impl Input {
 /// camera's sender reports (RFC 3550, 6.4.1), once there was one.
 fn reference_time(data: &[u8]) -> Option<i64> {
     data.first_chunk().map(|bytes| i64::from_ne_bytes(*bytes)).filter(|micros| *micros > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_came_as_one_lie_evenly_before_the_next() {
+        let times = |micros| Times { pts_micros: Some(micros), wall_micros: None };
+        assert_eq!(times(40).behind(0, Some(times(120))), times(40));
+        assert_eq!(times(40).behind(1, Some(times(120))), times(80));
+        assert_eq!(times(40).behind(2, Some(times(160))), times(120));
+        for next in [None, Some(Times::default()), Some(times(30))] {
+            assert_eq!(times(40).behind(1, next), times(40));
+        }
+    }
 }

@@ -13,6 +13,8 @@ use ffmpeg_next::util::log;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::holes::Loss;
+
 /// Room for what may be said between two looks, bytes. The longest message has a kilobyte.
 const PIPE_BYTES: usize = 256 << 10;
 /// Messages that are passed on in [`SPAN`]; a damaged stream has thousands. The first ones tell most.
@@ -21,17 +23,11 @@ const SPAN: Duration = Duration::from_secs(10);
 /// Longest message that is looked at, bytes.
 const MAX_LINE_BYTES: usize = 4_096;
 
-/// What demuxers say at the level of warnings when something is missing: FFmpeg 5.1, `rtpdec.c` and its depacketizers.
-const LOSSES: [&str; 8] = [
-    "RTP: missed",
-    "jitter buffer full",
-    "bad cseq",
-    "max delay reached",
-    "RTP: dropping old packet",
-    "without a start",
-    "Missed a packet",
-    "Packet corrupt",
-];
+/// What RTP's demuxer says of packets that are missing, before their number: FFmpeg 5.1, `rtpdec.c`. That a buffer is full or
+/// a delay over is no loss by itself, and a packet that comes too late was counted before, or came twice.
+const MISSED: &str = "RTP: missed ";
+/// What demuxers say else at the level of warnings when something is missing: `rtpdec*.c`, `utils.c`.
+const LOSSES: [&str; 4] = ["bad cseq", "without a start", "Missed a packet", "Packet corrupt"];
 
 /// What decoders say of a picture that they make up in part: FFmpeg 5.1, `error_resilience.c`, `h264*.c`, `hevc*.c`. Not
 /// each of their complaints is one: some cameras' streams have small faults in every group of pictures, and are fine.
@@ -53,8 +49,8 @@ const DECODE_ERRORS: [&str; 12] = [
 /// What was heard since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// Something that was sent did not arrive.
-    pub loss: bool,
+    /// What was sent and did not arrive.
+    pub loss: Loss,
     /// A decoder found an error.
     pub decode_error: bool,
 }
@@ -102,7 +98,7 @@ impl Log {
                     self.take_in(&buffer[..count], &mut heard);
                     if read >= PIPE_BYTES {
                         // More than there was room for: what came last may be lost.
-                        return Heard { loss: true, decode_error: true };
+                        return Heard { loss: Loss { uncounted: true, ..heard.loss }, decode_error: true };
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -124,7 +120,8 @@ impl Log {
             if whole {
                 let line = std::mem::take(&mut self.line);
                 let found = judge(&String::from_utf8_lossy(&line));
-                heard.loss |= found.loss;
+                heard.loss.missed = heard.loss.missed.saturating_add(found.loss.missed);
+                heard.loss.uncounted |= found.loss.uncounted;
                 heard.decode_error |= found.decode_error;
                 self.pass_on(&line);
                 self.line = line;
@@ -148,7 +145,10 @@ impl Log {
 
 fn judge(line: &str) -> Heard {
     let says = |pieces: &[&str]| pieces.iter().any(|piece| line.contains(piece));
-    Heard { loss: says(&LOSSES), decode_error: says(&DECODE_ERRORS) }
+    let count = line.split_once(MISSED).map(|(_, rest)| rest.split(' ').next().unwrap_or_default().parse());
+    let missed = count.clone().and_then(Result::ok).unwrap_or_default();
+    let uncounted = says(&LOSSES) || count.is_some() && missed == 0;
+    Heard { loss: Loss { missed, uncounted }, decode_error: says(&DECODE_ERRORS) }
 }
 
 #[cfg(test)]
@@ -157,10 +157,14 @@ mod tests {
 
     #[test]
     fn losses_and_errors_of_decoders_are_evidence_and_nothing_else_is() {
-        let (loss, error) = (Heard { loss: true, decode_error: false }, Heard { loss: false, decode_error: true });
+        let loss = |missed, uncounted| Heard { loss: Loss { missed, uncounted }, decode_error: false };
+        let error = Heard { decode_error: true, ..Heard::default() };
         for (line, found) in [
-            ("[rtsp @ 0x5581] [warning] RTP: missed 3 packets", loss),
-            ("[rtsp @ 0x5581] [warning] max delay reached. need to consume packet", loss),
+            ("[rtsp @ 0x5581] [warning] RTP: missed 3 packets", loss(3, false)),
+            ("[rtsp @ 0x5581] [warning] RTP: missed", Heard::default()),
+            ("[rtsp @ 0x5581] [warning] RTP: missed some packets", loss(0, true)),
+            ("[rtsp @ 0x5581] [warning] RTP: PT=60: bad cseq 04d2 expected=04d0", loss(0, true)),
+            ("[rtsp @ 0x5581] [warning] max delay reached. need to consume packet", Heard::default()),
             ("[h264 @ 0x5581] [error] error while decoding MB 12 7, bytestream -5", error),
             ("[hevc @ 0x5581] [error] Could not find ref with POC 12", error),
             ("[h264 @ 0x5581] [warning] Increasing reorder buffer to 1", Heard::default()),

@@ -4,6 +4,7 @@
 mod colour;
 mod decoder;
 mod evidence;
+mod holes;
 mod input;
 mod jpeg;
 mod keys;

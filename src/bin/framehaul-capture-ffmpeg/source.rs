@@ -12,6 +12,7 @@ use framehaul::model::Damaged;
 
 use crate::colour::Converter;
 use crate::decoder::{Decoded, Decoder, Taken};
+use crate::holes::{Hole, Holes, Look, Loss};
 use crate::input::{Input, Opening, Times};
 use crate::jpeg::JpegEncoder;
 use crate::keys::{Choice, Keys};
@@ -50,8 +51,11 @@ enum Current {
 struct Kept {
     packet: Packet,
     times: Times,
-    loss: bool,
+    hole: Hole,
 }
+
+/// What reading came to: a packet's times and what was lost before its end, or `None` at the end of the stream.
+type Read = Result<Option<(Times, Loss)>, SourceError>;
 
 /// A stream opened by FFmpeg.
 pub struct FfmpegSource {
@@ -67,6 +71,9 @@ pub struct FfmpegSource {
     max_width: Option<u32>,
     decoder: Decoder,
     packet: Packet,
+    /// The packet after that, where it was needed to say what a loss has damaged.
+    ahead: Option<(Packet, Read)>,
+    holes: Holes,
     /// Whether the camera sends JPEGs, which are passed through where nothing speaks against it.
     sends_jpegs: bool,
     keys: Keys,
@@ -126,6 +133,7 @@ impl FfmpegSource {
                 codec: input.codec().name().to_owned(),
             },
             sends_jpegs: input.codec() == codec::Id::MJPEG,
+            holes: Holes::new(input.codec()),
             opening,
             input,
             log,
@@ -136,6 +144,7 @@ impl FfmpegSource {
             max_width: settings.max_width,
             decoder,
             packet: Packet::empty(),
+            ahead: None,
             keys: Keys::new(settings.sampling),
             begun: false,
             before_begin: 0,
@@ -155,8 +164,32 @@ impl FfmpegSource {
         })
     }
 
-    /// Reads the next packet: its times, and whether something before its end did not arrive. `None` at the end.
-    fn read(&mut self) -> Result<Option<(Times, bool)>, SourceError> {
+    /// The next packet's times, and what losses have damaged. `None` at the end.
+    fn read(&mut self) -> Result<Option<(Times, Hole)>, SourceError> {
+        let read = match self.ahead.take() {
+            Some((packet, read)) => {
+                self.packet = packet;
+                read
+            }
+            None => self.read_packet(),
+        };
+        let Some((times, loss)) = read? else { return Ok(None) };
+        if !loss.any() {
+            self.holes.whole(look(&self.packet));
+            return Ok(Some((times, Hole::default())));
+        }
+        if !self.holes.wants_next() {
+            return Ok(Some((times, Hole::ANYWHERE)));
+        }
+        let packet = std::mem::replace(&mut self.packet, Packet::empty());
+        let read = self.read_packet();
+        let next_times = if let Ok(Some((times, _))) = &read { Some(*times) } else { None };
+        let hole = self.holes.find(loss, look(&packet), next_times.map(|_| look(&self.packet)));
+        self.ahead = Some((std::mem::replace(&mut self.packet, packet), read));
+        Ok(Some((times.behind(hole.remains, next_times), hole)))
+    }
+
+    fn read_packet(&mut self) -> Read {
         let read = self.input.read(&mut self.packet);
         let Heard { loss, .. } = self.log.heard();
         match read {
@@ -198,7 +231,7 @@ impl FfmpegSource {
 
     /// Gives the decoder a packet. A picture that was reached and is none, if that is what comes of it.
     fn send(&mut self, kept: &Kept) -> Option<Grabbed> {
-        let taken = self.decoder.send(&kept.packet, kept.times, kept.loss);
+        let taken = self.decoder.send(&kept.packet, kept.times, kept.hole);
         if self.log.heard().decode_error {
             self.decoder.wrong();
         }
@@ -239,12 +272,12 @@ impl FfmpegSource {
     }
 
     /// The packet read last.
-    fn take(&mut self, times: Times, loss: bool) -> Kept {
-        Kept { packet: std::mem::replace(&mut self.packet, Packet::empty()), times, loss }
+    fn take(&mut self, times: Times, hole: Hole) -> Kept {
+        Kept { packet: std::mem::replace(&mut self.packet, Packet::empty()), times, hole }
     }
 
     /// Keeps the packet read last for the case that the next key frame stays away.
-    fn keep(&mut self, times: Times, loss: bool) {
+    fn keep(&mut self, times: Times, hole: Hole) {
         if self.passed_by.is_empty() {
             return;
         }
@@ -254,7 +287,7 @@ impl FfmpegSource {
             self.passed_by.clear();
             return;
         }
-        let kept = self.take(times, loss);
+        let kept = self.take(times, hole);
         self.passed_by.push(kept);
     }
 
@@ -306,7 +339,7 @@ impl FfmpegSource {
     }
 
     fn transcode(&mut self) -> Result<Picture, SourceError> {
-        let kept = self.take(Times::default(), false);
+        let kept = self.take(Times::default(), Hole::default());
         if self.send(&kept).is_some() || self.decoded()?.is_none() {
             return Err(SourceError::Damaged("the decoder could make nothing of it".to_owned()));
         }
@@ -322,6 +355,10 @@ impl FfmpegSource {
         }
         self.convert(damaged)
     }
+}
+
+fn look(packet: &Packet) -> Look<'_> {
+    Look { bytes: packet.data().unwrap_or_default(), is_key: packet.is_key() }
 }
 
 /// A number that changes with the picture: CRC-32C over some of its luma.
@@ -350,7 +387,7 @@ impl FrameSource for FfmpegSource {
                     continue;
                 }
             }
-            let Some((times, loss)) = self.read()? else {
+            let Some((times, hole)) = self.read()? else {
                 if self.recorded && !self.sends_jpegs && !self.drained {
                     self.drained = true;
                     self.decoder.finish();
@@ -366,12 +403,12 @@ impl FrameSource for FfmpegSource {
             match self.choose(times) {
                 Choice::Decode => {
                     self.passed_by.clear();
-                    let kept = self.take(times, loss);
+                    let kept = self.take(times, hole);
                     self.waiting.push_back(kept);
                 }
                 Choice::Alone => {
                     self.passed_by.clear();
-                    let kept = self.take(times, loss);
+                    let kept = self.take(times, hole);
                     let failed = self.send(&kept);
                     if self.keys.may_catch_up() {
                         self.passed_by.push(kept);
@@ -383,7 +420,7 @@ impl FrameSource for FfmpegSource {
                     }
                 }
                 Choice::PassBy => {
-                    self.keep(times, loss);
+                    self.keep(times, hole);
                     return Ok(self.grabbed(times, false));
                 }
                 Choice::CatchUp => {
@@ -391,7 +428,7 @@ impl FrameSource for FfmpegSource {
                         (self.begun, self.before_begin) = (false, 0);
                         return Ok(self.grabbed(times, false));
                     }
-                    self.keep(times, loss);
+                    self.keep(times, hole);
                     self.waiting.extend(self.passed_by.drain(..));
                     self.given_until = self.waiting.front().and_then(|kept| kept.times.pts_micros);
                 }

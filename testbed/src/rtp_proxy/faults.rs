@@ -16,8 +16,6 @@ pub(super) struct Faults {
     /// Packets so far.
     number: u64,
     pub(super) ledger: Ledger,
-    /// Access unit delimiters that were taken out.
-    taken_out: u16,
     /// In the midst of a burst of losses.
     losing: bool,
     /// What comes after the next packet.
@@ -32,7 +30,6 @@ impl Faults {
             connection,
             number: 0,
             ledger: Ledger::default(),
-            taken_out: 0,
             losing: false,
             held: None,
             endless: None,
@@ -55,15 +52,7 @@ impl Faults {
         stats.packets += 1;
         stats.missing += u64::from(self.ledger.note(&header));
         self.number += 1;
-        let mut packet = packet.to_vec();
-        if matches!(self.script.spoil, Spoil::Lose { .. }) {
-            if is_delimiter(&packet[header.payload()]) {
-                self.taken_out = self.taken_out.wrapping_add(1);
-                return Vec::new();
-            }
-            packet[2..4].copy_from_slice(&header.sequence.wrapping_sub(self.taken_out).to_be_bytes());
-        }
-        let packet = packet;
+        let packet = packet.to_vec();
         let whole = vec![packet.clone()];
         if self.ledger.pictures().len() as u64 <= self.script.whole {
             return whole;
@@ -149,18 +138,5 @@ impl Faults {
             }
             _ => text.to_owned(),
         }
-    }
-}
-
-/// Whether all that a payload holds is an access unit delimiter: of H.264 (table 7-1, type 9) or of H.265 (type 35).
-///
-/// The test bed's clips have one before each picture, and its server puts it into a packet by itself. To lose that
-/// damages nothing, and the rates would be about such losses; most cameras send none. So they are taken out, with the
-/// numbers closed up behind them, where packets are to be lost.
-fn is_delimiter(payload: &[u8]) -> bool {
-    match payload {
-        [header, _] => header & 0x1f == 9,
-        [header, 1, _] => header >> 1 == 35,
-        _ => false,
     }
 }

@@ -92,24 +92,6 @@ fn what_did_not_come_from_the_server_is_noted_with_the_pictures_beside_it() {
 }
 
 #[test]
-fn delimiters_are_taken_out_and_the_numbers_closed_up_where_packets_are_lost() {
-    let script = Script { seed: 7, whole: 1_000, spoil: Spoil::Lose { share: 0.5, burst: 1.0 } };
-    let mut numbers = Vec::new();
-    for delimiter in [&[0x09, 0xf0][..], &[0x46, 1, 0x50]] {
-        let mut faults = Faults::new(script.clone(), 0);
-        for number in 0..10 {
-            let mut packet = packet(number, 5);
-            if number % 5 == 0 {
-                packet.truncate(12);
-                packet.extend(delimiter);
-            }
-            numbers.extend(faults.spoil(&packet, &mut Stats::default()).iter().map(|packet| packet[3]));
-        }
-    }
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]);
-}
-
-#[test]
 fn bytes_are_cut_from_inside_a_packet_with_its_length_left() {
     let script = Script { seed: 1, whole: 0, spoil: Spoil::Cut { share: 0.3, most: 50 } };
     let (mut faults, mut stats) = (Faults::new(script, 0), Stats::default());

@@ -1,0 +1,325 @@
+//! Where a loss has left its hole: in a packet, behind it, or nowhere that matters.
+//!
+//! A demuxer tells of lost RTP packets when it sees what comes after them. The picture that it then hands over ends before
+//! the gap, or holds it. More is known by how that picture and the next one begin: by the NAL units before their first
+//! slice, and by whether that slice is there. H.264: RFC 6184 and ITU-T H.264, 7.3; H.265: RFC 7798 and ITU-T H.265, 7.3.
+
+use ffmpeg_next::codec::Id;
+
+/// What each NAL unit begins with.
+const START_CODE: [u8; 3] = [0, 0, 1];
+
+/// What a loss has damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hole {
+    /// The picture at hand.
+    pub within: bool,
+    /// What follows it.
+    pub after: bool,
+    /// Pictures before the one at hand of which the packet has remains only. Its time is that of the first of them.
+    pub remains: u32,
+}
+
+impl Hole {
+    /// Of a loss of which nothing more is known.
+    pub const ANYWHERE: Self = Self { within: true, after: true, remains: 0 };
+}
+
+/// What did not arrive, by a demuxer's own words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// RTP packets that are missing.
+    pub missed: u32,
+    /// Whether something is missing of which nobody knows how much.
+    pub uncounted: bool,
+}
+
+impl Loss {
+    /// Whether anything is missing.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// A compression whose packets consist of NAL units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nal {
+    H264,
+    H265,
+}
+
+impl Nal {
+    /// Type of a NAL unit.
+    fn kind(self, header: u8) -> u8 {
+        match self {
+            Self::H264 => header & 0x1f,
+            Self::H265 => header >> 1 & 0x3f,
+        }
+    }
+
+    /// The type of access unit delimiters, which come before all else of a picture.
+    fn delimiter(self) -> u8 {
+        match self {
+            Self::H264 => 9,
+            Self::H265 => 35,
+        }
+    }
+
+    /// Whether a type is that of a slice.
+    fn is_slice(self, kind: u8) -> bool {
+        match self {
+            Self::H264 => (1..=5).contains(&kind),
+            Self::H265 => kind < 32,
+        }
+    }
+
+    /// Whether a slice is the first of its picture: `first_mb_in_slice` is 0, which is a one in Exp-Golomb code, or
+    /// `first_slice_segment_in_pic_flag`.
+    fn is_first(self, unit: &[u8]) -> bool {
+        let header = match self {
+            Self::H264 => 1,
+            Self::H265 => 2,
+        };
+        unit.get(header).is_some_and(|byte| byte & 0x80 != 0)
+    }
+}
+
+/// How a picture begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Beginning {
+    /// Types of the NAL units before the first slice.
+    before: Vec<u8>,
+    /// Whether a slice follows on them which is the picture's first.
+    first_slice: bool,
+}
+
+impl Beginning {
+    /// Of a packet as demuxers of live streams give it: each unit begins with a start code (ITU-T H.264, annex B).
+    fn of(nal: Nal, bytes: &[u8]) -> Self {
+        let mut before = Vec::new();
+        if !bytes.starts_with(&[0, 0]) {
+            return Self::default();
+        }
+        let starts = bytes.windows(START_CODE.len()).enumerate().filter(|(_, window)| *window == START_CODE);
+        for unit in starts.map(|(start, _)| &bytes[start + START_CODE.len()..]) {
+            let Some(header) = unit.first() else { break };
+            let kind = nal.kind(*header);
+            if nal.is_slice(kind) {
+                return Self { before, first_slice: nal.is_first(unit) };
+            }
+            before.push(kind);
+        }
+        Self { before, first_slice: false }
+    }
+
+    /// How many of the units that another picture begins with this one has not.
+    fn lacks(&self, other: &Self) -> u32 {
+        let mut found = self.before.clone();
+        let missing = other.before.iter().filter(|kind| match found.iter().position(|one| one == *kind) {
+            Some(at) => {
+                found.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        missing.count() as u32
+    }
+}
+
+/// A packet that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// What it holds.
+    pub bytes: &'a [u8],
+    /// Whether it is a key frame.
+    pub is_key: bool,
+}
+
+/// Finds where losses have left their holes.
+#[derive(Clone, Debug)]
+pub struct Holes {
+    nal: Option<Nal>,
+    /// How the last two pictures began that came without a loss: others, and key frames.
+    usual: [[Option<Beginning>; 2]; 2],
+    /// Whether something was lost just before the next packet.
+    after_loss: bool,
+}
+
+impl Holes {
+    /// At the start of a stream.
+    pub fn new(codec: Id) -> Self {
+        let nal = match codec {
+            Id::H264 => Some(Nal::H264),
+            Id::HEVC => Some(Nal::H265),
+            _ => None,
+        };
+        Self { nal, usual: Default::default(), after_loss: false }
+    }
+
+    /// Whether the packet after a loss is needed as well, to say where its hole is.
+    pub fn wants_next(&self) -> bool {
+        self.nal.is_some()
+    }
+
+    /// Notes a packet that came without a loss.
+    pub fn whole(&mut self, packet: Look<'_>) {
+        let Some(nal) = self.nal else { return };
+        // What it begins with may have been lost.
+        if std::mem::take(&mut self.after_loss) {
+            return;
+        }
+        let [last, before] = &mut self.usual[usize::from(packet.is_key)];
+        *before = last.replace(Beginning::of(nal, packet.bytes));
+    }
+
+    /// Where the hole is that a loss has left which was told of with this packet. `next` is the one that follows.
+    pub fn find(&mut self, loss: Loss, packet: Look<'_>, next: Option<Look<'_>>) -> Hole {
+        self.after_loss = true;
+        let (Some(nal), Some(next), false) = (self.nal, next, loss.uncounted) else { return Hole::ANYWHERE };
+        let begins = Beginning::of(nal, packet.bytes);
+        let goes_on = Beginning::of(nal, next.bytes);
+        // Without its first slice a picture is none for FFmpeg, which puts what there is of it before the next one.
+        let delimiters = begins.before.iter().filter(|kind| **kind == nal.delimiter()).count() as u32;
+        let remains = delimiters.saturating_sub(1);
+        // Each unit before the slices has a packet of its own, or shares one.
+        let lacks = self.lacks(&begins, packet.is_key) + self.lacks(&goes_on, next.is_key);
+        if begins.first_slice && goes_on.first_slice && loss.missed <= lacks + remains {
+            return Hole { within: remains > 0 && !packet.is_key, after: false, remains };
+        }
+        // One packet cannot be missing at two places.
+        let elsewhere = loss.missed == 1 && !goes_on.first_slice;
+        // H.264's decoder finds the blocks that are missing, H.265's of FFmpeg 5.1 says nothing of a hole.
+        Hole { within: remains > 0 && !packet.is_key || nal == Nal::H265 && !elsewhere, after: true, remains }
+    }
+
+    /// How many units a picture lacks that both of the last ones had.
+    fn lacks(&self, beginning: &Beginning, is_key: bool) -> u32 {
+        let usual = &self.usual[usize::from(is_key)];
+        usual.iter().map(|usual| usual.as_ref().map_or(0, |usual| beginning.lacks(usual))).min().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets of H.264: a key frame with its parameter sets and a delimiter, and another picture.
+    const KEY: [u8; 5] = [9, 7, 8, 6, 5];
+    const OTHER: [u8; 2] = [9, 1];
+
+    /// A packet of these units, the first slice of which begins the picture.
+    fn packet(kinds: &[u8]) -> Vec<u8> {
+        kinds.iter().flat_map(|kind| [&[0, 0, 0, 1][..], &[kind | 0x60, 0x80, 7, 7]].concat()).collect()
+    }
+
+    /// A packet whose first slice is not the first of its picture.
+    fn headless(kinds: &[u8]) -> Vec<u8> {
+        packet(kinds).into_iter().map(|byte| if byte == 0x80 { 0x40 } else { byte }).collect()
+    }
+
+    fn look(bytes: &[u8], is_key: bool) -> Look<'_> {
+        Look { bytes, is_key }
+    }
+
+    fn missed(missed: u32) -> Loss {
+        Loss { missed, uncounted: false }
+    }
+
+    fn used_to(codec: Id, packets: &[(&[u8], bool)]) -> Holes {
+        let mut holes = Holes::new(codec);
+        for _ in 0..3 {
+            for (bytes, is_key) in packets {
+                holes.whole(look(bytes, *is_key));
+            }
+        }
+        holes
+    }
+
+    fn h264() -> Holes {
+        used_to(Id::H264, &[(&packet(&KEY), true), (&packet(&OTHER), false)])
+    }
+
+    const NOTHING: Hole = Hole { within: false, after: false, remains: 0 };
+    const AFTER: Hole = Hole { within: false, after: true, remains: 0 };
+
+    #[test]
+    fn a_parameter_set_or_a_delimiter_that_is_missing_leaves_no_hole() {
+        let (key, other) = (packet(&KEY), packet(&OTHER));
+        let without_pps = packet(&[9, 7, 6, 5]);
+        let without_sps = packet(&[9, 8, 6, 5]);
+        let without_delimiter = packet(&[1]);
+        for (packet, next) in [
+            (look(&without_pps, true), look(&other, false)),
+            (look(&other, false), look(&without_sps, true)),
+            (look(&other, false), look(&without_delimiter, false)),
+            (look(&without_delimiter, false), look(&key, true)),
+        ] {
+            assert_eq!(h264().find(missed(1), packet, Some(next)), NOTHING);
+            assert_eq!(h264().find(missed(2), packet, Some(next)), AFTER, "more than that is missing");
+        }
+        assert_eq!(h264().find(missed(1), look(&key, true), Some(look(&other, false))), AFTER);
+    }
+
+    #[test]
+    fn what_is_missing_from_a_slice_is_a_hole() {
+        let (other, next) = (packet(&OTHER), headless(&[1]));
+        assert_eq!(h264().find(missed(1), look(&other, false), Some(look(&next, false))), AFTER);
+        let units = |kinds: &[u8], first| -> Vec<u8> {
+            kinds.iter().flat_map(|kind| [0, 0, 1, kind << 1, 1, first, 7]).collect()
+        };
+        let mut holes = used_to(Id::HEVC, &[(&units(&[35, 1], 0x80), false)]);
+        let [other, next] = [units(&[35, 1], 0x80), units(&[35, 1], 0x80)];
+        let cut = units(&[35, 1], 0);
+        let mut find = |count, next: &[u8]| holes.find(missed(count), look(&other, false), Some(look(next, false)));
+        assert_eq!(find(1, &next), Hole::ANYWHERE, "the decoder does not find it");
+        assert_eq!(find(1, &cut), AFTER, "one packet is missing, and of the next picture");
+        assert_eq!(find(2, &cut), Hole::ANYWHERE);
+        assert_eq!(find(1, &units(&[1], 0x80)), NOTHING);
+    }
+
+    #[test]
+    fn what_is_left_of_a_picture_without_its_first_slice_is_no_part_of_the_next() {
+        let other = packet(&OTHER);
+        // Two delimiters: the first one's picture has lost its head.
+        let key = [&packet(&[9])[..], &packet(&KEY)].concat();
+        let found = h264().find(missed(1), look(&key, true), Some(look(&other, false)));
+        assert_eq!(found, Hole { remains: 1, ..NOTHING });
+        let damaged = [&packet(&[9])[..], &packet(&[9]), &other].concat();
+        let found = h264().find(missed(2), look(&damaged, false), Some(look(&other, false)));
+        assert_eq!(found, Hole { within: true, after: false, remains: 2 }, "it refers to what is lost");
+        let found = h264().find(missed(3), look(&key, true), Some(look(&other, false)));
+        assert_eq!(found, Hole { within: false, after: true, remains: 1 });
+    }
+
+    #[test]
+    fn what_comes_after_a_loss_is_not_usual() {
+        let (mut holes, other, cut) = (h264(), packet(&OTHER), packet(&[1]));
+        for _ in 0..3 {
+            assert_eq!(holes.find(missed(1), look(&other, false), Some(look(&cut, false))), NOTHING);
+            holes.whole(look(&cut, false));
+        }
+    }
+
+    #[test]
+    fn where_little_is_known_a_hole_may_be_anywhere() {
+        let other = packet(&OTHER);
+        let look = look(&other, false);
+        let uncounted = Loss { missed: 0, uncounted: true };
+        assert_eq!(h264().find(uncounted, look, Some(look)), Hole::ANYWHERE);
+        assert_eq!(h264().find(missed(1), look, None), Hole::ANYWHERE);
+        assert_eq!(Holes::new(Id::VP8).find(missed(1), look, Some(look)), Hole::ANYWHERE);
+        // A stream that has just begun, and one that carries lengths in place of start codes.
+        assert_eq!(Holes::new(Id::H264).find(missed(1), look, Some(look)), AFTER);
+        assert_eq!(Beginning::of(Nal::H264, &[0, 0, 0, 9, 0x65, 0x80, 0, 0, 1, 0x65]).before, [5; 0]);
+    }
+
+    #[test]
+    fn units_that_come_now_and_then_are_not_missed() {
+        let mut holes = Holes::new(Id::H264);
+        let (with, without) = (packet(&[9, 6, 1]), packet(&OTHER));
+        for bytes in [&with, &without, &with, &without] {
+            holes.whole(look(bytes, false));
+        }
+        assert_eq!(holes.find(missed(1), look(&without, false), Some(look(&without, false))), AFTER);
+    }
+}
