@@ -23,6 +23,7 @@ fn losses(engine: &'static str) -> Losses {
             case(Codec::H264, "udp", Spoil::Lose { share: 0.01, burst: 1.0 }),
             case(Codec::H264, "tcp", Spoil::Lose { share: 0.05, burst: 10.0 }),
             case(Codec::H265, "udp", Spoil::Lose { share: 0.05, burst: 10.0 }),
+            case(Codec::Mjpeg, "udp", Spoil::Lose { share: 0.05, burst: 1.0 }),
         ],
         lasts: Duration::from_secs(20),
         at_once: 4,

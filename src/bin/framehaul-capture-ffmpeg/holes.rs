@@ -30,11 +30,20 @@ impl Hole {
 pub struct Loss {
     /// RTP packets that are missing.
     pub missed: u32,
+    /// Rows of them: each is missing at one place.
+    pub rows: u32,
     /// Whether something is missing of which nobody knows how much.
     pub uncounted: bool,
 }
 
 impl Loss {
+    /// Adds another one.
+    pub fn add(&mut self, other: Self) {
+        self.missed = self.missed.saturating_add(other.missed);
+        self.rows = self.rows.saturating_add(other.rows);
+        self.uncounted |= other.uncounted;
+    }
+
     /// Whether anything is missing.
     pub fn any(self) -> bool {
         self != Self::default()
@@ -133,6 +142,8 @@ pub struct Look<'a> {
     pub bytes: &'a [u8],
     /// Whether it is a key frame.
     pub is_key: bool,
+    /// What was lost before its end.
+    pub loss: Loss,
 }
 
 /// Finds where losses have left their holes.
@@ -172,24 +183,30 @@ impl Holes {
         *before = last.replace(Beginning::of(nal, packet.bytes));
     }
 
-    /// Where the hole is that a loss has left which was told of with this packet. `next` is the one that follows.
-    pub fn find(&mut self, loss: Loss, packet: Look<'_>, next: Option<Look<'_>>) -> Hole {
+    /// Where the hole is that the loss told of with this packet has left. `next` is the packet that follows.
+    pub fn find(&mut self, packet: Look<'_>, next: Option<Look<'_>>) -> Hole {
         self.after_loss = true;
-        let (Some(nal), Some(next), false) = (self.nal, next, loss.uncounted) else { return Hole::ANYWHERE };
+        let Loss { missed, rows, uncounted } = packet.loss;
+        let (Some(nal), Some(next), false) = (self.nal, next, uncounted) else { return Hole::ANYWHERE };
         let begins = Beginning::of(nal, packet.bytes);
         let goes_on = Beginning::of(nal, next.bytes);
         // Without its first slice a picture is none for FFmpeg, which puts what there is of it before the next one.
         let delimiters = begins.before.iter().filter(|kind| **kind == nal.delimiter()).count() as u32;
         let remains = delimiters.saturating_sub(1);
+        let refers_to_it = remains > 0 && !packet.is_key;
+        let [lacks, next_lacks] = [self.lacks(&begins, packet.is_key), self.lacks(&goes_on, next.is_key)];
         // Each unit before the slices has a packet of its own, or shares one.
-        let lacks = self.lacks(&begins, packet.is_key) + self.lacks(&goes_on, next.is_key);
-        if begins.first_slice && goes_on.first_slice && loss.missed <= lacks + remains {
-            return Hole { within: remains > 0 && !packet.is_key, after: false, remains };
+        if begins.first_slice && goes_on.first_slice && missed <= lacks + next_lacks + remains {
+            return Hole { within: refers_to_it, after: false, remains };
+        }
+        // A row that ends among the units before the slices leaves the slices alone.
+        if begins.first_slice && rows == 1 && lacks > 0 {
+            return Hole { within: !packet.is_key, after: false, remains };
         }
         // One packet cannot be missing at two places.
-        let elsewhere = loss.missed == 1 && !goes_on.first_slice;
+        let elsewhere = missed == 1 && !goes_on.first_slice && !next.loss.any();
         // H.264's decoder finds the blocks that are missing, H.265's of FFmpeg 5.1 says nothing of a hole.
-        Hole { within: remains > 0 && !packet.is_key || nal == Nal::H265 && !elsewhere, after: true, remains }
+        Hole { within: refers_to_it || nal == Nal::H265 && !elsewhere, after: true, remains }
     }
 
     /// How many units a picture lacks that both of the last ones had.
@@ -218,11 +235,15 @@ mod tests {
     }
 
     fn look(bytes: &[u8], is_key: bool) -> Look<'_> {
-        Look { bytes, is_key }
+        Look { bytes, is_key, loss: Loss::default() }
     }
 
     fn missed(missed: u32) -> Loss {
-        Loss { missed, uncounted: false }
+        Loss { missed, rows: 1, uncounted: false }
+    }
+
+    fn find(holes: &mut Holes, loss: Loss, packet: Look<'_>, next: Look<'_>) -> Hole {
+        holes.find(Look { loss, ..packet }, Some(next))
     }
 
     fn used_to(codec: Id, packets: &[(&[u8], bool)]) -> Holes {
@@ -254,27 +275,42 @@ mod tests {
             (look(&other, false), look(&without_delimiter, false)),
             (look(&without_delimiter, false), look(&key, true)),
         ] {
-            assert_eq!(h264().find(missed(1), packet, Some(next)), NOTHING);
-            assert_eq!(h264().find(missed(2), packet, Some(next)), AFTER, "more than that is missing");
+            assert_eq!(find(&mut h264(), missed(1), packet, next), NOTHING);
         }
-        assert_eq!(h264().find(missed(1), look(&key, true), Some(look(&other, false))), AFTER);
+        let found = find(&mut h264(), missed(2), look(&other, false), look(&without_delimiter, false));
+        assert_eq!(found, AFTER, "more than that is missing");
+        assert_eq!(find(&mut h264(), missed(1), look(&key, true), look(&other, false)), AFTER);
+    }
+
+    #[test]
+    fn a_row_that_ends_before_the_slices_harms_what_was_before() {
+        // Of the picture before the delimiter is left, of the key frame all but its parameter sets.
+        let (key, other) = (packet(&[9, 6, 5]), packet(&OTHER));
+        assert_eq!(find(&mut h264(), missed(7), look(&key, true), look(&other, false)), NOTHING);
+        let two_rows = Loss { rows: 2, ..missed(7) };
+        assert_eq!(find(&mut h264(), two_rows, look(&key, true), look(&other, false)), AFTER);
+        let cut = packet(&[1]);
+        let found = find(&mut h264(), missed(7), look(&cut, false), look(&other, false));
+        assert_eq!(found, Hole { within: true, ..NOTHING });
     }
 
     #[test]
     fn what_is_missing_from_a_slice_is_a_hole() {
         let (other, next) = (packet(&OTHER), headless(&[1]));
-        assert_eq!(h264().find(missed(1), look(&other, false), Some(look(&next, false))), AFTER);
+        assert_eq!(find(&mut h264(), missed(1), look(&other, false), look(&next, false)), AFTER);
         let units = |kinds: &[u8], first| -> Vec<u8> {
             kinds.iter().flat_map(|kind| [0, 0, 1, kind << 1, 1, first, 7]).collect()
         };
-        let mut holes = used_to(Id::HEVC, &[(&units(&[35, 1], 0x80), false)]);
-        let [other, next] = [units(&[35, 1], 0x80), units(&[35, 1], 0x80)];
+        let whole = units(&[35, 1], 0x80);
+        let mut holes = used_to(Id::HEVC, &[(&whole, false)]);
+        let mut find = |count, next| find(&mut holes, missed(count), look(&whole, false), next);
         let cut = units(&[35, 1], 0);
-        let mut find = |count, next: &[u8]| holes.find(missed(count), look(&other, false), Some(look(next, false)));
-        assert_eq!(find(1, &next), Hole::ANYWHERE, "the decoder does not find it");
-        assert_eq!(find(1, &cut), AFTER, "one packet is missing, and of the next picture");
-        assert_eq!(find(2, &cut), Hole::ANYWHERE);
-        assert_eq!(find(1, &units(&[1], 0x80)), NOTHING);
+        let cut = look(&cut, false);
+        assert_eq!(find(1, look(&whole, false)), Hole::ANYWHERE, "the decoder does not find it");
+        assert_eq!(find(1, cut), AFTER, "one packet is missing, and of the next picture");
+        assert_eq!(find(1, Look { loss: missed(1), ..cut }), Hole::ANYWHERE, "that one has lost another");
+        assert_eq!(find(2, cut), Hole::ANYWHERE);
+        assert_eq!(find(1, look(&units(&[1], 0x80), false)), NOTHING);
     }
 
     #[test]
@@ -282,12 +318,12 @@ mod tests {
         let other = packet(&OTHER);
         // Two delimiters: the first one's picture has lost its head.
         let key = [&packet(&[9])[..], &packet(&KEY)].concat();
-        let found = h264().find(missed(1), look(&key, true), Some(look(&other, false)));
+        let found = find(&mut h264(), missed(1), look(&key, true), look(&other, false));
         assert_eq!(found, Hole { remains: 1, ..NOTHING });
         let damaged = [&packet(&[9])[..], &packet(&[9]), &other].concat();
-        let found = h264().find(missed(2), look(&damaged, false), Some(look(&other, false)));
+        let found = find(&mut h264(), missed(2), look(&damaged, false), look(&other, false));
         assert_eq!(found, Hole { within: true, after: false, remains: 2 }, "it refers to what is lost");
-        let found = h264().find(missed(3), look(&key, true), Some(look(&other, false)));
+        let found = find(&mut h264(), missed(3), look(&key, true), look(&other, false));
         assert_eq!(found, Hole { within: false, after: true, remains: 1 });
     }
 
@@ -295,7 +331,7 @@ mod tests {
     fn what_comes_after_a_loss_is_not_usual() {
         let (mut holes, other, cut) = (h264(), packet(&OTHER), packet(&[1]));
         for _ in 0..3 {
-            assert_eq!(holes.find(missed(1), look(&other, false), Some(look(&cut, false))), NOTHING);
+            assert_eq!(find(&mut holes, missed(1), look(&other, false), look(&cut, false)), NOTHING);
             holes.whole(look(&cut, false));
         }
     }
@@ -304,12 +340,11 @@ mod tests {
     fn where_little_is_known_a_hole_may_be_anywhere() {
         let other = packet(&OTHER);
         let look = look(&other, false);
-        let uncounted = Loss { missed: 0, uncounted: true };
-        assert_eq!(h264().find(uncounted, look, Some(look)), Hole::ANYWHERE);
-        assert_eq!(h264().find(missed(1), look, None), Hole::ANYWHERE);
-        assert_eq!(Holes::new(Id::VP8).find(missed(1), look, Some(look)), Hole::ANYWHERE);
+        assert_eq!(find(&mut h264(), Loss { uncounted: true, ..Loss::default() }, look, look), Hole::ANYWHERE);
+        assert_eq!(h264().find(Look { loss: missed(1), ..look }, None), Hole::ANYWHERE);
+        assert_eq!(find(&mut Holes::new(Id::VP8), missed(1), look, look), Hole::ANYWHERE);
         // A stream that has just begun, and one that carries lengths in place of start codes.
-        assert_eq!(Holes::new(Id::H264).find(missed(1), look, Some(look)), AFTER);
+        assert_eq!(find(&mut Holes::new(Id::H264), missed(1), look, look), AFTER);
         assert_eq!(Beginning::of(Nal::H264, &[0, 0, 0, 9, 0x65, 0x80, 0, 0, 1, 0x65]).before, [5; 0]);
     }
 
@@ -320,6 +355,6 @@ mod tests {
         for bytes in [&with, &without, &with, &without] {
             holes.whole(look(bytes, false));
         }
-        assert_eq!(holes.find(missed(1), look(&without, false), Some(look(&without, false))), AFTER);
+        assert_eq!(find(&mut holes, missed(1), look(&without, false), look(&without, false)), AFTER);
     }
 }

@@ -27,7 +27,7 @@ const MAX_LINE_BYTES: usize = 4_096;
 /// a delay over is no loss by itself, and a packet that comes too late was counted before, or came twice.
 const MISSED: &str = "RTP: missed ";
 /// What demuxers say else at the level of warnings when something is missing: `rtpdec*.c`, `utils.c`.
-const LOSSES: [&str; 4] = ["bad cseq", "without a start", "Missed a packet", "Packet corrupt"];
+const LOSSES: [&str; 5] = ["bad cseq", "without a start", "Missed a packet", "Packet corrupt", "CSeq "];
 
 /// What decoders say of a picture that they make up in part: FFmpeg 5.1, `error_resilience.c`, `h264*.c`, `hevc*.c`. Not
 /// each of their complaints is one: some cameras' streams have small faults in every group of pictures, and are fine.
@@ -120,8 +120,7 @@ impl Log {
             if whole {
                 let line = std::mem::take(&mut self.line);
                 let found = judge(&String::from_utf8_lossy(&line));
-                heard.loss.missed = heard.loss.missed.saturating_add(found.loss.missed);
-                heard.loss.uncounted |= found.loss.uncounted;
+                heard.loss.add(found.loss);
                 heard.decode_error |= found.decode_error;
                 self.pass_on(&line);
                 self.line = line;
@@ -148,7 +147,7 @@ fn judge(line: &str) -> Heard {
     let count = line.split_once(MISSED).map(|(_, rest)| rest.split(' ').next().unwrap_or_default().parse());
     let missed = count.clone().and_then(Result::ok).unwrap_or_default();
     let uncounted = says(&LOSSES) || count.is_some() && missed == 0;
-    Heard { loss: Loss { missed, uncounted }, decode_error: says(&DECODE_ERRORS) }
+    Heard { loss: Loss { missed, rows: u32::from(missed > 0), uncounted }, decode_error: says(&DECODE_ERRORS) }
 }
 
 #[cfg(test)]
@@ -157,13 +156,14 @@ mod tests {
 
     #[test]
     fn losses_and_errors_of_decoders_are_evidence_and_nothing_else_is() {
-        let loss = |missed, uncounted| Heard { loss: Loss { missed, uncounted }, decode_error: false };
+        let loss = |missed, uncounted| Heard { loss: Loss { missed, rows: u32::from(missed > 0), uncounted }, decode_error: false };
         let error = Heard { decode_error: true, ..Heard::default() };
         for (line, found) in [
             ("[rtsp @ 0x5581] [warning] RTP: missed 3 packets", loss(3, false)),
             ("[rtsp @ 0x5581] [warning] RTP: missed", Heard::default()),
             ("[rtsp @ 0x5581] [warning] RTP: missed some packets", loss(0, true)),
             ("[rtsp @ 0x5581] [warning] RTP: PT=60: bad cseq 04d2 expected=04d0", loss(0, true)),
+            ("[rtsp @ 0x5581] [warning] CSeq 4 expected, 0 received.", loss(0, true)),
             ("[rtsp @ 0x5581] [warning] max delay reached. need to consume packet", Heard::default()),
             ("[h264 @ 0x5581] [error] error while decoding MB 12 7, bytestream -5", error),
             ("[hevc @ 0x5581] [error] Could not find ref with POC 12", error),

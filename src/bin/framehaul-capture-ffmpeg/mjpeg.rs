@@ -17,6 +17,9 @@ const MAX_SIDE: usize = 65_500;
 /// Progressive files have ten or so. Each costs a decoder work for the whole picture, however short it is.
 const MAX_SCANS: usize = 100;
 
+/// The marker EOI.
+const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+
 /// A whole JPEG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jpeg<'a> {
@@ -64,7 +67,9 @@ pub fn check(bytes: &[u8]) -> Result<Jpeg<'_>, Fault> {
     let mut walk = Walk { bytes, ..Walk::default() };
     walk.run()?;
     let (whole, rest) = bytes.split_at(walk.at);
-    // Cameras fill up to a multiple of something; the last line end before a multipart boundary may be there as well.
+    // FFmpeg puts an end behind each JPEG that came by RTP, whether it had its own or not. Cameras fill up to a multiple of
+    // something; the last line end before a multipart boundary may be there as well.
+    let rest = rest.strip_prefix(&END_OF_IMAGE).unwrap_or(rest);
     if !rest.iter().all(|byte| matches!(byte, 0x00 | 0xff | b'\r' | b'\n')) {
         return Err(Unusual("something follows on its end"));
     }

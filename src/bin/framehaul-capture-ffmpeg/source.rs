@@ -175,7 +175,7 @@ impl FfmpegSource {
         };
         let Some((times, loss)) = read? else { return Ok(None) };
         if !loss.any() {
-            self.holes.whole(look(&self.packet));
+            self.holes.whole(look(&self.packet, loss));
             return Ok(Some((times, Hole::default())));
         }
         if !self.holes.wants_next() {
@@ -183,10 +183,10 @@ impl FfmpegSource {
         }
         let packet = std::mem::replace(&mut self.packet, Packet::empty());
         let read = self.read_packet();
-        let next_times = if let Ok(Some((times, _))) = &read { Some(*times) } else { None };
-        let hole = self.holes.find(loss, look(&packet), next_times.map(|_| look(&self.packet)));
+        let next = if let Ok(Some(next)) = &read { Some(*next) } else { None };
+        let hole = self.holes.find(look(&packet, loss), next.map(|(_, loss)| look(&self.packet, loss)));
         self.ahead = Some((std::mem::replace(&mut self.packet, packet), read));
-        Ok(Some((times.behind(hole.remains, next_times), hole)))
+        Ok(Some((times.behind(hole.remains, next.map(|(times, _)| times)), hole)))
     }
 
     fn read_packet(&mut self) -> Read {
@@ -357,8 +357,8 @@ impl FfmpegSource {
     }
 }
 
-fn look(packet: &Packet) -> Look<'_> {
-    Look { bytes: packet.data().unwrap_or_default(), is_key: packet.is_key() }
+fn look(packet: &Packet, loss: Loss) -> Look<'_> {
+    Look { bytes: packet.data().unwrap_or_default(), is_key: packet.is_key(), loss }
 }
 
 /// A number that changes with the picture: CRC-32C over some of its luma.

@@ -98,10 +98,10 @@ fn a_whole_jpeg_is_passed_on_byte_for_byte() {
 #[test]
 fn what_fills_up_behind_the_end_is_cut_off_and_nothing_else() {
     let jpeg = baseline();
-    for padding in [&b"\0"[..], b"\r\n", &[0xff; 5], &[0; 4096], b"\r\n\0\xff"] {
+    for padding in [&b"\0"[..], b"\r\n", &[0xff; 5], &[0; 4096], b"\r\n\0\xff", &END_OF_IMAGE] {
         assert_eq!(check(&[&jpeg, padding].concat()).unwrap().repaired(), jpeg);
     }
-    for other in [&b"x"[..], &[0, 1], &jpeg] {
+    for other in [&b"x"[..], &[0, 1], &[0xd9], &jpeg] {
         assert!(is_unusual(&[&jpeg, other].concat()));
     }
 }
