@@ -156,7 +156,10 @@ mod tests {
 
     #[test]
     fn losses_and_errors_of_decoders_are_evidence_and_nothing_else_is() {
-        let loss = |missed, uncounted| Heard { loss: Loss { missed, rows: u32::from(missed > 0), uncounted }, decode_error: false };
+        let loss = |missed, uncounted| Heard {
+            loss: Loss { missed, rows: u32::from(missed > 0), uncounted },
+            decode_error: false,
+        };
         let error = Heard { decode_error: true, ..Heard::default() };
         for (line, found) in [
             ("[rtsp @ 0x5581] [warning] RTP: missed 3 packets", loss(3, false)),

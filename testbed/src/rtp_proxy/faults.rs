@@ -25,15 +25,7 @@ pub(super) struct Faults {
 
 impl Faults {
     pub(super) fn new(script: Script, connection: u64) -> Self {
-        Self {
-            script,
-            connection,
-            number: 0,
-            ledger: Ledger::default(),
-            losing: false,
-            held: None,
-            endless: None,
-        }
+        Self { script, connection, number: 0, ledger: Ledger::default(), losing: false, held: None, endless: None }
     }
 
     /// Random numbers for the packet at hand: they depend on nothing but its number.
