@@ -166,13 +166,25 @@ impl Holes {
         Self { nal, usual: Default::default(), after_loss: false }
     }
 
-    /// Whether the packet after a loss is needed as well, to say where its hole is.
-    pub fn wants_next(&self) -> bool {
-        self.nal.is_some()
+    /// Whether the packet that follows is needed as well, to say what a loss has damaged.
+    ///
+    /// Where the decoder finds no hole, that is so without a loss: of a picture that nothing follows nobody knows whether it
+    /// came to its end before the connection did.
+    pub fn wants_next(&self, loss: Loss) -> bool {
+        loss.any() && self.nal.is_some() || self.nal == Some(Nal::H265)
+    }
+
+    /// What is known without the packet that follows.
+    pub fn at(&mut self, packet: Look<'_>) -> Hole {
+        if packet.loss.any() {
+            return Hole::ANYWHERE;
+        }
+        self.whole(packet);
+        Hole::default()
     }
 
     /// Notes a packet that came without a loss.
-    pub fn whole(&mut self, packet: Look<'_>) {
+    fn whole(&mut self, packet: Look<'_>) {
         let Some(nal) = self.nal else { return };
         // What it begins with may have been lost.
         if std::mem::take(&mut self.after_loss) {
@@ -184,6 +196,10 @@ impl Holes {
 
     /// Where the hole is that the loss told of with this packet has left. `next` is the packet that follows.
     pub fn find(&mut self, packet: Look<'_>, next: Option<Look<'_>>) -> Hole {
+        if !packet.loss.any() && next.is_some() {
+            self.whole(packet);
+            return Hole::default();
+        }
         self.after_loss = true;
         let Loss { missed, rows, uncounted } = packet.loss;
         let (Some(nal), Some(next), false) = (self.nal, next, uncounted) else { return Hole::ANYWHERE };
@@ -356,6 +372,10 @@ mod tests {
         let look = look(&other, false);
         assert_eq!(find(&mut h264(), Loss { uncounted: true, ..Loss::default() }, look, look), Hole::ANYWHERE);
         assert_eq!(h264().find(Look { loss: missed(1), ..look }, None), Hole::ANYWHERE);
+        let mut holes = Holes::new(Id::HEVC);
+        assert!(holes.wants_next(Loss::default()) && !h264().wants_next(Loss::default()));
+        assert_eq!(holes.find(look, None), Hole::ANYWHERE, "the last one may be cut off");
+        assert_eq!(holes.find(look, Some(look)), NOTHING);
         assert_eq!(find(&mut Holes::new(Id::VP8), missed(1), look, look), Hole::ANYWHERE);
         // A stream that has just begun, and one that carries lengths in place of start codes.
         assert_eq!(find(&mut Holes::new(Id::H264), missed(1), look, look), AFTER);

@@ -174,12 +174,8 @@ impl FfmpegSource {
             None => self.read_packet(),
         };
         let Some((times, loss)) = read? else { return Ok(None) };
-        if !loss.any() {
-            self.holes.whole(look(&self.packet, loss));
-            return Ok(Some((times, Hole::default())));
-        }
-        if !self.holes.wants_next() {
-            return Ok(Some((times, Hole::ANYWHERE)));
+        if self.recorded || !self.holes.wants_next(loss) {
+            return Ok(Some((times, self.holes.at(look(&self.packet, loss)))));
         }
         let packet = std::mem::replace(&mut self.packet, Packet::empty());
         let read = self.read_packet();
