@@ -69,8 +69,8 @@ fn frames_are_stored_soon_after_their_capture() {
         fps: 15,
         lasts: Duration::from_secs(8),
         most_p50_ms: 90.0,
-        // The slowest of a hundred waits for a disk that other tests keep busy, or a compiler: seconds, at times.
-        most_p99_ms: 10_000.0,
+        // The slowest of a hundred says more about the other tests than about us.
+        most_p99_ms: 1_000.0,
     };
     assert_passed(scenario::end_to_end(&stage(), &plan));
 }

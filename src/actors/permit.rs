@@ -27,8 +27,8 @@ impl Permit {
         self.ticket.as_ref().is_none_or(Ticket::is_patient)
     }
 
-    /// The attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether it was a probe,
-    /// or nothing but probes goes to the destination now: then its failure says nothing of what it carried.
+    /// The attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether a failure says
+    /// nothing of what it carried: that of a probe, or while nothing but probes goes to the destination.
     pub fn ended(mut self, camera: Option<&CameraId>, verdict: Verdict, failure: Option<&BucketError>) -> bool {
         let Some(ticket) = self.ticket.take() else { return false };
         let (now, probe) = (Instant::now(), ticket.is_probe());

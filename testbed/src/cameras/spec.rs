@@ -41,7 +41,8 @@ pub struct CameraSpec {
     pub challenge: Challenge,
     /// Least length of the clip in seconds.
     pub clip_seconds: u32,
-    /// Thousands of bits a second, where its clip is to be a [`Film`](crate::clip::Film): as costly to decode as a camera's stream is.
+    /// Thousands of bits a second, where its clip is to be a [`Film`](crate::clip::Film): as costly to decode as a camera's
+    /// stream is.
     pub kbits: Option<u32>,
 }
 
