@@ -105,7 +105,7 @@ impl Lease {
         self.lost(LostReason::Damaged, maybe_stored);
     }
 
-    /// Tells the gate what the attempt told of the destination, and returns whether nothing but probes goes there now.
+    /// Tells the gate what the attempt told of the destination, and returns whether that it failed says nothing of the frame.
     pub fn tell(&mut self, verdict: Verdict, failure: Option<&BucketError>) -> bool {
         let Some(permit) = self.permit.take() else { return false };
         let camera = &self.job().camera;

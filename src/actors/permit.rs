@@ -27,20 +27,21 @@ impl Permit {
         self.ticket.as_ref().is_none_or(Ticket::is_patient)
     }
 
-    /// The attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether a failure says
-    /// nothing of what it carried: that of a probe, or while nothing but probes goes to the destination.
+    /// The attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether that it failed says
+    /// nothing of what it carried, see [`Gate::ended`].
     pub fn ended(mut self, camera: Option<&CameraId>, verdict: Verdict, failure: Option<&BucketError>) -> bool {
         let Some(ticket) = self.ticket.take() else { return false };
-        let (now, probe) = (Instant::now(), ticket.is_probe());
-        let shut = self.hub.at_gate(now, |gate| {
-            gate.ended(now, ticket, camera, verdict, failure.map(|failure| failure.message.as_str()));
+        let now = Instant::now();
+        let says_nothing = self.hub.at_gate(now, |gate| {
+            let says_nothing =
+                gate.ended(now, ticket, camera, verdict, failure.map(|failure| failure.message.as_str()));
             if let Some(wait) = failure.and_then(|failure| failure.retry_after) {
                 gate.asks_to_wait(now, wait);
             }
-            gate.is_shut()
+            says_nothing
         });
         self.hub.wake();
-        shut || probe && verdict != Verdict::Answered
+        says_nothing
     }
 
     /// No attempt was made.

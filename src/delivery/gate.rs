@@ -183,7 +183,8 @@ impl Gate {
         Ticket { begun: now, probe, patient, errand: self.asked }
     }
 
-    /// An attempt has ended: for which camera's frame it was, if any, and what was wrong.
+    /// An attempt has ended: for which camera's frame it was, if any, and what was wrong. Returns whether that it failed says
+    /// nothing of what it carried: while the gate is shut, or for a probe, though another one has opened it meanwhile.
     pub fn ended(
         &mut self,
         now: Instant,
@@ -191,7 +192,7 @@ impl Gate {
         camera: Option<&CameraId>,
         verdict: Verdict,
         error: Option<&str>,
-    ) {
+    ) -> bool {
         self.come_back(&ticket);
         let how = match verdict {
             Verdict::Answered => Ended::Taken,
@@ -214,6 +215,7 @@ impl Gate {
         if let Some(error) = error.filter(|_| verdict != Verdict::Answered) {
             self.error = Some(error.to_owned());
         }
+        self.is_shut() || ticket.probe && verdict != Verdict::Answered
     }
 
     /// The destination has answered with the wish not to be asked for so long. The limiter follows what it refuses, and

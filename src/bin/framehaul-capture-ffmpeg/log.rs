@@ -144,8 +144,8 @@ impl Log {
 
 fn judge(line: &str) -> Heard {
     let says = |pieces: &[&str]| pieces.iter().any(|piece| line.contains(piece));
-    let count = line.split_once(MISSED).map(|(_, rest)| rest.split(' ').next().unwrap_or_default().parse());
-    let missed = count.clone().and_then(Result::ok).unwrap_or_default();
+    let count = line.split_once(MISSED).and_then(|(_, rest)| rest.split(' ').next());
+    let missed = count.and_then(|count| count.parse().ok()).unwrap_or_default();
     let uncounted = says(&LOSSES) || count.is_some() && missed == 0;
     Heard { loss: Loss { missed, rows: u32::from(missed > 0), uncounted }, decode_error: says(&DECODE_ERRORS) }
 }

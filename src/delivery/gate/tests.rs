@@ -167,6 +167,24 @@ fn a_destination_that_asks_for_time_is_not_tried_before() {
     assert!(!clocked.gate.is_shut());
 }
 
+#[test]
+fn a_probe_that_fails_says_nothing_of_its_frame_whoever_has_opened_the_gate_meanwhile() {
+    let mut clocked = Clocked::new();
+    clocked.attempts(20 * SECOND, Verdict::Failed);
+    assert_eq!(clocked.state(), DestinationState::Down);
+    let [hangs, answers] = [(); 2].map(|()| {
+        clocked.now = let_go_at(&mut clocked.gate, clocked.now, Errand::Frame);
+        clocked.gate.begin(clocked.now)
+    });
+    assert!(!clocked.gate.ended(clocked.now, answers, None, Verdict::Answered, None));
+    assert!(!clocked.gate.is_shut());
+    assert!(clocked.gate.ended(clocked.now, hangs, None, Verdict::Failed, None), "it hung through the outage");
+    clocked.now = let_go_at(&mut clocked.gate, clocked.now, Errand::Frame);
+    let usual = clocked.gate.begin(clocked.now);
+    assert!(!clocked.gate.is_shut());
+    assert!(!clocked.gate.ended(clocked.now, usual, None, Verdict::Failed, None), "that is the frame's to wait for");
+}
+
 /// Asks as whoever waits for the gate does, and answers when it may go.
 fn let_go_at(gate: &mut Gate, from: Instant, errand: Errand) -> Instant {
     let mut now = from;
@@ -219,7 +237,9 @@ fn of_the_probes_that_hang_one_has_all_its_time_and_they_get_rarer() {
     let passed = clocked.now - begun;
     assert!((15 * SECOND..20 * SECOND).contains(&passed), "{passed:?}");
     // Those that have ended make the next ones as frequent as they were, and another has all its time.
-    hanging.into_iter().for_each(|ticket| clocked.gate.ended(clocked.now, ticket, None, Verdict::Throttled, None));
+    for ticket in hanging {
+        clocked.gate.ended(clocked.now, ticket, None, Verdict::Throttled, None);
+    }
     let next = let_go_at(&mut clocked.gate, clocked.now, Errand::Frame);
     assert!(next - clocked.now <= 1_100 * MS, "{:?}", next - clocked.now);
     let ticket = clocked.gate.begin(next);

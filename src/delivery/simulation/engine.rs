@@ -396,8 +396,7 @@ impl Engine {
                 return self.put_back(world, job, now + Duration::from_millis(250), now);
             }
             Some(Told::Failed { verdict, maybe_stored, retry_after }) => {
-                let probe = ticket.is_probe();
-                self.gate.ended(now, ticket, Some(&job.camera), verdict, None);
+                let says_nothing = self.gate.ended(now, ticket, Some(&job.camera), verdict, None);
                 job.carried |= maybe_stored;
                 match self.plan.flaw {
                     Some(Flaw::Forgets) => return,
@@ -405,7 +404,7 @@ impl Engine {
                     _ => {}
                 }
                 let mut wait = Duration::ZERO;
-                if !probe && !self.gate.is_shut() {
+                if !says_nothing {
                     job.failures += 1;
                     wait = delay(job.failures, verdict, retry_after, &mut world.rng);
                 }

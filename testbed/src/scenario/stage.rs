@@ -139,8 +139,12 @@ pub(super) fn until_streaming(daemon: &Daemon, ids: &[String], patience: Duratio
 
 /// The sum of a counter's series whose labels contain all of `labels`, each as `name="value"`.
 pub(super) fn counter(daemon: &Daemon, name: &str, labels: &[&str]) -> anyhow::Result<u64> {
-    let text = daemon.get("/metrics")?;
-    let series = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+    counter_in(&daemon.get("/metrics")?, name, labels)
+}
+
+/// The same in one answer of /metrics: several counters are of one moment only there.
+pub(super) fn counter_in(metrics: &str, name: &str, labels: &[&str]) -> anyhow::Result<u64> {
+    let series = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
     let wanted = series.filter(|(found, _)| labels.iter().all(|label| found.split(',').any(|one| one == *label)));
     wanted.map(|(_, value)| value.trim().parse::<u64>().context("a counter is no number")).sum()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::super::stage::{add_synthetic, bucket, counter, examine};
+use super::super::stage::{add_synthetic, bucket, counter_in, examine};
 use super::super::{Outcome, Problems, Stage};
 use super::{Watch, compare_stored_at, created, delays_ms, kept_up, percentile, round};
 use crate::daemon::Daemon;
@@ -118,7 +118,7 @@ pub fn fairness(stage: &Stage, plan: &Fairness) -> anyhow::Result<Outcome> {
 /// with the flood and without, and a percentile of one minute tells that of the disk, not of the turns.
 fn slow_syncs(daemon: &Daemon) -> anyhow::Result<u64> {
     let name = "framehaul_spool_fsync_duration_seconds";
-    // Two looks, the larger number last: in between the daemon goes on.
-    let quick = counter(daemon, &format!("{name}_bucket"), &["le=\"0.25\""])?;
-    Ok(counter(daemon, &format!("{name}_count"), &[])? - quick)
+    let metrics = daemon.get("/metrics")?;
+    let quick = counter_in(&metrics, &format!("{name}_bucket"), &["le=\"0.25\""])?;
+    Ok(counter_in(&metrics, &format!("{name}_count"), &[])? - quick)
 }
