@@ -52,6 +52,7 @@ fn a_frame_a_second_costs_little_and_a_camera_holds_little_memory() {
         size: (640, 480),
         fps: 25,
         kbits: 1_000,
+        other_kbits: Vec::new(),
         lasts: Duration::from_secs(8),
         least_per_core: 50.0 / 3.0,
         memory: vec![Memory { size: (640, 480), kbits: 1_000, most_mb: 60.0 }],

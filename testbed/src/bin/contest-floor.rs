@@ -29,6 +29,9 @@ struct Args {
     /// JPEG quality
     #[arg(long, default_value_t = 85)]
     quality: i32,
+    /// Only key frames, as if there were no others
+    #[arg(long)]
+    keyframes: bool,
     /// Ask no clock: instructions are counted
     #[arg(long)]
     untimed: bool,
@@ -69,7 +72,7 @@ fn main() -> anyhow::Result<()> {
         Ok(())
     };
     for (stream, packet) in input.packets() {
-        if stream.index() == index {
+        if stream.index() == index && (packet.is_key() || !args.keyframes) {
             decoder.send_packet(&packet).context("cannot decode")?;
             take(&mut decoder)?;
         }

@@ -134,6 +134,32 @@ impl Contestant {
         Ok((run.frames, counted.instructions()?))
     }
 
+    /// A floor of a film's key frames alone.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    ///
+    /// # Panics
+    ///
+    /// When it is no floor.
+    pub fn run_over_key_frames(self, programs: &Programs, film: &Path) -> anyhow::Result<Run> {
+        let mut command = self.floor(programs, film);
+        command.arg("--keyframes");
+        told(command).and_then(|trial| Run::floor(&trial)).with_context(|| self.name())
+    }
+
+    fn floor(self, programs: &Programs, film: &Path) -> Command {
+        let part = match self {
+            Self::FloorDecode => "decode",
+            Self::FloorEncode => "encode",
+            other => panic!("{} is no floor", other.name()),
+        };
+        let mut command = Command::new(programs.dir.join("contest-floor"));
+        command.arg(part).arg(film).args(["--quality", &QUALITY.to_string()]);
+        command
+    }
+
     fn run_as(self, programs: &Programs, film: &Path, wrap: impl Fn(Command) -> Command) -> anyhow::Result<Run> {
         match self {
             Self::Ours | Self::OpenCv => {
@@ -142,20 +168,12 @@ impl Contestant {
                 Run::captured(trial::run(&mut wrap(asked.command()), &asked.settings()?, read)?)
             }
             Self::FloorDecode | Self::FloorEncode => {
-                let mut command = Command::new(programs.dir.join("contest-floor"));
-                let part = if self == Self::FloorDecode { "decode" } else { "encode" };
-                command.arg(part).arg(film).args(["--quality", &QUALITY.to_string()]);
-                let mut command = wrap(command);
+                let mut command = wrap(self.floor(programs, film));
                 if command.get_program() == VALGRIND {
                     // rustix learns from the kernel where the vDSO is, and valgrind 3.19 has not mapped it.
                     command.arg("--untimed");
                 }
-                let trial = told(command)?;
-                let seconds = trial.told["seconds"].as_f64().context("no `seconds`")?;
-                let mut run = Run::told(&trial)?;
-                // Its part of the process alone.
-                run.processor = Duration::from_secs_f64(seconds);
-                Ok(run)
+                Run::floor(&told(command)?)
             }
             Self::Python => {
                 let mut command = Command::new(programs.python.as_ref().context("Python takes no part")?);
@@ -189,6 +207,13 @@ impl Run {
         let Captured { frames, bytes, missed, .. } = trial.told;
         ensure!(missed == 0, "it missed {missed} frames: {}", trial.complaints);
         Self::new(frames, bytes, &trial)
+    }
+
+    /// Its part of the process alone.
+    fn floor(trial: &Trial<Value>) -> anyhow::Result<Self> {
+        let run = Self::told(trial)?;
+        let seconds = trial.told["seconds"].as_f64().context("it tells no `seconds`")?;
+        Ok(Self { processor: Duration::from_secs_f64(seconds), ..run })
     }
 
     fn told(trial: &Trial<Value>) -> anyhow::Result<Self> {

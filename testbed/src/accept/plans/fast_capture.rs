@@ -48,6 +48,7 @@ pub(in crate::accept) fn fast_capture() -> Vec<Plan> {
         size: (1920, 1080),
         fps: 25,
         kbits: 4_000,
+        other_kbits: vec![1_000, 2_000],
         lasts: seconds(60),
         least_per_core: 50.0,
         memory: vec![

@@ -1,5 +1,6 @@
 //! What a real camera's capture process takes of a processor and of memory, while it plays.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -8,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::super::{Outcome, Problems, Stage};
 use super::request;
 use crate::cameras::{CameraServer, CameraSpec, default_cache_dir};
-use crate::contest::{round, trial};
+use crate::clip::Film;
+use crate::contest::{Contestant, Programs, Spread, round, trial};
 use crate::daemon::{Daemon, Storage};
 
 /// How hard it is made.
@@ -24,6 +26,8 @@ pub struct Load {
     pub fps: u32,
     /// Their bits a second, thousands.
     pub kbits: u32,
+    /// Other bits a second at which the same is measured, for comparison.
+    pub other_kbits: Vec<u32>,
     /// How long they are measured.
     pub lasts: Duration,
     /// How many of them a processor must be able to carry.
@@ -49,6 +53,8 @@ pub struct Memory {
 const STREAMS_WITHIN: Duration = Duration::from_secs(60);
 /// Length of their clips, seconds: short, as each camera has one of its own, and nobody asks for its marks.
 const CLIP_SECONDS: u32 = 10;
+/// How often the parts by themselves are measured.
+const FLOOR_ROUNDS: usize = 5;
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -60,7 +66,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub fn load(stage: &Stage, plan: &Load) -> anyhow::Result<Outcome> {
     let mut problems = Problems::default();
     let daemon = stage.daemon(&Storage::Directory, "")?;
-    let mut figure = processor(&daemon, plan, &mut problems)?;
+    let programs = Programs::new(stage.program(), None)?;
+    let mut figure = processor(&daemon, &programs, plan, plan.kbits, &mut problems)?;
+    let mut others = Map::new();
+    for kbits in &plan.other_kbits {
+        // What they are to reach is said of the one rate.
+        let plan = Load { least_per_core: 0.0, ..plan.clone() };
+        others.insert(kbits.to_string(), processor(&daemon, &programs, &plan, *kbits, &mut problems)?.into());
+    }
+    figure.insert("at_other_kbits".to_owned(), others.into());
     let memory = memory(&daemon, plan, plan.engine, Some(&mut problems))?;
     figure.insert("private_mb".to_owned(), memory);
     // For comparison, without a verdict.
@@ -71,21 +85,28 @@ pub fn load(stage: &Stage, plan: &Load) -> anyhow::Result<Outcome> {
         .map(|Memory { size: (width, height), most_mb, .. }| format!("{most_mb} MB at {width}x{height}"))
         .collect();
     let bound = format!(
-        "{} cameras a core at 1 fps from {}x{} at {} fps; private memory of a capture process at most {}",
+        "{} cameras a core at 1 fps from {}x{} at {} fps and {} kbit/s; private memory of a capture process at most {}",
         plan.least_per_core,
         plan.size.0,
         plan.size.1,
         plan.fps,
+        plan.kbits,
         sizes.join(", ")
     );
     Ok(problems.measured(bound, figure.into()))
 }
 
 /// Processor time of cameras of which a frame a second is wanted.
-fn processor(daemon: &Daemon, plan: &Load, problems: &mut Problems) -> anyhow::Result<Map<String, Value>> {
+fn processor(
+    daemon: &Daemon,
+    programs: &Programs,
+    plan: &Load,
+    kbits: u32,
+    problems: &mut Problems,
+) -> anyhow::Result<Map<String, Value>> {
     let camera = |index| {
         let spec = CameraSpec::new(&format!("slow{index}")).size(plan.size.0, plan.size.1);
-        numbered(spec.rate(plan.fps, plan.fps).film(plan.kbits, CLIP_SECONDS), index)
+        numbered(spec.rate(plan.fps, plan.fps).film(kbits, CLIP_SECONDS), index)
     };
     let server = CameraServer::start(&(0..plan.cameras).map(camera).collect::<Vec<_>>(), 0, default_cache_dir())?;
     for spec in server.specs() {
@@ -115,8 +136,19 @@ fn processor(daemon: &Daemon, plan: &Load, problems: &mut Problems) -> anyhow::R
     let share = shares.iter().sum::<f64>() / shares.len() as f64;
     let with_daemon = share + daemons.as_secs_f64() / seconds / plan.cameras as f64;
     let per_core = 1.0 / share;
+    let film = Film { clip: server.specs().first().context("no camera")?.clip(), kbits }.mp4(&default_cache_dir())?;
+    let [decode, encode] = [Contestant::FloorDecode, Contestant::FloorEncode].map(|part| floor(part, programs, &film));
+    let (decode, encode) = (decode?, encode?);
     problems.check(per_core >= plan.least_per_core, || {
-        format!("{per_core:.1} cameras a core, {} are wanted: {:.1} ms a second each", plan.least_per_core, share * 1e3)
+        format!(
+            "{per_core:.1} cameras a core, {} are wanted: {:.1} ms a second each. Of one key frame libavcodec alone takes \
+             {:.1} ms and libjpeg-turbo alone {:.1} ms, which leaves {:.1} cameras a core if nothing else costs anything",
+            plan.least_per_core,
+            share * 1e3,
+            decode.median,
+            encode.median,
+            1e3 / (decode.median + encode.median)
+        )
     });
     let figure = json!({
         "cameras": plan.cameras,
@@ -126,8 +158,17 @@ fn processor(daemon: &Daemon, plan: &Load, problems: &mut Problems) -> anyhow::R
         "most_ms_a_second": round(most * 1e3),
         "cameras_a_core": round(per_core),
         "cameras_a_core_with_the_daemons_part": round(1.0 / with_daemon),
+        "libavcodec_alone_ms_a_key_frame": decode.json(),
+        "libjpeg_turbo_alone_ms_a_key_frame": encode.json(),
+        "cameras_a_core_if_nothing_else_cost": round(1e3 / (decode.median + encode.median)),
     });
     figure.as_object().cloned().context("an object")
+}
+
+/// What a part of the work takes by itself of each key frame, ms.
+fn floor(part: Contestant, programs: &Programs, film: &Path) -> anyhow::Result<Spread> {
+    let ms = |_| part.run_over_key_frames(programs, film).map(|run| run.processor.as_secs_f64() * 1e3 / run.frames as f64);
+    Spread::of((0..FLOOR_ROUNDS).map(ms).collect::<anyhow::Result<_>>()?)
 }
 
 /// With the same number in its pictures whatever its name, so that a film once made serves every engine.
