@@ -46,8 +46,8 @@ lint: deps ## Check format, clippy's warnings and the docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 .PHONY: accept
-accept: build ## Run a piece of work's acceptance: NAME=live-path-1, live-path-2, spool, delivery or fast-capture [LINES=2,5]
-	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? NAME=live-path-1, live-path-2, spool, delivery or fast-capture' >&2; exit 1; }
+accept: build ## Run a piece of work's acceptance: NAME=live-path-1, live-path-2, spool, delivery, fast-capture or push [LINES=2,5]
+	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? NAME=live-path-1, live-path-2, spool, delivery, fast-capture or push' >&2; exit 1; }
 	@[[ '$(NAME)' != fast-capture ]] || scripts/install-deps.sh valgrind
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 

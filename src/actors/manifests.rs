@@ -14,17 +14,17 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
 pub use self::places::{Place, Places};
-use super::upload::AbortOnDrop;
 use crate::config::{ManifestSettings, UploadSettings};
-use crate::delivery::{Backoff, Verdict, attempt_deadline};
+use crate::delivery::{Backoff, attempt_deadline};
 use crate::journal::{Entry, Journal, Ledgers, Manifested, Part, PendingManifest, ReadError, Reader};
 use crate::manifest::{self, Due, Header, Line, Manifest, Schedule};
 use crate::metrics::Metrics;
 use crate::model::{CameraId, DestinationName, Origin, Outcome, Seq, UnixMicros};
-use crate::storage::{BucketError, BucketErrorKind, ContentType, Created};
+use crate::storage::{self, Attempt, BucketErrorKind, ContentType, Object};
 
 /// Manifests on their way to one destination: at 200 ms a put, more than a thousand cameras' a minute. They bound the
 /// journal's bytes of them, some 400 KB each.
@@ -81,7 +81,7 @@ impl ManifestRecipe {
 #[derive(Debug)]
 pub struct Manifests {
     ending: watch::Sender<bool>,
-    task: AbortOnDrop<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Manifests {
@@ -90,7 +90,7 @@ impl Manifests {
         let (ending, end) = watch::channel(false);
         let task = tokio::spawn(async move {
             loop {
-                match AbortOnDrop(tokio::spawn(work(recipe.clone(), end.clone()))).await {
+                match AbortOnDropHandle::new(tokio::spawn(work(recipe.clone(), end.clone()))).await {
                     Err(failure) if failure.is_panic() => {
                         error!("the writing of manifests panicked: it begins anew from the journal");
                         sleep(AGAIN).await;
@@ -99,7 +99,7 @@ impl Manifests {
                 }
             }
         });
-        Self { ending, task: AbortOnDrop(task) }
+        Self { ending, task: AbortOnDropHandle::new(task) }
     }
 
     /// Writes what is in no manifest yet, each camera's as far as it goes at the first try, and ends; `false` where
@@ -302,11 +302,14 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
     let destination = manifest.destination.clone();
     let key = manifest::key(camera, &recipe.origin, manifest.seqs);
     let permit = place.hub.permit().await;
-    let put = put(recipe, place, key.clone(), manifest.content.clone(), manifest.crc32c).await;
+    let (content, crc32c) = (manifest.content.clone(), manifest.crc32c);
+    let deadline = attempt_deadline(recipe.upload.deadline, recipe.upload.min_rate, content.len());
+    let object = Object { key: key.clone(), content, crc32c, content_type: ContentType::Ndjson };
+    let put = storage::attempt_on(&place.runtime, &place.bucket, object, deadline).await;
     permit.ended(None, put.verdict(), put.failure());
     let backoff = Backoff { min: recipe.upload.retry_min, max: recipe.upload.retry_max };
     match put {
-        Put::Stored => {
+        Attempt::Stored => {
             let Some(known) = recipe.journal.manifest_stored(camera.clone(), manifest.seqs.last).await else {
                 return Turn::Closed;
             };
@@ -319,7 +322,7 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
             }
             Turn::Stored(manifest.seqs.last, recipe.listed_at(camera, manifest.seqs.last).await)
         }
-        Put::Conflict => {
+        Attempt::Conflict => {
             recipe.metrics.manifest_conflict();
             if !due.conflict {
                 error!(%camera, url = place.bucket.url(&key), "an object with other content stands under a manifest's key: \
@@ -328,7 +331,7 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
             }
             Turn::Later { destination, wait: backoff.max, conflict: true }
         }
-        Put::Failed(failure) | Put::Late(failure) => {
+        Attempt::Failed(failure) | Attempt::Late(failure) => {
             recipe.metrics.manifest_failed(failure.kind);
             let failures = due.failures + 1;
             // What only a person can mend is tried less often from the start, as with frames.
@@ -345,62 +348,6 @@ async fn deliver(recipe: &ManifestRecipe, due: &Due, place: &Place, manifest: Pe
             Turn::Later { destination, wait, conflict: due.conflict }
         }
     }
-}
-
-/// What became of one attempt.
-enum Put {
-    Stored,
-    Conflict,
-    Failed(BucketError),
-    /// No answer within our own deadline.
-    Late(BucketError),
-}
-
-impl Put {
-    /// What it tells of the destination.
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::Stored | Self::Conflict => Verdict::Answered,
-            Self::Failed(failure) => failure.kind.into(),
-            Self::Late(_) => Verdict::Throttled,
-        }
-    }
-
-    fn failure(&self) -> Option<&BucketError> {
-        match self {
-            Self::Stored | Self::Conflict => None,
-            Self::Failed(failure) | Self::Late(failure) => Some(failure),
-        }
-    }
-}
-
-/// One attempt under its deadline, on the bucket's runtime. An object that is there already and is the same is stored:
-/// the answer to an earlier attempt was lost, or the process ended before it was written down.
-async fn put(recipe: &ManifestRecipe, place: &Place, key: String, content: Bytes, crc32c: u32) -> Put {
-    let bucket = place.bucket.clone();
-    let deadline = attempt_deadline(recipe.upload.deadline, recipe.upload.min_rate, content.len());
-    let label = bucket.label().to_owned();
-    let attempt = async move {
-        let bytes = content.len() as u64;
-        Ok(match bucket.create(&key, content, crc32c, ContentType::Ndjson).await? {
-            Created::New => Put::Stored,
-            Created::Exists => match bucket.head(&key).await? {
-                Some(found) if found.bytes == bytes && found.crc32c == crc32c => Put::Stored,
-                Some(_) => Put::Conflict,
-                None => return Err(broken_off(format!("{}: it was there and is gone", bucket.url(&key)))),
-            },
-        })
-    };
-    match AbortOnDrop(place.runtime.spawn(timeout(deadline, attempt))).await {
-        Ok(Ok(Ok(put))) => put,
-        Ok(Ok(Err(failure))) => Put::Failed(failure),
-        Ok(Err(_)) => Put::Late(broken_off(format!("{label}: no answer within {:.1} s", deadline.as_secs_f64()))),
-        Err(error) => Put::Failed(broken_off(format!("{label}: the put broke off: {error}"))),
-    }
-}
-
-fn broken_off(message: String) -> BucketError {
-    BucketError { kind: BucketErrorKind::Transient, maybe_stored: true, retry_after: None, message }
 }
 
 /// Makes a camera's next manifest: what its list has after the last one, as far as the watermark.

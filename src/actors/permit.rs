@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::Hub;
 use crate::delivery::{Answer, Change, DestinationState, Errand, Gate, Ticket, Verdict};
 use crate::model::{CameraId, UnixMicros};
-use crate::storage::{BucketError, BucketErrorKind};
+use crate::storage::BucketError;
 
 /// Leave to make one attempt. It has to be [ended](Permit::ended) with what the attempt told of the destination; dropped
 /// without a word, by a panic or at the end, it tells nothing.
@@ -59,19 +59,6 @@ impl Drop for Permit {
         if let Some(ticket) = self.ticket.take() {
             self.hub.at_gate(Instant::now(), |gate| gate.abandoned(ticket));
             self.hub.wake();
-        }
-    }
-}
-
-/// What an error tells of the destination. A refusal for good concerns the object; our own deadline, which no store
-/// tells of, counts as [`Verdict::Throttled`].
-impl From<BucketErrorKind> for Verdict {
-    fn from(kind: BucketErrorKind) -> Self {
-        match kind {
-            BucketErrorKind::Transient => Self::Failed,
-            BucketErrorKind::Throttled => Self::Throttled,
-            BucketErrorKind::Auth | BucketErrorKind::NotFound => Self::Refused,
-            BucketErrorKind::Permanent => Self::Answered,
         }
     }
 }

@@ -15,11 +15,11 @@ use tracing::{debug, error, warn};
 use super::messages::{Panic, StopUpload, UploadExited, UploadTrouble};
 use super::{Hub, Supervisor};
 use crate::config::UploadSettings;
-use crate::delivery::{Backoff, Verdict, attempt_deadline};
+use crate::delivery::{Backoff, attempt_deadline};
 use crate::metrics::Metrics;
 use crate::model::{Frame, LostReason, Origin, Stored, UnixMicros};
 use crate::spool::{Quarantine, Record};
-use crate::storage::{Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo};
+use crate::storage::{self, Attempt, Bucket, BucketError, BucketErrorKind, ContentType, Object};
 
 /// What all UploadActors of a destination share.
 #[derive(Clone)]
@@ -95,36 +95,6 @@ impl Handler<Panic> for UploadActor {
 
 /// So many other frames a destination must have taken since it first refused one for good, before that is believed.
 const REFUSED_AMONG: u64 = 20;
-/// And so often it must have refused this one: bytes that are damaged on the way are refused as well.
-const REFUSED_TIMES: u32 = 4;
-
-/// What became of one attempt.
-enum Attempt {
-    Stored,
-    Conflict,
-    Failed(BucketError),
-    /// No answer within our own deadline.
-    Late(BucketError),
-}
-
-impl Attempt {
-    /// What it tells of the destination.
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::Stored | Self::Conflict => Verdict::Answered,
-            Self::Failed(failure) => failure.kind.into(),
-            // Whoever is overloaded is late before it refuses.
-            Self::Late(_) => Verdict::Throttled,
-        }
-    }
-
-    fn failure(&self) -> Option<&BucketError> {
-        match self {
-            Self::Stored | Self::Conflict => None,
-            Self::Failed(failure) | Self::Late(failure) => Some(failure),
-        }
-    }
-}
 
 async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
     let mut rng = fastrand::Rng::new();
@@ -222,35 +192,7 @@ async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
 
 /// Whether a refusal is believed, after so many of this frame while so many others were taken.
 fn is_final((refusals, others): (u32, u64)) -> bool {
-    refusals >= REFUSED_TIMES && others >= REFUSED_AMONG
-}
-
-/// Looks at what stands under our key. That it is not ours is believed when two looks agree: the answer to one may have
-/// been damaged on its way, and a conflict is final.
-async fn what_stands_there(
-    bucket: &dyn Bucket,
-    key: &str,
-    content: &[u8],
-    crc32c: u32,
-) -> Result<Attempt, BucketError> {
-    let transient = |maybe_stored, what: &str| BucketError {
-        kind: BucketErrorKind::Transient,
-        maybe_stored,
-        retry_after: None,
-        message: format!("{}: {what}", bucket.url(key)),
-    };
-    let ours = ObjectInfo { bytes: content.len() as u64, crc32c };
-    let mut before = None;
-    loop {
-        let found = bucket.head(key).await.map_err(|error| BucketError { maybe_stored: true, ..error })?;
-        let found = found.ok_or_else(|| transient(false, "it was there and is gone"))?;
-        match before.replace(found) {
-            _ if found == ours => return Ok(Attempt::Stored),
-            None => {}
-            Some(before) if before == found => return Ok(Attempt::Conflict),
-            Some(_) => return Err(transient(true, "two looks at it saw different contents")),
-        }
-    }
+    refusals >= storage::REFUSED_TIMES && others >= REFUSED_AMONG
 }
 
 /// How an attempt ends; `None` where it is given up, after the time that the smallest frame has: where it is one of
@@ -272,34 +214,11 @@ async fn in_time<T>(
     }
 }
 
-/// One attempt under its deadline, on the bucket's runtime.
 async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     let deadline = attempt_deadline(recipe.settings.deadline, recipe.settings.min_rate, frame.jpeg.len());
-    let (bucket, key) = (recipe.bucket.clone(), key.to_owned());
     let (content, crc32c) = (frame.jpeg.clone(), frame.crc32c);
-    let put = async move {
-        match bucket.create(&key, content.clone(), crc32c, ContentType::Jpeg).await {
-            Ok(Created::New) => Ok(Attempt::Stored),
-            // Ours, if an answer was lost on an earlier attempt: the same frame always gets the same key.
-            // Something stands there, whatever becomes of the question what it is.
-            Ok(Created::Exists) => what_stands_there(&*bucket, &key, &content, crc32c).await,
-            Err(error) => Err(error),
-        }
-    };
-    // Aborted with the actor, so that a dead worker's upload does not run on unseen.
-    let task = AbortOnDrop(recipe.runtime.spawn(timeout(deadline, put)));
-    let broken_off = |message: String| BucketError {
-        kind: BucketErrorKind::Transient,
-        maybe_stored: true,
-        retry_after: None,
-        message: format!("{}: {message}", recipe.bucket.label()),
-    };
-    match task.await {
-        Ok(Ok(Ok(attempt))) => attempt,
-        Ok(Ok(Err(error))) => Attempt::Failed(error),
-        Ok(Err(_)) => Attempt::Late(broken_off(format!("no answer within {:.1} s", deadline.as_secs_f64()))),
-        Err(error) => Attempt::Failed(broken_off(format!("the upload broke off: {error}"))),
-    }
+    let object = Object { key: key.to_owned(), content, crc32c, content_type: ContentType::Jpeg };
+    storage::attempt_on(&recipe.runtime, &recipe.bucket, object, deadline).await
 }
 
 /// Keeps a frame for a person to look at that will never be in the bucket, and answers in which file. Where that cannot
@@ -335,92 +254,9 @@ fn stored(recipe: &UploadRecipe, record: &Record) -> Stored {
     }
 }
 
-/// A task that ends with whoever waits for it.
-#[derive(Debug)]
-pub(super) struct AbortOnDrop<T>(pub tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl<T> Future for AbortOnDrop<T> {
-    type Output = Result<T, tokio::task::JoinError>;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0).poll(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-    use std::sync::Mutex;
-
-    use bytes::Bytes;
-
     use super::*;
-    use crate::storage::{After, Page};
-
-    /// A bucket whose answers to looks are given.
-    struct Looks(Mutex<VecDeque<Option<ObjectInfo>>>);
-
-    #[async_trait::async_trait]
-    impl Bucket for Looks {
-        async fn create(&self, _: &str, _: Bytes, _: u32, _: ContentType) -> Result<Created, BucketError> {
-            unreachable!("only looks are asked for")
-        }
-
-        async fn head(&self, _: &str) -> Result<Option<ObjectInfo>, BucketError> {
-            Ok(self.0.lock().unwrap().pop_front().expect("there is no third look"))
-        }
-
-        async fn get(&self, _: &str, _: u64) -> Result<Option<Bytes>, BucketError> {
-            unreachable!("only looks are asked for")
-        }
-
-        async fn list(&self, _: &str, _: Option<&After>) -> Result<Page, BucketError> {
-            unreachable!("only looks are asked for")
-        }
-
-        fn base_url(&self) -> &str {
-            "memory:///"
-        }
-
-        fn label(&self) -> &str {
-            "memory"
-        }
-    }
-
-    #[tokio::test]
-    async fn one_damaged_look_at_what_stands_there_is_no_conflict() {
-        let content = b"a picture";
-        let crc32c = crc32c::crc32c(content);
-        let ours = Some(ObjectInfo { bytes: 9, crc32c });
-        let (other, third) =
-            (ours.map(|info| ObjectInfo { crc32c: !crc32c, ..info }), Some(ObjectInfo { bytes: 8, crc32c }));
-        for (looks, expected) in [
-            (vec![ours], "stored"),
-            (vec![other, ours], "stored"),
-            (vec![other, other], "conflict"),
-            (vec![third, third], "conflict"),
-            (vec![other, third], "maybe stored"),
-            (vec![None], "not stored"),
-            (vec![other, None], "not stored"),
-        ] {
-            let bucket = Looks(Mutex::new(looks.clone().into()));
-            let found = match what_stands_there(&bucket, "key", content, crc32c).await {
-                Ok(Attempt::Stored) => "stored",
-                Ok(Attempt::Conflict) => "conflict",
-                Err(error) if error.kind == BucketErrorKind::Transient && error.maybe_stored => "maybe stored",
-                Err(error) if error.kind == BucketErrorKind::Transient => "not stored",
-                _ => "something else",
-            };
-            assert_eq!(found, expected, "{looks:?}");
-            assert!(bucket.0.lock().unwrap().is_empty(), "{looks:?}");
-        }
-    }
 
     #[test]
     fn a_refusal_is_believed_when_it_is_repeated_while_others_are_taken() {

@@ -4,6 +4,8 @@ mod camera;
 mod check;
 mod destinations;
 mod failure;
+mod progress;
+mod push;
 mod serve;
 mod spool;
 mod table;
@@ -32,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   framehaul camera add gate rtsp://10.0.0.9/main --user viewer --password-file gate.password
   framehaul destinations
   framehaul token new grafana --scope read
+  framehaul push clip.mp4 --every 25 --to gs://bucket/clip
   framehaul spool verify --config /etc/framehaul/config.toml
   framehaul verify --all --config /etc/framehaul/config.toml";
 
@@ -45,6 +48,8 @@ enum Command {
     Camera(Box<camera::CameraArgs>),
     /// List the destinations of a running daemon: where frames go, and what waits for them.
     Destinations(destinations::DestinationsArgs),
+    /// Store pictures of a source in a bucket, without a daemon, and print the list of them.
+    Push(Box<push::PushArgs>),
     /// Look into the spool, where frames wait on disk.
     Spool(spool::SpoolArgs),
     /// Make, list and remove the tokens that open the API.
@@ -81,6 +86,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Camera(args) => camera::run(*args),
         Command::Destinations(args) => destinations::run(args),
+        Command::Push(args) => Ok(push::run(&args)),
         Command::Spool(args) => Ok(spool::run(&args)),
         Command::Token(args) => Ok(token::run(&args)),
         Command::Verify(args) => Ok(verify::run(&args)),
@@ -92,6 +98,11 @@ const EXIT_CONFIG: u8 = 78;
 
 /// Loads the configuration, or prints all its problems.
 fn load(args: &ConfigArgs) -> Result<Settings, ExitCode> {
+    load_with(args, None)
+}
+
+/// The same, with an entry that stands above all others.
+fn load_with(args: &ConfigArgs, above: Option<(String, String)>) -> Result<Settings, ExitCode> {
     let mut environment = Vec::new();
     for (key, value) in std::env::vars_os() {
         match (key.into_string(), value.into_string()) {
@@ -103,6 +114,10 @@ fn load(args: &ConfigArgs) -> Result<Settings, ExitCode> {
             // The environment is also other programs'; what they keep there need not be text.
             _ => {}
         }
+    }
+    if let Some((key, value)) = above {
+        environment.retain(|(other, _): &(String, String)| !other.eq_ignore_ascii_case(&key));
+        environment.push((key, value));
     }
     config::load(args.config.as_deref(), environment).map_err(|problems| report(&problems))
 }

@@ -36,6 +36,17 @@ impl DestinationKeys<'_> {
     }
 }
 
+impl Destination {
+    /// The place that a URL names, with the credentials that the machine has.
+    ///
+    /// # Errors
+    ///
+    /// When it names none.
+    pub fn at(url: &str) -> Result<Self, Vec<Problem>> {
+        DestinationKeys { url, endpoint: "", region: "", credentials: "default", key_file: "" }.read("storage")
+    }
+}
+
 /// Collects problems while keys are read.
 struct Reader<'a> {
     section: &'a str,

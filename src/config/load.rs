@@ -5,7 +5,7 @@ use std::path::Path;
 use config::{Config, Environment, File, FileFormat};
 use serde_json::{Map, Value};
 
-use super::{Problem, RawConfig, RawDestination, Settings};
+use super::{Problem, RawConfig, RawDestination, Settings, UploadSettings};
 
 /// The section that holds sections.
 const DESTINATIONS: &str = "destinations";
@@ -43,6 +43,12 @@ pub fn load(
         Err(more) => problems.extend(more),
     }
     Err(problems)
+}
+
+impl Default for UploadSettings {
+    fn default() -> Self {
+        load(None, []).expect("the defaults are valid").upload
+    }
 }
 
 /// Reads each key alone against the defaults, so that all misfits are found and not only the first. In a misfit's place

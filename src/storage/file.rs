@@ -85,6 +85,15 @@ impl FileBucket {
         }
     }
 
+    /// Clears away what opening the directory has made beside objects, as far as nobody else uses it.
+    pub fn leave(dir: &Path, origin: &Origin) {
+        let halves = dir.join(STAGING);
+        if fs::remove_dir_all(halves.join(origin.as_str())).is_ok() {
+            // Fails where another origin has a place in it.
+            let _ = fs::remove_dir(halves);
+        }
+    }
+
     /// Opens a directory to read what is in it. It makes nothing and clears nothing away; puts into it fail.
     pub fn look(dir: PathBuf) -> Self {
         let staging = dir.join(STAGING).join("nobody");

@@ -1,5 +1,6 @@
 //! Buckets: where objects go. Create-only, so that repeating a put is harmless.
 
+mod attempt;
 mod bucket;
 mod client;
 mod file;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::object_store::{ObjectStoreBucket, azure, s3};
+pub use attempt::{Attempt, Object, REFUSED_TIMES, attempt, attempt_on, what_stands_there};
 pub use bucket::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page};
 pub use file::FileBucket;
 pub use gcs::GcsBucket;
@@ -55,6 +57,15 @@ async fn open_by(
         message: format!("opening the directory broke off: {error}"),
     };
     Ok(Arc::new(opened.map_err(broke_off)??))
+}
+
+/// Clears away what opening a destination has made for half-written objects, for whoever does not come back. Best effort.
+pub async fn leave(destination: &Destination, origin: &Origin) {
+    if let Destination::File { dir } = destination {
+        let (dir, origin) = (dir.clone(), origin.clone());
+        // A disk may hang.
+        let _ = tokio::task::spawn_blocking(move || FileBucket::leave(&dir, &origin)).await;
+    }
 }
 
 /// Opens the bucket of a destination for somebody who only reads. A directory is neither made nor cleared of what is

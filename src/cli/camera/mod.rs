@@ -1,7 +1,7 @@
 //! `framehaul camera`: the API's cameras from the command line.
 
 pub(super) mod client;
-mod spec;
+pub(super) mod spec;
 mod sse;
 mod view;
 mod watch;

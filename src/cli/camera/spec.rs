@@ -17,6 +17,13 @@ use crate::model::{CameraId, DestinationName};
 pub struct SourceArgs {
     /// Where its stream is, for example rtsp://10.0.0.9/main; without user and password.
     url: String,
+    #[command(flatten)]
+    open: OpenArgs,
+}
+
+/// How a stream is opened.
+#[derive(Debug, Args)]
+pub struct OpenArgs {
     /// The user to authenticate as.
     #[arg(long)]
     user: Option<String>,
@@ -91,13 +98,20 @@ const EXAMPLES: &str = "Examples:
 impl SourceArgs {
     /// The fields that were given.
     pub fn body(&self) -> Result<Map<String, Value>, Failure> {
-        if self.url.contains('@') {
+        self.open.body(&self.url)
+    }
+}
+
+impl OpenArgs {
+    /// The fields that were given, and the URL.
+    pub fn body(&self, url: &str) -> Result<Map<String, Value>, Failure> {
+        if url.contains('@') {
             let detail = "the URL holds an `@`: credentials do not belong there, use --user and --password-file (and change a \
                           password that stood there: every user of the machine could see it); write an `@` elsewhere as %40";
             return Err(Failure::new(Kind::Usage, detail));
         }
         let mut body = Map::new();
-        body.insert("url".to_owned(), json!(self.url));
+        body.insert("url".to_owned(), json!(url));
         let texts =
             [("user", &self.user), ("transport", &self.transport), ("tls", &self.tls), ("engine", &self.engine)];
         for (field, value) in texts {
@@ -109,6 +123,11 @@ impl SourceArgs {
             body.insert("password".to_owned(), json!(password.expose_secret()));
         }
         Ok(body)
+    }
+
+    /// Whether the password is to be read from standard input.
+    pub fn wants_standard_input(&self) -> bool {
+        self.password_stdin
     }
 
     fn password(&self) -> Result<Option<SecretString>, Failure> {

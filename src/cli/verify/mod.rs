@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use self::show::Line;
 use super::failure::{Failure, Kind, finish};
+use super::progress::Line;
 use super::{ConfigArgs, Format};
 use crate::config::Settings;
 use crate::journal::Reader;
@@ -91,7 +91,8 @@ fn check(settings: &Settings, args: &VerifyArgs) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(Kind::Other, format!("cannot start a runtime: {error}")))?;
     let mut line = Line::new();
-    let report = runtime.block_on(verify::verify(settings, &journal, &request, &mut |progress| line.show(progress)));
+    let report =
+        runtime.block_on(verify::verify(settings, &journal, &request, &mut |far| line.show(|| show::progress(far))));
     drop(line);
     // A disk that does not answer must not keep us.
     runtime.shutdown_background();

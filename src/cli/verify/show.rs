@@ -1,75 +1,26 @@
 //! What `framehaul verify` prints.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
 use super::super::Format;
 use super::super::failure::{Failure, print};
-use super::super::table::{NONE, Table, cut, plain, terminal};
+use super::super::progress::{bar, grouped};
+use super::super::table::{NONE, Table, plain, terminal};
 use crate::journal::Mark;
 use crate::verify::{Counts, Finding, Kind, Progress, Report, Request, VerifyError};
 
 /// Findings shown to people, unless they ask for more.
 pub const LIMIT: usize = 50;
 
-/// How often progress is shown.
-const EVERY: Duration = Duration::from_millis(200);
-
-/// How wide the bar is.
-const BAR: usize = 30;
-
-/// A line on the terminal that says how far it is; none where standard error goes elsewhere.
-pub struct Line {
-    terminal: bool,
-    shown: Option<Instant>,
-}
-
-impl Line {
-    pub fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal(), shown: None }
+/// How far it is, in a line.
+pub fn progress(progress: Progress<'_>) -> String {
+    let Progress { camera, what, done, of } = progress;
+    match of {
+        Some(of) => format!("{camera}: {what:<9} {} {} of {}", bar(done, of), grouped(done), grouped(of)),
+        None => format!("{camera}: {what:<9} {}", grouped(done)),
     }
-
-    pub fn show(&mut self, progress: Progress<'_>) {
-        if !self.terminal || self.shown.is_some_and(|at| at.elapsed() < EVERY) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let Progress { camera, what, done, of } = progress;
-        let line = match of {
-            Some(of) => {
-                let filled = BAR * usize::try_from(100 * done.min(of) / of.max(1)).unwrap_or(0) / 100;
-                let bar = format!("{}{}", "#".repeat(filled), ".".repeat(BAR - filled));
-                format!("{camera}: {what:<9} [{bar}] {} of {}", grouped(done), grouped(of))
-            }
-            None => format!("{camera}: {what:<9} {}", grouped(done)),
-        };
-        let line = cut(&line, terminal().map(|(width, _)| width));
-        let _ = write!(io::stderr(), "\r{line}\x1b[K");
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-/// A number with its thousands apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (nth, digit) in digits.chars().enumerate() {
-        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn words(kind: Kind) -> String {
@@ -248,17 +199,4 @@ fn summary(report: &Report) -> String {
     }
     line.push('\n');
     line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_stand_apart() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (100_000, "100,000"), (1_234_567, "1,234,567")]
-        {
-            assert_eq!(grouped(number), text);
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod delivery;
 mod fast_capture;
+mod push;
 
 use std::time::Duration;
 
@@ -19,12 +20,13 @@ use crate::scenario::{
 type Named = (&'static str, fn() -> Vec<Plan>);
 
 /// All of them. The Makefile's help names them as well.
-pub(super) const ALL: [Named; 5] = [
+pub(super) const ALL: [Named; 6] = [
     ("live-path-1", live_path_1),
     ("live-path-2", live_path_2),
     ("spool", spool),
     ("delivery", delivery::delivery),
     ("fast-capture", fast_capture::fast_capture),
+    ("push", push::push),
 ];
 
 fn live_path_1() -> Vec<Plan> {

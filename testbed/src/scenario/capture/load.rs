@@ -167,7 +167,8 @@ fn processor(
 
 /// What a part of the work takes by itself of each key frame, ms.
 fn floor(part: Contestant, programs: &Programs, film: &Path) -> anyhow::Result<Spread> {
-    let ms = |_| part.run_over_key_frames(programs, film).map(|run| run.processor.as_secs_f64() * 1e3 / run.frames as f64);
+    let ms =
+        |_| part.run_over_key_frames(programs, film).map(|run| run.processor.as_secs_f64() * 1e3 / run.frames as f64);
     Spread::of((0..FLOOR_ROUNDS).map(ms).collect::<anyhow::Result<_>>()?)
 }
 

@@ -1,0 +1,534 @@
+//! What carries a push: one task that owns all of it, and an attempt for each picture that is on its way.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Entry, Fate, Picture, Push, PushError};
+use crate::delivery::{
+    self, Answer, Backoff, Budget, DestinationState, Errand, Gate, Pulled, Reorder, Ticket, attempt_deadline,
+};
+use crate::model::{CameraId, LostReason, Origin, Seq, SeqRange, UnixMicros};
+use crate::storage::{
+    self, After, Attempt, Bucket, BucketError, BucketErrorKind, ContentType, Object, ObjectInfo, Page, REFUSED_TIMES,
+};
+
+/// Entries that may wait for whoever reads the list, and those that may wait for an earlier one.
+const UNREAD: usize = 1_024;
+const OUT_OF_ORDER: usize = 65_536;
+/// How long clearing away may take.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// As a weight of retries: what only a person can mend is tried less often from the start.
+const HARD: u32 = 5;
+
+type Job = delivery::Job<Held, Infallible>;
+
+/// An attempt that was made.
+struct Made {
+    job: Job,
+    ticket: Ticket,
+    attempt: Attempt,
+    /// Whether it had only to look.
+    found: bool,
+}
+
+/// A picture that waits or is on its way.
+#[derive(Clone, Debug)]
+struct Held {
+    picture: Picture,
+    crc32c: u32,
+    /// Whether something of the same size stands under its name, of which the store does not tell the checksum.
+    look_first: bool,
+}
+
+enum Given {
+    Picture(Picture),
+    Missed(u64, LostReason),
+}
+
+/// Where the pictures of a push are given. Dropped, it says that there are no more.
+#[derive(Debug)]
+pub struct Pictures(mpsc::Sender<Given>);
+
+/// The push has ended before all was given; [`Entries::finish`] says why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the push has ended")]
+pub struct Ended;
+
+impl Pictures {
+    /// Gives the next picture, and waits until there is room for it: on its way, and in a list that nobody reads.
+    ///
+    /// # Errors
+    ///
+    /// When the push has ended.
+    pub async fn send(&self, picture: Picture) -> Result<(), Ended> {
+        self.0.send(Given::Picture(picture)).await.map_err(|_| Ended)
+    }
+
+    /// Says that so many pictures were wanted here and are not there: they have places in the order.
+    ///
+    /// # Errors
+    ///
+    /// When the push has ended.
+    pub async fn missed(&self, count: u64, why: LostReason) -> Result<(), Ended> {
+        self.0.send(Given::Missed(count, why)).await.map_err(|_| Ended)
+    }
+}
+
+/// How far a push is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Pictures that were given, those that were missed among them.
+    pub given: u64,
+    /// Of them, stored in this push, or found where they were to be.
+    pub stored: u64,
+    /// Of them, there already: with [`Push::resume`] they were not sent.
+    pub there: u64,
+    /// Of them, lost.
+    pub lost: u64,
+    /// Of them, on their way.
+    pub in_flight: u64,
+    /// Bytes that were stored in this push.
+    pub bytes: u64,
+    /// How the destination stands.
+    pub state: Option<DestinationState>,
+}
+
+/// How a push has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// How far it came.
+    pub progress: Progress,
+    /// Whether it was [stopped](Entries::stop).
+    pub stopped: bool,
+}
+
+impl Summary {
+    /// Whether all that was given is in the bucket.
+    pub fn is_complete(&self) -> bool {
+        let Progress { given, stored, there, .. } = self.progress;
+        !self.stopped && given == stored + there
+    }
+}
+
+/// The list of a push, entry by entry. Dropped, it ends the push at once.
+#[derive(Debug)]
+pub struct Entries {
+    entries: mpsc::Receiver<Entry>,
+    stop: Option<oneshot::Sender<()>>,
+    progress: watch::Receiver<Progress>,
+    driver: AbortOnDropHandle<Result<Summary, PushError>>,
+}
+
+impl Entries {
+    /// The next entry; `None` at the end. Loses nothing when it is dropped while it waits.
+    pub async fn next(&mut self) -> Option<Entry> {
+        self.entries.recv().await
+    }
+
+    /// Lets what is on its way come to its end and begins nothing more.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // An error means that it has ended.
+            let _ = stop.send(());
+        }
+    }
+
+    /// How far it is, now and whenever that changes.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Waits for the end, which does not come while [`Pictures`] are there to give more. Entries that were not read are
+    /// gone.
+    ///
+    /// # Errors
+    ///
+    /// What kept the push from going on.
+    pub async fn finish(mut self) -> Result<Summary, PushError> {
+        self.entries.close();
+        while self.entries.recv().await.is_some() {}
+        self.driver.await.unwrap_or_else(|error| Err(broken(&error)))
+    }
+}
+
+fn broken(error: &JoinError) -> PushError {
+    PushError::Broken(error.to_string())
+}
+
+/// Opens the bucket and starts the driver.
+pub(super) async fn start(push: Push) -> Result<(Pictures, Entries), PushError> {
+    // Half-written files are its own: another push may be at work in the same directory.
+    let origin = Origin::from_random(std::array::from_fn(|_| fastrand::u8(..)));
+    let bucket = storage::open(&push.destination, &origin).await.map_err(PushError::Bucket)?;
+    let destination = push.destination.clone();
+    // A disk may hang.
+    let leave = async move { drop(timeout(LEAVE_WITHIN, storage::leave(&destination, &origin)).await) };
+    let present = if push.resume { present(&push, &*bucket).await } else { Ok(HashMap::new()) };
+    match present {
+        Ok(present) => Ok(drive(push, bucket, present, leave)),
+        Err(error) => {
+            leave.await;
+            Err(PushError::Bucket(error))
+        }
+    }
+}
+
+/// Begins, into a bucket that is open.
+fn drive(
+    push: Push,
+    bucket: Arc<dyn Bucket>,
+    present: HashMap<Seq, Found>,
+    leave: impl Future<Output = ()> + Send + 'static,
+) -> (Pictures, Entries) {
+    let (given, input) = mpsc::channel(1);
+    let (out, entries) = mpsc::channel(UNREAD);
+    let (stop, stopped) = oneshot::channel();
+    let (progress, shown) = watch::channel(Progress::default());
+    let driver = Driver {
+        bucket,
+        camera: "push".parse().expect("it is an id"),
+        gate: Gate::new(Instant::now(), fastrand::Rng::new()),
+        dispatcher: delivery::Dispatcher::new(Budget { bytes: u64::MAX, frames: usize::MAX }),
+        order: Reorder::new(0),
+        resolved: BTreeMap::new(),
+        ready: VecDeque::new(),
+        attempts: JoinSet::new(),
+        rng: fastrand::Rng::new(),
+        failed: BucketErrorKind::Transient,
+        present,
+        progress: Progress::default(),
+        shown: progress,
+        push,
+    };
+    let driven = async move {
+        let ended = driver.run(input, out, stopped).await;
+        leave.await;
+        ended
+    };
+    let driver = AbortOnDropHandle::new(tokio::spawn(driven));
+    (Pictures(given), Entries { entries, stop: Some(stop), progress: shown, driver })
+}
+
+/// The name of a picture's object.
+fn key(seq: Seq) -> String {
+    format!("{seq:012}.jpg")
+}
+
+/// Size and, where the store tells it, checksum of what has a picture's name.
+type Found = (u64, Option<u32>);
+
+/// What an earlier push has stored.
+async fn present(push: &Push, bucket: &dyn Bucket) -> Result<HashMap<Seq, Found>, BucketError> {
+    let (mut present, mut after) = (HashMap::new(), None);
+    loop {
+        let page = page(push, bucket, after.as_ref()).await?;
+        for object in page.objects {
+            // Others may have theirs below the same prefix.
+            let seq = object.key.strip_suffix(".jpg").and_then(|seq| seq.parse().ok());
+            if let Some(seq) = seq.filter(|seq| key(*seq) == object.key) {
+                present.insert(seq, (object.bytes, object.crc32c));
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(present);
+        }
+    }
+}
+
+/// A page of the bucket's list, asked for until it comes or the destination was away for too long.
+async fn page(push: &Push, bucket: &dyn Bucket, after: Option<&After>) -> Result<Page, BucketError> {
+    let (begun, mut failures, mut rng) = (Instant::now(), 0, fastrand::Rng::new());
+    let backoff = Backoff { min: push.upload.retry_min, max: push.upload.retry_max };
+    loop {
+        let error = match timeout(push.upload.deadline, bucket.list("", after)).await {
+            Ok(Ok(page)) => return Ok(page),
+            Ok(Err(error)) => error,
+            Err(_) => BucketError {
+                kind: BucketErrorKind::Transient,
+                maybe_stored: false,
+                retry_after: None,
+                message: format!("{}: no answer to a question for its list", bucket.label()),
+            },
+        };
+        failures += 1;
+        let passes = matches!(error.kind, BucketErrorKind::Transient | BucketErrorKind::Throttled);
+        if !passes || begun.elapsed() >= push.patience {
+            return Err(error);
+        }
+        tokio::time::sleep(backoff.delay(failures, error.retry_after, &mut rng).min(push.patience)).await;
+    }
+}
+
+struct Driver {
+    push: Push,
+    bucket: Arc<dyn Bucket>,
+    /// What the dispatcher and the gate call whose pictures these are.
+    camera: CameraId,
+    gate: Gate,
+    dispatcher: delivery::Dispatcher<Held, Infallible>,
+    order: Reorder,
+    /// Entries behind one that is not there yet.
+    resolved: BTreeMap<Seq, Entry>,
+    /// Entries for whoever reads the list.
+    ready: VecDeque<Entry>,
+    attempts: JoinSet<Made>,
+    rng: fastrand::Rng,
+    /// How the last attempt failed that did.
+    failed: BucketErrorKind,
+    present: HashMap<Seq, Found>,
+    progress: Progress,
+    shown: watch::Sender<Progress>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut input: mpsc::Receiver<Given>,
+        out: mpsc::Sender<Entry>,
+        mut stopped: oneshot::Receiver<()>,
+    ) -> Result<Summary, PushError> {
+        let (mut open, mut stop, mut failure) = (true, false, None);
+        loop {
+            if stop {
+                // They are no part of what is done; the next push sends them.
+                let _ = self.dispatcher.drain_memory();
+            }
+            let wake = if failure.is_none() { self.begin() } else { None };
+            let wake = wake.into_iter().chain(self.given_up_at()).min();
+            self.show();
+            if failure.is_some() || (!open && self.dispatcher.only_in_memory() == 0) {
+                break;
+            }
+            let room = self.has_room();
+            let ended = tokio::select! {
+                biased;
+                Some(ended) = self.attempts.join_next() => match ended {
+                    Ok(made) => self.ended(made),
+                    Err(error) => Err(broken(&error)),
+                },
+                _ = &mut stopped, if !stop => {
+                    (stop, open) = (true, false);
+                    input.close();
+                    Ok(())
+                }
+                place = out.reserve(), if !self.ready.is_empty() => {
+                    match (place, self.ready.pop_front()) {
+                        (Ok(place), Some(entry)) => place.send(entry),
+                        // Nobody reads the list.
+                        _ => self.ready.clear(),
+                    }
+                    Ok(())
+                }
+                given = input.recv(), if open && room => match given {
+                    Some(Given::Picture(picture)) => self.admit(picture),
+                    Some(Given::Missed(count, why)) => { self.missed(count, why); Ok(()) }
+                    None => { open = false; Ok(()) }
+                },
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => Ok(()),
+            };
+            failure = ended.and_then(|()| self.may_come_back()).err();
+        }
+        drop(input);
+        // What has come to its end behind something that has not is stored all the same.
+        self.ready.extend(std::mem::take(&mut self.resolved).into_values());
+        while let Some(entry) = self.ready.pop_front() {
+            if out.send(entry).await.is_err() {
+                break;
+            }
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(Summary { progress: self.progress, stopped: stop }),
+        }
+    }
+
+    /// Whether another picture may come in.
+    fn has_room(&self) -> bool {
+        let waiting = self.dispatcher.only_in_memory();
+        let fits =
+            self.dispatcher.bytes() < self.push.memory && waiting < self.push.upload.workers.get().saturating_mul(2);
+        (fits || waiting == 0) && self.ready.len() < UNREAD && self.resolved.len() < OUT_OF_ORDER
+    }
+
+    fn admit(&mut self, picture: Picture) -> Result<(), PushError> {
+        self.progress.given += 1;
+        let (seq, crc32c) = (self.progress.given, crc32c::crc32c(&picture.jpeg));
+        let mut held = Held { picture, crc32c, look_first: false };
+        let bytes = held.picture.jpeg.len() as u64;
+        match self.present.remove(&seq) {
+            None => {}
+            Some((size, Some(found))) if (size, found) == (bytes, crc32c) => {
+                self.progress.there += 1;
+                self.resolve(seq, Ok(&held));
+                return Ok(());
+            }
+            Some((size, None)) if size == bytes => held.look_first = true,
+            Some(_) => return Err(PushError::Conflict { url: self.bucket.url(&key(seq)) }),
+        }
+        let dropped = self.dispatcher.admit(Job::new(self.camera.clone(), seq, bytes, Some(held), None));
+        debug_assert!(dropped.is_empty(), "the budget has no end");
+        Ok(())
+    }
+
+    fn missed(&mut self, count: u64, why: LostReason) {
+        for _ in 0..count {
+            self.progress.given += 1;
+            self.progress.lost += 1;
+            let (seq, fate) = (self.progress.given, Fate::Lost { lost: why.as_str(), error: None });
+            self.enlist(Entry { seq, captured_at: None, position: None, fate });
+        }
+    }
+
+    /// Begins what may go, and returns when there may be more, unless something ends before.
+    fn begin(&mut self) -> Option<Instant> {
+        while self.attempts.len() < self.push.upload.workers.get() && self.dispatcher.is_waiting() {
+            let now = Instant::now();
+            let pulled = match self.gate.ask(now, Errand::Frame) {
+                Answer::NotBefore(at) => return Some(at),
+                Answer::Go => self.dispatcher.pull(now, 0),
+                Answer::Probe => self.dispatcher.pull_probe(0).map_or(Pulled::Empty, Pulled::Job),
+            };
+            match pulled {
+                Pulled::Job(job) => {
+                    let ticket = self.gate.begin(now);
+                    self.attempt(job, ticket);
+                }
+                Pulled::NotBefore(at) => return Some(at),
+                Pulled::Empty => return None,
+            }
+        }
+        None
+    }
+
+    fn attempt(&mut self, job: Job, ticket: Ticket) {
+        let Held { picture, crc32c, look_first } = job.body.clone().expect("what lives in memory has its body");
+        let upload = &self.push.upload;
+        // Of several probes only one may take as long as its size allows.
+        let bytes = if ticket.is_patient() { picture.jpeg.len() } else { 0 };
+        let deadline = attempt_deadline(upload.deadline, upload.min_rate, bytes);
+        let (bucket, key) = (self.bucket.clone(), key(job.seq));
+        self.attempts.spawn(async move {
+            let ours = ObjectInfo { bytes: picture.jpeg.len() as u64, crc32c };
+            let looked = async {
+                match look_first {
+                    true => storage::what_stands_there(&*bucket, &key, ours).await.ok(),
+                    false => None,
+                }
+            };
+            let looked = timeout(deadline, looked).await.ok().flatten();
+            let found = looked.is_some();
+            let attempt = match looked {
+                Some(looked) => looked,
+                None => {
+                    let object = Object { key, content: picture.jpeg, crc32c, content_type: ContentType::Jpeg };
+                    storage::attempt(&*bucket, object, deadline).await
+                }
+            };
+            Made { job, ticket, attempt, found }
+        });
+    }
+
+    fn ended(&mut self, made: Made) -> Result<(), PushError> {
+        let Made { mut job, ticket, attempt, found } = made;
+        let (now, failure) = (Instant::now(), attempt.failure());
+        let message = failure.map(|failure| failure.message.as_str());
+        let says_nothing = self.gate.ended(now, ticket, Some(&self.camera), attempt.verdict(), message);
+        if let Some(wait) = failure.and_then(|failure| failure.retry_after) {
+            self.gate.asks_to_wait(now, wait);
+        }
+        let failure = match attempt {
+            Attempt::Stored => {
+                let held = job.body.as_ref().expect("what lives in memory has its body");
+                self.progress.there += u64::from(found);
+                self.progress.stored += u64::from(!found);
+                self.progress.bytes += if found { 0 } else { job.bytes };
+                self.resolve(job.seq, Ok(held));
+                self.dispatcher.settled(&job);
+                return Ok(());
+            }
+            Attempt::Conflict => return Err(PushError::Conflict { url: self.bucket.url(&key(job.seq)) }),
+            Attempt::Failed(failure) | Attempt::Late(failure) => failure,
+        };
+        let hard = matches!(failure.kind, BucketErrorKind::Auth | BucketErrorKind::NotFound);
+        self.failed = failure.kind;
+        if hard && self.progress.stored == 0 {
+            // It is the command that is wrong, more likely than the destination.
+            return Err(PushError::Bucket(failure));
+        }
+        job.refusals += u32::from(failure.kind == BucketErrorKind::Permanent);
+        if job.refusals >= REFUSED_TIMES || (!says_nothing && job.failures >= self.push.retries) {
+            let lost = if job.refusals >= REFUSED_TIMES { LostReason::Rejected.as_str() } else { "unreachable" };
+            let held = job.body.as_ref().expect("what lives in memory has its body");
+            self.progress.lost += 1;
+            self.resolve(job.seq, Err((&held.picture, lost, failure.message)));
+            self.dispatcher.settled(&job);
+            return Ok(());
+        }
+        let mut at = now;
+        if !says_nothing {
+            job.failures += 1;
+            let weight = job.failures + if hard { HARD } else { 0 };
+            let backoff = Backoff { min: self.push.upload.retry_min, max: self.push.upload.retry_max };
+            at += backoff.delay(weight, failure.retry_after, &mut self.rng);
+        }
+        self.dispatcher.put_back(job, at, 0);
+        Ok(())
+    }
+
+    /// Until when the destination may still come back, if it is away.
+    fn given_up_at(&mut self) -> Option<Instant> {
+        self.gate.look(Instant::now());
+        let (state, since) = self.gate.state();
+        self.progress.state = Some(state);
+        state.is_shut().then_some(since + self.push.patience)
+    }
+
+    /// Whether it may.
+    fn may_come_back(&mut self) -> Result<(), PushError> {
+        if self.given_up_at().is_none_or(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        let error = self.gate.error().unwrap_or_default().to_owned();
+        Err(PushError::Away { patience: self.push.patience, kind: self.failed, error })
+    }
+
+    /// Puts what became of a picture into its place.
+    fn resolve(&mut self, seq: Seq, how: Result<&Held, (&Picture, &'static str, String)>) {
+        let (picture, fate) = match how {
+            Ok(Held { picture, crc32c, .. }) => {
+                let (bytes, url) = (picture.jpeg.len() as u64, self.bucket.url(&key(seq)));
+                let Picture { width, height, .. } = *picture;
+                (picture, Fate::Stored { url, bytes, crc32c: *crc32c, width, height })
+            }
+            Err((picture, lost, error)) => (picture, Fate::Lost { lost, error: Some(error) }),
+        };
+        let captured_at: Option<UnixMicros> = Some(picture.captured_at);
+        self.enlist(Entry { seq, captured_at, position: picture.position.map(|at| at.as_secs_f64()), fate });
+    }
+
+    fn enlist(&mut self, entry: Entry) {
+        let seq = entry.seq;
+        self.resolved.insert(seq, entry);
+        let watermark = self.order.resolve(SeqRange::one(seq));
+        while let Some(first) = self.resolved.first_entry().filter(|first| *first.key() <= watermark) {
+            self.ready.push_back(first.remove());
+        }
+    }
+
+    fn show(&mut self) {
+        self.progress.in_flight = self.attempts.len() as u64;
+        let progress = self.progress;
+        self.shown.send_if_modified(|shown| std::mem::replace(shown, progress) != progress);
+    }
+}
