@@ -22,6 +22,8 @@ fn push(to: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(["push", "--to", to, "--format", "ndjson"]).stdin(Stdio::null());
     command.env("FRAMEHAUL__STORAGE__CREDENTIALS", "anonymous");
+    // Many programs start at once here, and the machine has other work.
+    command.env("FRAMEHAUL__CAPTURE__OPEN_TIMEOUT", "30s");
     command
 }
 
@@ -146,6 +148,42 @@ fn jpegs_are_stored_byte_for_byte() -> anyhow::Result<()> {
         }
         assert!(stored == jpegs, "{}", dir.display());
     }
+    Ok(())
+}
+
+#[test]
+fn images_of_other_kinds_become_jpegs() -> anyhow::Result<()> {
+    let (film, dir) = (CLIP.mp4(&default_cache_dir())?, tempfile::tempdir()?);
+    let images = dir.path().join("images @ 1");
+    fs::create_dir(&images)?;
+    for (nth, kind) in ["png", "jpg", "bmp", "tiff"].iter().enumerate() {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-nostdin", "-ss", &nth.to_string(), "-i"]).arg(&film).args(["-frames:v", "1"]);
+        ensure!(command.arg(images.join(format!("{nth}.{kind}"))).status()?.success(), "ffmpeg makes no {kind}");
+    }
+    fs::write(images.join("list.txt"), "no image")?;
+    let all = dir.path().join("all");
+    let (entries, _) = run(push(&file_url(&all)).arg(&images), 0);
+    assert_eq!(seqs(&entries), [1, 2, 3, 4]);
+    let stored = below(&all).iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(stored[1], fs::read(images.join("1.jpg"))?, "a JPEG stays as it is");
+    for (nth, jpeg) in stored.iter().enumerate() {
+        let (luma, width, height) = testbed::oracle::decode(jpeg).map_err(anyhow::Error::msg)?;
+        let mark = testbed::mark::Mark::read(&luma, width, height)?;
+        assert_eq!(mark.counter as usize, 25 * nth, "the pictures are in their order");
+    }
+    let small = |source: &Path, code| {
+        run(push(&file_url(&dir.path().join("small"))).arg(source).args(["--max-width", "160", "--resume"]), code)
+    };
+    let (_, told) = small(&images, 65);
+    assert!(told.contains("1.jpg") && told.contains("--max-width"), "{told}");
+    fs::remove_file(images.join("1.jpg"))?;
+    let (entries, _) = small(&images, 0);
+    assert!(entries.len() == 3 && entries.iter().all(|entry| entry["width"] == 160 && entry["height"] == 120));
+
+    fs::write(images.join("0.png"), "no image")?;
+    let (entries, told) = run(push(&file_url(&dir.path().join("wrong"))).arg(&images), 65);
+    assert!(entries.is_empty() && told.contains("0.png: no_video"), "{told}");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ const DEBUG: &str = "48";
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Containers in which a file may come. None of them names other files, as playlists do.
-const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,mjpeg,mpjpeg,flv,live_flv,asf,ivf,m4v,nut,ogg";
+const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,mjpeg,mpjpeg,flv,live_flv,asf,ivf,m4v,nut,ogg,png_pipe,bmp_pipe,tiff_pipe,webp_pipe";
 
 /// Packets that may wait for one before them. Over TCP nothing is out of order; but without a queue FFmpeg does not look
 /// at the numbers at all, and tells nobody of what a camera or a relay has left out.

@@ -36,4 +36,4 @@ pub use driver::{Entries, Pictures, Progress, Summary};
 pub use entry::{Entry, Fate};
 pub use jpeg::{Jpegs, NoJpeg, Picture};
 pub use options::{Push, PushError};
-pub use source::{Fed, Source, SourceError};
+pub use source::{Fed, Maker, START_OF_IMAGE, Source, SourceError, file_url};

@@ -3,18 +3,25 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
+use url::Url;
 
 use super::{Jpegs, NoJpeg, Picture, Pictures};
 use crate::capture::child::monotonic_ns;
 use crate::capture::wire::CapturedFrame;
-use crate::capture::{Diagnosis, Ending, Launcher, ProcessEvent};
-use crate::model::{CameraId, CameraSpec, ClockAnchor, LostReason, SourceKind, UnixMicros};
+use crate::capture::{Diagnosis, Ending, ErrorKind, Launcher, ProcessEvent};
+use crate::model::{CameraId, CameraSpec, ClockAnchor, LostReason, SourceKind, SourceUrl, UnixMicros};
 
-/// The largest image file that is read, bytes.
+/// What each JPEG begins with.
+pub const START_OF_IMAGE: [u8; 3] = [0xff, 0xd8, 0xff];
+/// Image files that are read at the same time.
+const READ_AHEAD: usize = 4;
+/// The largest JPEG file that is read, bytes.
 const MAX_FILE: u64 = 64 << 20;
 
 /// Where pictures come from.
@@ -29,10 +36,24 @@ pub enum Source {
         /// Pictures of the first so much of its presentation time are passed by.
         from: Duration,
     },
-    /// Image files, each a picture, in this order.
-    Files(Vec<PathBuf>),
+    /// Image files, each a picture, in this order. JPEGs are stored as they are; what is none is made one.
+    Images {
+        /// Which.
+        paths: Vec<PathBuf>,
+        /// Makes JPEGs of them.
+        maker: Maker,
+    },
     /// JPEGs that follow on each other on standard input.
     StandardInput,
+}
+
+/// Makes JPEGs of image files, each in a capture process of its own.
+#[derive(Clone, Debug)]
+pub struct Maker {
+    /// What is asked of them; its URL is of no account.
+    pub spec: Box<CameraSpec>,
+    /// How a process is started.
+    pub launcher: Launcher,
 }
 
 /// How much of a source was given.
@@ -58,8 +79,16 @@ pub enum SourceError {
         /// Why.
         error: std::io::Error,
     },
-    /// A file is no JPEG.
-    #[error("{}: {error}: only JPEG files are taken as they are", .path.display())]
+    /// A file is no image.
+    #[error("{}: {}: {}", .path.display(), .diagnosis.kind.as_str(), .diagnosis.message)]
+    Image {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        diagnosis: Diagnosis,
+    },
+    /// A file begins as a JPEG and is none.
+    #[error("{}: {error}", .path.display())]
     NoJpeg {
         /// Which.
         path: PathBuf,
@@ -81,7 +110,7 @@ impl Source {
         let mut feed = Feed { pictures: Some(pictures), given: 0, limit, cut: false };
         match self {
             Self::Stream { spec, launcher, from } => stream(&spec, &launcher, from, &mut feed).await?,
-            Self::Files(paths) => files(paths, &mut feed).await?,
+            Self::Images { paths, maker } => images(paths, &maker, &mut feed).await?,
             Self::StandardInput => standard_input(&mut feed).await?,
         }
         Ok(Fed { pictures: feed.given, cut: feed.cut })
@@ -125,9 +154,8 @@ impl Feed {
 }
 
 async fn stream(spec: &CameraSpec, launcher: &Launcher, from: Duration, feed: &mut Feed) -> Result<(), SourceError> {
-    let name: CameraId = "push".parse().expect("it is an id");
     let patient = spec.url.kind() == SourceKind::File;
-    let mut process = launcher.launch(&name, spec).await.map_err(SourceError::Stream)?;
+    let mut process = launcher.launch(&name(), spec).await.map_err(SourceError::Stream)?;
     // They belong to the picture that comes after them: before it nobody knows whether they are passed by.
     let mut missed = Vec::new();
     let ended = loop {
@@ -176,18 +204,10 @@ fn picture(frame: CapturedFrame, position: Option<Duration>) -> Picture {
     Picture { jpeg, captured_at, position, width, height }
 }
 
-/// Reads one ahead, on a thread of its own: a disk may be slow.
-async fn files(paths: Vec<PathBuf>, feed: &mut Feed) -> Result<(), SourceError> {
-    let (read, mut pictures) = mpsc::channel(1);
-    tokio::task::spawn_blocking(move || {
-        for path in paths {
-            // An error means that nobody wants more.
-            if read.blocking_send(file(&path)).is_err() {
-                break;
-            }
-        }
-    });
-    while let Some(picture) = pictures.recv().await {
+/// Reads some ahead, in their order.
+async fn images(paths: Vec<PathBuf>, maker: &Maker, feed: &mut Feed) -> Result<(), SourceError> {
+    let mut pictures = pin!(stream::iter(paths).map(|path| image(path, maker)).buffered(READ_AHEAD));
+    while let Some(picture) = pictures.next().await {
         if !feed.give(picture?).await {
             break;
         }
@@ -195,15 +215,79 @@ async fn files(paths: Vec<PathBuf>, feed: &mut Feed) -> Result<(), SourceError> 
     Ok(())
 }
 
-fn file(path: &Path) -> Result<Picture, SourceError> {
-    let failed = |error| SourceError::File { path: path.to_owned(), error };
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    if read.map_err(failed)? as u64 > MAX_FILE {
-        return Err(failed(std::io::Error::other("it is larger than 64 MiB")));
+async fn image(path: PathBuf, maker: &Maker) -> Result<Picture, SourceError> {
+    let failed = |error| SourceError::File { path: path.clone(), error };
+    let file = path.clone();
+    // A disk may be slow.
+    let read = tokio::task::spawn_blocking(move || read(&file)).await;
+    let jpeg = read.map_err(std::io::Error::other).flatten().map_err(failed)?;
+    match jpeg {
+        Some(jpeg) => {
+            let picture = Picture::new(jpeg).map_err(|error| SourceError::NoJpeg { path: path.clone(), error })?;
+            match maker.spec.max_width {
+                // FFmpeg takes a JPEG file for one of a numbered sequence, by its name, and that reads other files as well.
+                Some(most) if most < picture.width => {
+                    let message = "a JPEG file cannot be made narrower: leave --max-width out".into();
+                    Err(SourceError::Image { path, diagnosis: Diagnosis { kind: ErrorKind::Protocol, message } })
+                }
+                _ => Ok(picture),
+            }
+        }
+        None => maker.make(&path).await,
+    }
+}
+
+/// A file, if it is a JPEG.
+fn read(path: &Path) -> std::io::Result<Option<Bytes>> {
+    let (mut file, mut bytes) = (File::open(path)?, vec![0; START_OF_IMAGE.len()]);
+    if file.read_exact(&mut bytes).is_err() || bytes != START_OF_IMAGE {
+        return Ok(None);
+    }
+    if file.take(MAX_FILE).read_to_end(&mut bytes)? as u64 == MAX_FILE {
+        return Err(std::io::Error::other("it is larger than 64 MiB"));
     }
     bytes.shrink_to_fit();
-    Picture::new(Bytes::from(bytes)).map_err(|error| SourceError::NoJpeg { path: path.to_owned(), error })
+    Ok(Some(Bytes::from(bytes)))
+}
+
+impl Maker {
+    async fn make(&self, path: &Path) -> Result<Picture, SourceError> {
+        let failed = |diagnosis| SourceError::Image { path: path.to_owned(), diagnosis };
+        let url = file_url(path).map_err(|error| SourceError::File { path: path.to_owned(), error })?;
+        let mut spec = self.spec.clone();
+        let wrong = |why: String| failed(Diagnosis { kind: ErrorKind::NotFound, message: why.into() });
+        spec.url = SourceUrl::parse(&url).map_err(wrong)?;
+        let mut process = self.launcher.launch(&name(), &spec).await.map_err(failed)?;
+        let made = loop {
+            match process.next().await {
+                ProcessEvent::Frame(frame) => break Ok(picture(frame, None)),
+                ProcessEvent::Corrupt(_) => {
+                    let message = "the picture is damaged".into();
+                    break Err(Diagnosis { kind: ErrorKind::NoVideo, message });
+                }
+                ProcessEvent::Ended(ending) => break Err(process.diagnose(ending).await),
+                ProcessEvent::Opened(_) | ProcessEvent::Overrun(_) | ProcessEvent::Stats(_) => {}
+            }
+        };
+        // Dropped, it is killed: it has nothing to take leave of.
+        made.map_err(failed)
+    }
+}
+
+/// The URL of a file, of what a link leads to.
+///
+/// # Errors
+///
+/// When it is not there.
+pub fn file_url(path: &Path) -> std::io::Result<String> {
+    let path = std::fs::canonicalize(path)?;
+    let url = Url::from_file_path(&path).map_err(|()| std::io::Error::other("no path of a file"))?;
+    // Characters that a source's URL must not hold as they are.
+    Ok(url.as_str().replace('@', "%40").replace('|', "%7C").replace('^', "%5E"))
+}
+
+fn name() -> CameraId {
+    "push".parse().expect("it is an id")
 }
 
 async fn standard_input(feed: &mut Feed) -> Result<(), SourceError> {

@@ -32,8 +32,8 @@ use crate::storage::BucketErrorKind;
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct PushArgs {
-    /// What to store: a video file, a camera's URL, JPEG files (or a pattern for them, in quotes), or `-` for JPEGs on
-    /// standard input.
+    /// What to store: a video file, a camera's URL, image files (their directory, or a pattern for them, in quotes), or
+    /// `-` for JPEGs on standard input.
     #[arg(required = true)]
     source: Vec<String>,
     /// Where to: gs://bucket/prefix, s3://bucket/prefix, az://container/prefix or file:///directory. Endpoint and credentials
@@ -262,7 +262,7 @@ fn source_failed(error: &SourceError) -> Failure {
             _ => Kind::Unreachable,
         },
         SourceError::File { .. } => Kind::NotFound,
-        SourceError::NoJpeg { .. } | SourceError::StandardInput(_) => Kind::Refused,
+        SourceError::Image { .. } | SourceError::NoJpeg { .. } | SourceError::StandardInput(_) => Kind::Refused,
     };
     Failure::new(kind, error.to_string())
 }

@@ -5,18 +5,17 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use url::Url;
 
 use super::PushArgs;
 use crate::capture::{Deadlines, Launcher, Reach};
 use crate::cli::failure::{Failure, Kind};
 use crate::config::Settings;
 use crate::daemon;
-use crate::model::{RawCameraSpec, SourceKind};
-use crate::push::Source;
+use crate::model::{CameraSpec, RawCameraSpec, SourceKind};
+use crate::push::{Maker, START_OF_IMAGE, Source, file_url};
 
-/// What each JPEG begins with.
-const START_OF_IMAGE: [u8; 3] = [0xff, 0xd8, 0xff];
+/// How image files are called that are looked for in a directory.
+const IMAGES: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp", "jpe"];
 
 /// The source of a command line.
 pub fn source(settings: &Settings, args: &PushArgs) -> Result<Source, Failure> {
@@ -24,6 +23,13 @@ pub fn source(settings: &Settings, args: &PushArgs) -> Result<Source, Failure> {
     match args.source.as_slice() {
         [only] if only == "-" => {
             refuse_for_images(args, "JPEGs on standard input")?;
+            for (option, given) in [("--quality", args.quality.is_some()), ("--max-width", args.max_width.is_some())] {
+                if given {
+                    return Err(usage(format!(
+                        "{option} has no meaning for JPEGs on standard input: they stay as they are"
+                    )));
+                }
+            }
             if args.open.wants_standard_input() {
                 return Err(usage("standard input cannot hold both the pictures and the password".to_owned()));
             }
@@ -32,19 +38,18 @@ pub fn source(settings: &Settings, args: &PushArgs) -> Result<Source, Failure> {
         [only] if is_url(only) => stream(settings, args, only),
         [only] if is_video(Path::new(only))? => {
             // What a link leads to, as it was just looked at.
-            let path = std::fs::canonicalize(only).map_err(|error| usage(format!("{only}: {error}")))?;
-            let url = Url::from_file_path(&path).map_err(|()| usage(format!("{only}: is no path of a file")))?;
-            // Characters that a source's URL must not hold as they are.
-            let url = url.as_str().replace('@', "%40").replace('|', "%7C").replace('^', "%5E");
+            let url = file_url(Path::new(only)).map_err(|error| usage(format!("{only}: {error}")))?;
             stream(settings, args, &url)
         }
         many => {
             refuse_for_images(args, "image files")?;
-            let mut files = Vec::new();
+            let mut paths = Vec::new();
             for one in many {
-                files.extend(matching(one)?);
+                paths.extend(matching(one)?);
             }
-            Ok(Source::Files(files))
+            // Any file's, for the rest of what is asked.
+            let (spec, launcher) = asked(settings, args, "file:///image")?;
+            Ok(Source::Images { paths, maker: Maker { spec: Box::new(spec), launcher } })
         }
     }
 }
@@ -69,7 +74,7 @@ fn is_video(path: &Path) -> Result<bool, Failure> {
 fn matching(text: &str) -> Result<Vec<PathBuf>, Failure> {
     let path = Path::new(text);
     let pattern = if path.is_dir() {
-        format!("{}/*.[jJ][pP]*[gG]", glob::Pattern::escape(text.trim_end_matches('/')))
+        format!("{}/*", glob::Pattern::escape(text.trim_end_matches('/')))
     } else if path.exists() || !text.contains(['*', '?', '[']) {
         return Ok(vec![path.to_owned()]);
     } else {
@@ -79,26 +84,29 @@ fn matching(text: &str) -> Result<Vec<PathBuf>, Failure> {
         glob::glob(&pattern).map_err(|error| Failure::new(Kind::Usage, format!("`{text}` is no pattern: {error}")))?;
     let files = paths.collect::<Result<Vec<_>, _>>();
     let mut files = files.map_err(|error| Failure::new(Kind::NotFound, error.to_string()))?;
-    files.retain(|path| !path.is_dir());
+    files.retain(|file| file.is_file() && (!path.is_dir() || is_named_as_image(file)));
     if files.is_empty() {
         return Err(Failure::new(Kind::NotFound, format!("no file is like `{pattern}`")));
     }
     Ok(files)
 }
 
-/// What is stored as it is cannot be made another.
+fn is_named_as_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+    IMAGES.contains(&extension.as_str())
+}
+
+/// Of images each is wanted.
 fn refuse_for_images(args: &PushArgs, what: &str) -> Result<(), Failure> {
     let given = [
         ("--fps", args.fps.is_some()),
         ("--every", args.every.is_some()),
         ("--keyframes", args.keyframes),
         ("--from", args.from.is_some()),
-        ("--quality", args.quality.is_some()),
-        ("--max-width", args.max_width.is_some()),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((option, _)) => {
-            let detail = format!("{option} has no meaning for {what}, which are stored as they are: leave it out");
+            let detail = format!("{option} has no meaning for {what}: leave it out");
             Err(Failure::new(Kind::Usage, detail))
         }
         None => Ok(()),
@@ -106,6 +114,20 @@ fn refuse_for_images(args: &PushArgs, what: &str) -> Result<(), Failure> {
 }
 
 fn stream(settings: &Settings, args: &PushArgs, url: &str) -> Result<Source, Failure> {
+    let (spec, launcher) = asked(settings, args, url)?;
+    let kind = spec.url.kind();
+    if args.resume && kind != SourceKind::File {
+        let detail = "--resume needs a file: a camera's pictures of then cannot be had again; push to another place";
+        return Err(Failure::new(Kind::Usage, detail));
+    }
+    if args.from.is_some() && kind != SourceKind::File {
+        return Err(Failure::new(Kind::Usage, "--from has a meaning for video files only: leave it out"));
+    }
+    Ok(Source::Stream { spec: Box::new(spec), launcher, from: args.from.unwrap_or_default() })
+}
+
+/// What is asked of a capture process, and how it is started.
+fn asked(settings: &Settings, args: &PushArgs, url: &str) -> Result<(CameraSpec, Launcher), Failure> {
     let mut body = args.open.body(url)?;
     let mut set = |field: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -122,21 +144,12 @@ fn stream(settings: &Settings, args: &PushArgs, url: &str) -> Result<Source, Fai
     let raw = serde_json::from_value::<RawCameraSpec>(Value::Object(body));
     let raw = raw.map_err(|_| "the options do not fit together".to_owned());
     let spec = raw.and_then(|raw| raw.validate(None).map_err(told)).map_err(|why| Failure::new(Kind::Usage, why))?;
-    let kind = spec.url.kind();
-    if args.resume && kind != SourceKind::File {
-        let detail = "--resume needs a file: a camera's pictures of then cannot be had again; push to another place";
-        return Err(Failure::new(Kind::Usage, detail));
-    }
-    if args.from.is_some() && kind != SourceKind::File {
-        return Err(Failure::new(Kind::Usage, "--from has a meaning for video files only: leave it out"));
-    }
     let engines = daemon::engines(settings).map_err(|error| Failure::new(Kind::Config, format!("{error:#}")))?;
     let capture = &settings.capture;
     let deadlines = Deadlines { open: capture.open_timeout, read: capture.read_timeout, stall: capture.stall_after };
     // Whoever types the command may read what he may read; there is no one else's request to be careful with.
     let reach = Reach { files: Some(PathBuf::from("/")), loopback: true };
-    let launcher = Launcher { engines, deadlines, reach, starts: Launcher::starts() };
-    Ok(Source::Stream { spec: Box::new(spec), launcher, from: args.from.unwrap_or_default() })
+    Ok((spec, Launcher { engines, deadlines, reach, starts: Launcher::starts() }))
 }
 
 fn told(problems: Vec<crate::model::FieldProblem>) -> String {

@@ -181,7 +181,11 @@ fn examine(frame: &Frame, fetch: impl Fn(&str) -> anyhow::Result<Vec<u8>>) -> Ob
 }
 
 /// Luma plane, width and height of a JPEG. Strict: a picture cut short is an error, not one with a grey rest.
-pub(crate) fn decode(jpeg: &[u8]) -> Result<(Vec<u8>, usize, usize), String> {
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn decode(jpeg: &[u8]) -> Result<(Vec<u8>, usize, usize), String> {
     let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::Luma).set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(jpeg), options);
     let luma = decoder.decode().map_err(|error| format!("not a sound JPEG: {error:?}"))?;

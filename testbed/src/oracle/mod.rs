@@ -20,7 +20,6 @@ mod tests;
 pub use command::{Args, run};
 pub use fetch::Fetcher;
 pub use http::Http;
-pub(crate) use judge::decode;
-pub use judge::{Between, Verdict, judge};
+pub use judge::{Between, Verdict, decode, judge};
 pub use list::{Entry, Frame, List, fetch_cameras, fetch_list};
 pub use pattern::Pattern;

@@ -164,6 +164,8 @@ fn push(stage: &Stage, gcs: &GcsServer, film: &Path, bucket: &str) -> Command {
         .args(["--to", &format!("gs://{bucket}/{PREFIX}"), "--format", "ndjson"])
         .env("FRAMEHAUL__STORAGE__ENDPOINT", gcs.endpoint())
         .env("FRAMEHAUL__STORAGE__CREDENTIALS", "anonymous")
+        // Where other tests run beside it, its capture process may be slow to begin.
+        .env("FRAMEHAUL__CAPTURE__OPEN_TIMEOUT", "30s")
         .stdin(Stdio::null());
     command
 }
