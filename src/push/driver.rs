@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Entry, Fate, Picture, Push, PushError};
-use crate::delivery::{
-    self, Answer, Backoff, Budget, DestinationState, Errand, Gate, Pulled, Reorder, Ticket, attempt_deadline,
-};
+use super::handle::{Given, broken};
+use super::present::{self, Found, key};
+use super::{Entries, Entry, Fate, Picture, Pictures, Progress, Push, PushError, Summary};
+use crate::delivery::{self, Answer, Backoff, Budget, Errand, Gate, Pulled, Reorder, Ticket, attempt_deadline};
 use crate::model::{CameraId, LostReason, Origin, Seq, SeqRange, UnixMicros};
-use crate::storage::{
-    self, After, Attempt, Bucket, BucketError, BucketErrorKind, ContentType, Object, ObjectInfo, Page, REFUSED_TIMES,
-};
+use crate::storage::{self, Attempt, Bucket, BucketErrorKind, ContentType, Object, ObjectInfo, REFUSED_TIMES};
 
 /// Entries that may wait for whoever reads the list, and those that may wait for an earlier one.
 const UNREAD: usize = 1_024;
@@ -50,121 +48,6 @@ struct Held {
     look_first: bool,
 }
 
-enum Given {
-    Picture(Picture),
-    Missed(u64, LostReason),
-}
-
-/// Where the pictures of a push are given. Dropped, it says that there are no more.
-#[derive(Debug)]
-pub struct Pictures(mpsc::Sender<Given>);
-
-/// The push has ended before all was given; [`Entries::finish`] says why.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the push has ended")]
-pub struct Ended;
-
-impl Pictures {
-    /// Gives the next picture, and waits until there is room for it: on its way, and in a list that nobody reads.
-    ///
-    /// # Errors
-    ///
-    /// When the push has ended.
-    pub async fn send(&self, picture: Picture) -> Result<(), Ended> {
-        self.0.send(Given::Picture(picture)).await.map_err(|_| Ended)
-    }
-
-    /// Says that so many pictures were wanted here and are not there: they have places in the order.
-    ///
-    /// # Errors
-    ///
-    /// When the push has ended.
-    pub async fn missed(&self, count: u64, why: LostReason) -> Result<(), Ended> {
-        self.0.send(Given::Missed(count, why)).await.map_err(|_| Ended)
-    }
-}
-
-/// How far a push is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
-    /// Pictures that were given, those that were missed among them.
-    pub given: u64,
-    /// Of them, stored in this push, or found where they were to be.
-    pub stored: u64,
-    /// Of them, there already: with [`Push::resume`] they were not sent.
-    pub there: u64,
-    /// Of them, lost.
-    pub lost: u64,
-    /// Of them, on their way.
-    pub in_flight: u64,
-    /// Bytes that were stored in this push.
-    pub bytes: u64,
-    /// How the destination stands.
-    pub state: Option<DestinationState>,
-}
-
-/// How a push has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Summary {
-    /// How far it came.
-    pub progress: Progress,
-    /// Whether it was [stopped](Entries::stop).
-    pub stopped: bool,
-}
-
-impl Summary {
-    /// Whether all that was given is in the bucket.
-    pub fn is_complete(&self) -> bool {
-        let Progress { given, stored, there, .. } = self.progress;
-        !self.stopped && given == stored + there
-    }
-}
-
-/// The list of a push, entry by entry. Dropped, it ends the push at once.
-#[derive(Debug)]
-pub struct Entries {
-    entries: mpsc::Receiver<Entry>,
-    stop: Option<oneshot::Sender<()>>,
-    progress: watch::Receiver<Progress>,
-    driver: AbortOnDropHandle<Result<Summary, PushError>>,
-}
-
-impl Entries {
-    /// The next entry; `None` at the end. Loses nothing when it is dropped while it waits.
-    pub async fn next(&mut self) -> Option<Entry> {
-        self.entries.recv().await
-    }
-
-    /// Lets what is on its way come to its end and begins nothing more.
-    pub fn stop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // An error means that it has ended.
-            let _ = stop.send(());
-        }
-    }
-
-    /// How far it is, now and whenever that changes.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
-    }
-
-    /// Waits for the end, which does not come while [`Pictures`] are there to give more. Entries that were not read are
-    /// gone.
-    ///
-    /// # Errors
-    ///
-    /// What kept the push from going on.
-    pub async fn finish(mut self) -> Result<Summary, PushError> {
-        self.entries.close();
-        while self.entries.recv().await.is_some() {}
-        self.driver.await.unwrap_or_else(|error| Err(broken(&error)))
-    }
-}
-
-fn broken(error: &JoinError) -> PushError {
-    PushError::Broken(error.to_string())
-}
-
 /// Opens the bucket and starts the driver.
 pub(super) async fn start(push: Push) -> Result<(Pictures, Entries), PushError> {
     // Half-written files are its own: another push may be at work in the same directory.
@@ -173,7 +56,7 @@ pub(super) async fn start(push: Push) -> Result<(Pictures, Entries), PushError> 
     let destination = push.destination.clone();
     // A disk may hang.
     let leave = async move { drop(timeout(LEAVE_WITHIN, storage::leave(&destination, &origin)).await) };
-    let present = if push.resume { present(&push, &*bucket).await } else { Ok(HashMap::new()) };
+    let present = if push.resume { present::of(&push, &*bucket).await } else { Ok(HashMap::new()) };
     match present {
         Ok(present) => Ok(drive(push, bucket, present, leave)),
         Err(error) => {
@@ -216,58 +99,7 @@ fn drive(
         ended
     };
     let driver = AbortOnDropHandle::new(tokio::spawn(driven));
-    (Pictures(given), Entries { entries, stop: Some(stop), progress: shown, driver })
-}
-
-/// The name of a picture's object.
-fn key(seq: Seq) -> String {
-    format!("{seq:012}.jpg")
-}
-
-/// Size and, where the store tells it, checksum of what has a picture's name.
-type Found = (u64, Option<u32>);
-
-/// What an earlier push has stored.
-async fn present(push: &Push, bucket: &dyn Bucket) -> Result<HashMap<Seq, Found>, BucketError> {
-    let (mut present, mut after) = (HashMap::new(), None);
-    loop {
-        let page = page(push, bucket, after.as_ref()).await?;
-        for object in page.objects {
-            // Others may have theirs below the same prefix.
-            let seq = object.key.strip_suffix(".jpg").and_then(|seq| seq.parse().ok());
-            if let Some(seq) = seq.filter(|seq| key(*seq) == object.key) {
-                present.insert(seq, (object.bytes, object.crc32c));
-            }
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(present);
-        }
-    }
-}
-
-/// A page of the bucket's list, asked for until it comes or the destination was away for too long.
-async fn page(push: &Push, bucket: &dyn Bucket, after: Option<&After>) -> Result<Page, BucketError> {
-    let (begun, mut failures, mut rng) = (Instant::now(), 0, fastrand::Rng::new());
-    let backoff = Backoff { min: push.upload.retry_min, max: push.upload.retry_max };
-    loop {
-        let error = match timeout(push.upload.deadline, bucket.list("", after)).await {
-            Ok(Ok(page)) => return Ok(page),
-            Ok(Err(error)) => error,
-            Err(_) => BucketError {
-                kind: BucketErrorKind::Transient,
-                maybe_stored: false,
-                retry_after: None,
-                message: format!("{}: no answer to a question for its list", bucket.label()),
-            },
-        };
-        failures += 1;
-        let passes = matches!(error.kind, BucketErrorKind::Transient | BucketErrorKind::Throttled);
-        if !passes || begun.elapsed() >= push.patience {
-            return Err(error);
-        }
-        tokio::time::sleep(backoff.delay(failures, error.retry_after, &mut rng).min(push.patience)).await;
-    }
+    (Pictures::new(given), Entries::new(entries, stop, shown, driver))
 }
 
 struct Driver {
@@ -491,7 +323,7 @@ impl Driver {
         self.gate.look(Instant::now());
         let (state, since) = self.gate.state();
         self.progress.state = Some(state);
-        state.is_shut().then_some(since + self.push.patience)
+        state.is_shut().then(|| since.checked_add(self.push.patience)).flatten()
     }
 
     /// Whether it may.

@@ -28,12 +28,14 @@
 
 mod driver;
 mod entry;
+mod handle;
 mod jpeg;
 mod options;
+mod present;
 mod source;
 
-pub use driver::{Entries, Pictures, Progress, Summary};
 pub use entry::{Entry, Fate};
+pub use handle::{Ended, Entries, Pictures, Progress, Summary};
 pub use jpeg::{Jpegs, NoJpeg, Picture};
 pub use options::{Push, PushError};
 pub use source::{Fed, Maker, START_OF_IMAGE, Source, SourceError, file_url};

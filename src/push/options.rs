@@ -3,8 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::driver::{self, Entries, Pictures};
-use super::{Entry, Picture};
+use super::{Entries, Entry, Picture, Pictures, driver};
 use crate::config::{Destination, Problem, UploadSettings};
 use crate::storage::{BucketError, BucketErrorKind};
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::{Destination, UploadSettings};
-use crate::storage::Created;
+use crate::storage::{After, BucketError, Created, Page};
 
 /// A bucket that is slow and fails by chance.
 struct Moody {
