@@ -163,8 +163,11 @@ fn images_of_other_kinds_become_jpegs() -> anyhow::Result<()> {
     }
     fs::write(images.join("list.txt"), "no image")?;
     let all = dir.path().join("all");
+    // What is known of when they were captured.
+    fs::File::open(images.join("0.png"))?.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(86_400))?;
     let (entries, _) = run(push(&file_url(&all)).arg(&images), 0);
     assert_eq!(seqs(&entries), [1, 2, 3, 4]);
+    assert_eq!(entries[0]["captured_at"], "1970-01-02T00:00:00.000000Z");
     let stored = below(&all).iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
     assert_eq!(stored[1], fs::read(images.join("1.jpg"))?, "a JPEG stays as it is");
     for (nth, jpeg) in stored.iter().enumerate() {

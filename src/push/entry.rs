@@ -11,7 +11,8 @@ use crate::model::{Seq, UnixMicros};
 pub struct Entry {
     /// Its place: 1, 2, 3 ...
     pub seq: Seq,
-    /// When it was captured, or read where nobody knows more; `None` where there was no picture.
+    /// When it was captured: by the arrival of a stream's picture, by the last change of an image file, else when it was
+    /// read. `None` where there was no picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub captured_at: Option<UnixMicros>,
     /// Its presentation time in a file, seconds.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -220,34 +220,38 @@ async fn image(path: PathBuf, maker: &Maker) -> Result<Picture, SourceError> {
     let file = path.clone();
     // A disk may be slow.
     let read = tokio::task::spawn_blocking(move || read(&file)).await;
-    let jpeg = read.map_err(std::io::Error::other).flatten().map_err(failed)?;
-    match jpeg {
+    let (captured_at, jpeg) = read.map_err(std::io::Error::other).flatten().map_err(failed)?;
+    let picture = match jpeg {
         Some(jpeg) => {
             let picture = Picture::new(jpeg).map_err(|error| SourceError::NoJpeg { path: path.clone(), error })?;
             match maker.spec.max_width {
                 // FFmpeg takes a JPEG file for one of a numbered sequence, by its name, and that reads other files as well.
                 Some(most) if most < picture.width => {
                     let message = "a JPEG file cannot be made narrower: leave --max-width out".into();
-                    Err(SourceError::Image { path, diagnosis: Diagnosis { kind: ErrorKind::Protocol, message } })
+                    let diagnosis = Diagnosis { kind: ErrorKind::Protocol, message };
+                    return Err(SourceError::Image { path, diagnosis });
                 }
-                _ => Ok(picture),
+                _ => picture,
             }
         }
-        None => maker.make(&path).await,
-    }
+        None => maker.make(&path).await?,
+    };
+    Ok(Picture { captured_at, ..picture })
 }
 
-/// A file, if it is a JPEG.
-fn read(path: &Path) -> std::io::Result<Option<Bytes>> {
+/// When a file was last changed, which is what is known of when its picture was captured; and the file, if it is a JPEG.
+fn read(path: &Path) -> std::io::Result<(UnixMicros, Option<Bytes>)> {
     let (mut file, mut bytes) = (File::open(path)?, vec![0; START_OF_IMAGE.len()]);
+    let changed = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let captured_at = UnixMicros(0).after(changed);
     if file.read_exact(&mut bytes).is_err() || bytes != START_OF_IMAGE {
-        return Ok(None);
+        return Ok((captured_at, None));
     }
     if file.take(MAX_FILE).read_to_end(&mut bytes)? as u64 == MAX_FILE {
         return Err(std::io::Error::other("it is larger than 64 MiB"));
     }
     bytes.shrink_to_fit();
-    Ok(Some(Bytes::from(bytes)))
+    Ok((captured_at, Some(Bytes::from(bytes))))
 }
 
 impl Maker {
