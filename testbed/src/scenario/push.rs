@@ -21,6 +21,8 @@ use crate::oracle::decode;
 
 /// Where in the bucket the pictures go.
 const PREFIX: &str = "clip";
+/// Pictures that a push which is cut off has on their way.
+const AT_ONCE: u64 = 16;
 
 /// Pushes a film that is cut off again and again.
 #[derive(Debug, Clone)]
@@ -60,7 +62,7 @@ pub fn push_cut(stage: &Stage, plan: &PushCut) -> anyhow::Result<Outcome> {
     for cut in 1..=plan.cuts {
         let until = frames * u64::from(cut) / u64::from(plan.cuts + 1);
         let mut command = push(stage, &gcs, &film, BUCKET);
-        command.args(["--concurrency", "16", "--resume"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(["--concurrency", &AT_ONCE.to_string(), "--resume"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("cannot start framehaul")?;
         let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
         // The list says what is stored for certain; more is on its way.
@@ -79,13 +81,14 @@ pub fn push_cut(stage: &Stage, plan: &PushCut) -> anyhow::Result<Outcome> {
     problems.check(output.status.success(), || format!("the last one ended with {}: {told}", output.status));
     let entries = list(&output)?;
     judge(&gcs, &entries, frames, &mut problems)?;
-    // What a killed push had sent in full may be stored after the list was asked for.
+    // What a killed push had sent in full may arrive after these were counted, and be stored after the list was asked for.
     let sent = stats.requests.upload_multipart - before.requests.upload_multipart;
     let late = stats.duplicates_refused;
     problems.check(stats.puts_stored == frames, || format!("{} puts for {frames} pictures", stats.puts_stored));
-    problems.check(sent < frames, || format!("{sent} were sent again"));
     let (stored, there) = (number(&told, "stored")?, number(&told, "there already")?);
-    problems.check(stored + there == frames && sent == stored, || format!("{sent} were sent: {told}"));
+    problems.check(stored + there == frames && (stored..=stored + AT_ONCE).contains(&sent), || {
+        format!("{sent} were sent: {told}")
+    });
     let bound =
         format!("{frames} pictures cut by SIGKILL {} times and resumed: complete, in order, none twice", plan.cuts);
     let figure = json!({
