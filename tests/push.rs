@@ -366,6 +366,8 @@ fn what_cannot_be_pushed_is_told_and_stores_nothing() -> anyhow::Result<()> {
         (vec![film, "--quality", "0"], 2, "must lie between 1 and 100"),
         (vec!["rtsp://u:p@h/main"], 2, "credentials do not belong there"),
         (vec!["-"], 66, "no picture"),
+        (vec![film, "--from", "1h"], 66, "no picture"),
+        (vec![film, "--fps", "nan"], 2, "--fps"),
     ] {
         let (entries, told) = run(push(&to).args(&arguments), code);
         assert!(entries.is_empty() && told.contains(word), "{arguments:?}: {told}");

@@ -121,7 +121,7 @@ impl Push {
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// The destination's URL cannot be used.
-    #[error("{}", .0.iter().map(|problem| problem.detail.as_str()).collect::<Vec<_>>().join("; "))]
+    #[error("the destination's URL {}", .0.iter().map(|problem| problem.detail.as_str()).collect::<Vec<_>>().join("; "))]
     Destination(Vec<Problem>),
     /// The bucket cannot be opened, is not there, or does not let us in.
     #[error("{0}")]

@@ -156,16 +156,18 @@ impl Feed {
 async fn stream(spec: &CameraSpec, launcher: &Launcher, from: Duration, feed: &mut Feed) -> Result<(), SourceError> {
     let patient = spec.url.kind() == SourceKind::File;
     let mut process = launcher.launch(&name(), spec).await.map_err(SourceError::Stream)?;
-    // They belong to the picture that comes after them: before it nobody knows whether they are passed by.
-    let mut missed = Vec::new();
+    // Before `from` they belong to the picture that comes after them, and are passed by with it.
+    let (mut missed, mut reached, mut seen) = (Vec::new(), from.is_zero(), false);
     let ended = loop {
         match process.next().await {
             ProcessEvent::Frame(frame) => {
                 let position = Duration::from_micros(u64::try_from(frame.pts_micros).unwrap_or_default());
+                seen = true;
                 if position < from {
                     missed.clear();
                     continue;
                 }
+                reached = true;
                 for (count, why) in missed.drain(..) {
                     feed.missed(count, why).await;
                 }
@@ -179,8 +181,14 @@ async fn stream(spec: &CameraSpec, launcher: &Launcher, from: Duration, feed: &m
             ProcessEvent::Overrun(count) => missed.push((count.into(), LostReason::Overrun)),
             ProcessEvent::Corrupt(count) => missed.push((count.into(), LostReason::Corrupt)),
             ProcessEvent::Opened(_) | ProcessEvent::Stats(_) => {}
-            ProcessEvent::Ended(Ending::StreamEnded) if patient && feed.given > 0 => break None,
+            ProcessEvent::Ended(Ending::StreamEnded) if patient && seen => break None,
             ProcessEvent::Ended(ending) => break Some(ending),
+        }
+        if reached {
+            for (count, why) in missed.drain(..) {
+                feed.missed(count, why).await;
+                process.excuse();
+            }
         }
         if feed.is_full() {
             break None;
@@ -191,6 +199,11 @@ async fn stream(spec: &CameraSpec, launcher: &Launcher, from: Duration, feed: &m
     }
     feed.end();
     let diagnosis = match ended {
+        // A camera would be opened anew; a file would begin again, and a list has one size.
+        Some(Ending::StreamChanged) => Some(Diagnosis {
+            kind: ErrorKind::StreamChanged,
+            message: "the size or the format of the pictures changes here: what follows is not read".into(),
+        }),
         Some(ending) => Some(process.diagnose(ending).await),
         None => None,
     };

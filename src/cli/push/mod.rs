@@ -232,7 +232,9 @@ fn conclude(summary: &Summary, fed: Result<Result<Fed, SourceError>, JoinError>)
         Ok(Ok(_)) => {}
     }
     match summary.progress {
-        Progress { given: 0, .. } => Err(Failure::new(Kind::NotFound, "the source has no picture")),
+        Progress { given: 0, .. } => {
+            Err(Failure::new(Kind::NotFound, "the source has no picture of those that were asked for"))
+        }
         _ if summary.is_complete() => Ok(()),
         Progress { lost, .. } => {
             Err(Failure::new(Kind::Damaged, format!("{} are not stored: the list says why", grouped(lost))))

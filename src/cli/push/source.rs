@@ -140,9 +140,9 @@ fn asked(settings: &Settings, args: &PushArgs, url: &str) -> Result<(CameraSpec,
     set("jpeg_quality", args.quality.map(Value::from));
     set("max_width", args.max_width.map(Value::from));
     set("pace", url.starts_with("file://").then(|| json!("unpaced")));
-    // It may hold a password, and serde's message may repeat a piece of it.
+    // Every other option was read by its type. It may hold a password, and serde's message may repeat a piece of it.
     let raw = serde_json::from_value::<RawCameraSpec>(Value::Object(body));
-    let raw = raw.map_err(|_| "the options do not fit together".to_owned());
+    let raw = raw.map_err(|_| "--fps is no number of frames a second".to_owned());
     let spec = raw.and_then(|raw| raw.validate(None).map_err(told)).map_err(|why| Failure::new(Kind::Usage, why))?;
     let engines = daemon::engines(settings).map_err(|error| Failure::new(Kind::Config, format!("{error:#}")))?;
     let capture = &settings.capture;
