@@ -27,6 +27,10 @@ build: deps ## Compile the daemon and its test bed
 demo: build ## Haul four test cameras into ./demo-data until Ctrl-C, or for DEMO_SECONDS=30
 	@target/debug/testbed demo
 
+.PHONY: demo-nvr
+demo-nvr: build ## Haul 20 tasks of a sheet from two recorders into ./demo-nvr-data with three workers [DEMO_SECONDS=60]
+	@target/debug/testbed demo-nvr
+
 .PHONY: test
 test: deps ## Run all tests; the last lines are cargo's summaries
 	@mkdir -p $(dir $(TEST_LOG))
@@ -46,9 +50,11 @@ lint: deps ## Check format, clippy's warnings and the docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 .PHONY: accept
-accept: build ## Run a piece of work's acceptance: NAME=live-path-1, live-path-2, spool, delivery, fast-capture or push [LINES=2,5]
-	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? NAME=live-path-1, live-path-2, spool, delivery, fast-capture or push' >&2; exit 1; }
+accept: build ## Run a piece of work's acceptance: NAME=live-path-1, live-path-2, spool, delivery, fast-capture, push, recorders-1 or recorders-2 [LINES=2,5] [BENCH=FILE: for push, what `make bench JSON=FILE` found]
+	@[[ -n '$(NAME)' ]] || { echo 'accept: which one? NAME=live-path-1, live-path-2, spool, delivery, fast-capture, push, recorders-1 or recorders-2' >&2; exit 1; }
 	@[[ '$(NAME)' != fast-capture ]] || scripts/install-deps.sh valgrind
+	@[[ '$(NAME)' != push ]] || scripts/install-deps.sh redis-server
+	@[[ '$(NAME)' != recorders-2 ]] || scripts/install-deps.sh libreoffice-calc-nogui
 	@target/debug/testbed accept --name '$(NAME)' $(if $(LINES),--only '$(LINES)')
 
 # ROUNDS=N lengthens these: N kills, N damaged spools, 200 N cases of the model, 2,000 at the cap, every boundary and every
@@ -63,9 +69,12 @@ faults: build ## Inject faults into spool, journal and daemon; ROUNDS=500: every
 	echo; echo "faults: $$((SECONDS - begun)) s, $$([[ $$status = 0 ]] && echo passed || echo FAILED)"; \
 	exit $$status
 
+# A part alone makes a page below target/; all of them docs/benchmarks.md and the README's headline.
 .PHONY: bench
-bench: deps ## Measure the spool: processor time, rate against dd, time to start [PARTS='cost rate start'] [BENCH_DIR=...]
-	@cargo bench --locked --profile dev -p framehaul --bench spool -- $(PARTS)
+bench: build ## Measure where framehaul stands [PARTS='burst sustained pipeline rtsp cameras criterion spool'] [QUICK=1: the shorter cases] [JSON=FILE] [BENCH_DIR=...]
+	@scripts/install-deps.sh redis-server
+	@cargo bench --locked --profile dev -p framehaul --bench push -- \
+		$(PARTS) $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') $(if $(OUT),--out '$(OUT)') $(if $(JSON),--json '$(JSON)')
 
 .PHONY: audit
 audit: ## Check the licences and sources of all crates by deny.toml (needs cargo-deny, installed by hand)

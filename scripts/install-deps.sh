@@ -15,6 +15,8 @@ test=(python3 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-pl
 # Crashes at every boundary: strace ends the process in the midst of chosen system calls.
 # Metrics and alerts: Prometheus with promtool. The unit: systemd-analyze.
 test+=(prometheus strace)
+# docs/worker.sh, a worker without framehaul's.
+test+=(curl jq)
 command -v systemd-analyze >/dev/null || test+=(systemd)
 # Azurite, which plays Azure, runs on Node.js 18 or newer. Where there is another than Debian's, it brings its own npm.
 command -v npm >/dev/null || test+=(nodejs npm)
@@ -56,16 +58,20 @@ trap 'rm -f "$log"' EXIT
 # Its hundreds of lines matter only when it fails. Standard input stays with sudo, which may ask for a password.
 quietly() { "${as_root[@]}" "$@" >>"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "\`$*\` failed; its last lines stand above."; }; }
 quietly apt-get update -q
-# Prometheus is wanted for its programs: Debian's package would also start it as a service, now and at each boot. It heeds
-# this file, unless the system has one of its own.
+# Prometheus and Redis are wanted for their programs: Debian's packages would also start them as services, now and at each
+# boot. They heed this file, unless the system has one of its own.
+services=()
+for service in prometheus redis-server; do
+    [[ " ${wanted[*]} " != *" $service "* ]] || services+=("$service.service")
+done
 policy=/usr/sbin/policy-rc.d
-if [[ " ${wanted[*]} " == *' prometheus '* && ! -e $policy ]]; then
+if ((${#services[@]})) && [[ ! -e $policy ]]; then
     "${as_root[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
     trap '"${as_root[@]}" rm -f "$policy"; rm -f "$log"' EXIT
 fi
 quietly apt-get install -q -y --no-install-recommends "${wanted[@]}"
-if [[ " ${wanted[*]} " == *' prometheus '* && -d /run/systemd/system ]]; then
-    quietly systemctl disable prometheus.service
+if ((${#services[@]})) && [[ -d /run/systemd/system ]]; then
+    quietly systemctl disable "${services[@]}"
 fi
 
 mapfile -t wanted < <(missing)

@@ -23,24 +23,31 @@ use crate::capture::{Deadlines, Launcher};
 use crate::claim;
 use crate::config::{Durability, Settings};
 use crate::delivery::Budget;
-use crate::http::{self, Api, Door, Streams, Token};
+use crate::http::{self, Api, Door, Sheets, Streams, Token};
 use crate::journal::{self, Journal, Ledgers, StateDir};
 use crate::metrics::Metrics;
 use crate::model::{CameraId, DestinationName, SpooledCamera};
+use crate::nvr::{Common, LoginNews};
 use crate::pulse::{self, Pulse, Watchdog};
 use crate::service;
 use crate::shutdown::{self, Ending};
 use crate::spool::{self, Quarantine, Stream};
 use crate::storage::{self, Later};
+use crate::tasks::{Desk, Rules};
 
-/// Threads of a runtime that talks to a bucket: TLS and checksums are all it computes.
-const UPLOAD_THREADS: usize = 2;
+/// Threads of a runtime that talks to a bucket. TLS is all it computes, of which one does gigabits a second, and two would
+/// wake each other for every frame.
+const UPLOAD_THREADS: usize = 1;
 
 /// How long the start waits for the buckets. What takes longer is one destination's trouble.
 const OPEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// How soon a change is tried again for which there was no room, once there is.
 const ROOM_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long an export task waits after its first failed attempt, and the longest of these waits.
+const TASK_WAIT_MIN: Duration = Duration::from_secs(15);
+const TASK_WAIT_MAX: Duration = Duration::from_secs(900);
 
 /// Exit codes, after `sysexits.h`.
 const EXIT_SOFTWARE: u8 = 70;
@@ -241,6 +248,11 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
         hub.recover(found.cameras.keys());
     }
     hubs.all().iter().filter(|way| way.base_url.is_none()).for_each(tell_unconfigured);
+    let heard = opened.journal.clone();
+    let recorders = Common::remembering(opened.origin.as_str(), opened.refusals.clone(), move |news| match news {
+        LoginNews::Refused(refusal) => heard.login_refused(refusal),
+        LoginNews::Accepted(login, credentials) => heard.login_accepted(login, credentials),
+    });
     let wiring = Wiring {
         hubs: hubs.clone(),
         journal: opened.journal.clone(),
@@ -263,10 +275,11 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
         max_processes: settings.capture.max_processes,
         frozen_after: settings.capture.frozen_after,
         clock_within: settings.capture.clock_within,
+        recorders: Arc::new(recorders),
         metrics: metrics.clone(),
     };
     let (death, died) = oneshot::channel();
-    let supervisor = Supervisor::new(wiring, opened.cameras, opened.refusals, death).start();
+    let supervisor = Supervisor::new(wiring, opened.cameras, opened.nvrs, opened.refusals, death).start();
     let changed = supervisor.send(SetFileCameras(file_cameras)).await.context("the supervisor")??;
     if changed != Changed::default() {
         info!(put = changed.put, deleted = changed.deleted, "the file of cameras has changed since the last run");
@@ -286,6 +299,16 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
             metrics: metrics.clone(),
         })
     });
+    let rules = Rules {
+        lives: settings.tasks.lease,
+        text_lives: settings.tasks.text_lease,
+        attempts: settings.tasks.attempts.get(),
+        wait_min: TASK_WAIT_MIN,
+        wait_max: TASK_WAIT_MAX,
+    };
+    let (known, reader) = (opened.tasks, opened.reader.clone());
+    let desk = Desk::new(rules, known, opened.task_secrets, opened.journal.clone(), reader, metrics.clone());
+    actix_rt::spawn(desk.clone().run());
     let streams = Streams::default();
     let pulse = Pulse::new(supervisor.clone(), opened.journal.clone(), parts, http::WORKERS);
     let api = Api {
@@ -294,6 +317,8 @@ async fn run(settings: Settings, runtimes: BTreeMap<DestinationName, Handle>) ->
         journal: opened.journal.clone(),
         reader: opened.reader,
         streams: streams.clone(),
+        desk,
+        sheets: Sheets::default(),
         ledgers: ledgers.clone(),
         hubs: hubs.clone(),
         base_url,

@@ -5,7 +5,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use serde_json::json;
+use testbed::cameras::{CameraServer, CameraSpec, default_cache_dir};
 use testbed::clip::{ClipSpec, Codec, Film};
+use testbed::contest::trial;
+use testbed::daemon::Storage;
 use testbed::scenario::testing::{self, assert_passed};
 use testbed::scenario::{self, Cost, Counts, EndToEnd, KeyFrames, Load, Medium, Memory, PassThrough, Stage};
 
@@ -59,6 +64,37 @@ fn a_frame_a_second_costs_little_and_a_camera_holds_little_memory() {
         memory_lasts: Duration::from_secs(3),
     };
     assert_passed(scenario::load(&stage(), &plan));
+}
+
+#[test]
+fn a_capture_process_does_not_grow_with_what_it_reads() -> anyhow::Result<()> {
+    const KBITS: u32 = 8_000;
+    // Each is a second of the stream, of which all else is read and left out.
+    const KEY_FRAMES: u64 = 8;
+    let spec = CameraSpec::new("live").size(640, 480).rate(25, 25).film(KBITS, 9);
+    let recording = Film { clip: CLIP, kbits: KBITS }.mp4(&default_cache_dir())?.canonicalize()?;
+    let server = CameraServer::start(&[spec], 0, default_cache_dir())?;
+    let stage = stage();
+    let files = format!("[capture]\nfiles = {}", json!(recording.parent()));
+    let daemon = stage.daemon(&Storage::Directory, &files)?;
+    daemon.put_camera("live", &json!({ "url": server.url("live"), "sampling": "keyframes" }))?;
+    let recording = format!("file://{}", recording.display());
+    let recording = json!({ "url": recording, "loop": true, "pace": "unpaced", "sampling": "keyframes" });
+    daemon.put_camera("recorded", &recording)?;
+    for id in ["live", "recorded"] {
+        let come_to = |frames: u64| -> anyhow::Result<(u32, u64)> {
+            let far = |captured| captured >= frames;
+            let status = daemon.wait_for(id, Duration::from_secs(60), |status| far(status.totals.captured))?;
+            let pid = status.pid.with_context(|| format!("camera {id} has no capture process"))?;
+            Ok((pid, trial::private_bytes(pid)?))
+        };
+        let (pid, before) = come_to(2)?;
+        let (same, after) = come_to(2 + KEY_FRAMES)?;
+        assert_eq!(pid, same, "camera {id}: another capture process");
+        let (grown, read) = (after.saturating_sub(before), KEY_FRAMES * u64::from(KBITS) * 1_000 / 8);
+        assert!(grown < read / 3, "camera {id}: {grown} more bytes after reading {read}, from {before} to {after}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -76,7 +76,8 @@ fn tokens_that_expire_before_their_time_cost_no_frame() {
         cameras: 2,
         fps: 10,
         expire_every: Duration::from_secs(3),
-        lasts: Duration::from_secs(12),
+        // The outage begins half-way: not just when a token has been renewed, which is not done again at once.
+        lasts: Duration::from_secs(15),
         outage: Duration::from_secs(2),
         latency_ms: 60,
     };

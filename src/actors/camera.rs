@@ -18,7 +18,7 @@ use super::messages::{CameraExited, CameraNews, CameraNotice, Panic, Stop};
 use super::{Hub, Supervisor};
 use crate::capture::{Ending, ErrorKind, Exit, Launcher, ProcessEvent};
 use crate::journal::{Journal, Ledger};
-use crate::model::{CameraClock, CameraId, CameraSpec, LostReason, SourceKind};
+use crate::model::{CameraClock, CameraId, CameraSpec, Extent, LostReason, SourceKind};
 
 /// Time the journal gets to take the last pictures of a generation.
 const LAST_PICTURES: Duration = Duration::from_secs(2);
@@ -31,6 +31,8 @@ pub struct Recipe {
     pub camera: CameraId,
     pub generation: u64,
     pub spec: CameraSpec,
+    /// Which part of it is wanted.
+    pub extent: Extent,
     pub launcher: Launcher,
     pub ledger: Arc<Ledger>,
     pub hub: Hub,
@@ -122,7 +124,7 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     let mut process = tokio::select! {
         biased;
         _ = &mut stopped => return Exit::Stopped,
-        launched = recipe.launcher.launch(&recipe.camera, &recipe.spec) => match launched {
+        launched = recipe.launcher.launch(&recipe.camera, &recipe.spec, recipe.extent) => match launched {
             Ok(process) => process,
             Err(diagnosis) => return Exit::Failed { diagnosis, streamed: false },
         },
@@ -134,10 +136,14 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
         .with_clock(CameraClock::new(recipe.clock_within));
     let mut rate = Rate::default();
     let mut held = false;
+    let mut left = recipe.extent.frames.unwrap_or(u64::MAX);
     let ended = loop {
+        if left == 0 && !intake.is_waiting() {
+            break Over::Enough;
+        }
         tokio::select! {
             biased;
-            why = &mut stopped => break Err(why.unwrap_or("stopped")),
+            why = &mut stopped => break Over::Stopped(why.unwrap_or("stopped")),
             () = intake.progress() => {
                 if patient {
                     process.excuse();
@@ -147,13 +153,14 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                 held = false;
                 process.excuse();
             }
-            event = process.next(), if !(patient && (held || intake.is_waiting())) => match event {
+            event = process.next(), if left > 0 && !(patient && (held || intake.is_waiting())) => match event {
                 ProcessEvent::Opened(stream) => {
                     info!(codec = stream.codec, width = stream.width, height = stream.height, "stream open");
                     intake.opened(&stream);
                     notify(CameraNews::Opened(stream));
                 }
                 ProcessEvent::Frame(picture) => {
+                    left -= 1;
                     intake.picture(picture);
                     held = patient && recipe.hub.is_held(&recipe.camera);
                     // The first frame is news at once; the rest is told once a second.
@@ -164,11 +171,15 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                 }
                 ProcessEvent::Overrun(count) => {
                     warn!(count, "the capture process found its pipe full");
-                    intake.missed(u64::from(count), LostReason::Overrun);
+                    let count = left.min(count.into());
+                    left -= count;
+                    intake.missed(count, LostReason::Overrun);
                 }
                 ProcessEvent::Corrupt(count) => {
                     debug!(count, "frames could not be decoded");
-                    intake.missed(u64::from(count), LostReason::Corrupt);
+                    let count = left.min(count.into());
+                    left -= count;
+                    intake.missed(count, LostReason::Corrupt);
                 }
                 ProcessEvent::Stats(stats) if rate.total > 0 => {
                     let fps = rate.per_second(Instant::now());
@@ -177,22 +188,25 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
                     notify(CameraNews::Streaming { session, fps, still, clock_offset });
                 }
                 ProcessEvent::Stats(_) => {}
-                ProcessEvent::Ended(ending) => break Ok(ending),
+                ProcessEvent::Ended(ending) => break Over::Ended(ending),
             }
         }
     };
+    // It may begin where the file has ended.
+    let is_part = recipe.extent.skip > 0 || recipe.extent.from_micros.is_some();
     let (exit, why) = match ended {
-        Err(why) => (Exit::Stopped, why),
+        Over::Stopped(why) => (Exit::Stopped, why),
+        Over::Enough => (Exit::Finished { changed: false }, "enough"),
         // A file that repeats ends only where it cannot be opened again.
-        Ok(Ending::StreamEnded) if patient && !recipe.spec.repeat && rate.total > 0 => {
-            (Exit::Finished, "end of stream")
+        Over::Ended(Ending::StreamEnded) if patient && !recipe.spec.repeat && (rate.total > 0 || is_part) => {
+            (Exit::Finished { changed: false }, "end of stream")
         }
         // A file would begin again from its start, and come to the same place.
-        Ok(Ending::StreamChanged) if patient && rate.total > 0 => {
+        Over::Ended(Ending::StreamChanged) if patient && (rate.total > 0 || is_part) => {
             warn!("the size or the format of the pictures changes in the midst of the file: the rest is not read");
-            (Exit::Finished, ErrorKind::StreamChanged.as_str())
+            (Exit::Finished { changed: true }, ErrorKind::StreamChanged.as_str())
         }
-        Ok(ending) => {
+        Over::Ended(ending) => {
             // Not within the select: it waits for the process's last words.
             let diagnosis = process.diagnose(ending).await;
             let why = diagnosis.kind.as_str();
@@ -206,6 +220,16 @@ async fn run(recipe: Recipe, supervisor: Addr<Supervisor>, mut stopped: oneshot:
     intake.end(why);
     process.stop().await;
     exit
+}
+
+/// Why a generation captures nothing more.
+enum Over {
+    /// It was told so, for this reason.
+    Stopped(&'static str),
+    /// It has all that is wanted.
+    Enough,
+    /// Its capture process has ended, or ought to.
+    Ended(Ending),
 }
 
 /// Counts frames over the last few seconds.

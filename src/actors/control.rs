@@ -7,24 +7,47 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::Supervisor;
+use super::batches::BatchRecord;
 use super::messages::*;
 use super::record::Record;
 use crate::capture::Outage;
 use crate::journal::CatalogChange;
-use crate::model::{CameraId, CameraSpec, FieldProblem, Login, ManagedBy, RawCameraSpec, is_plain};
+use crate::model::{Batch, CameraId, CameraSpec, FieldProblem, Login, ManagedBy, NvrId, RawCameraSpec, is_plain};
 
 /// Ids that are tried for one name before giving up.
 const MOST_OF_A_NAME: usize = 1_000;
 
-type Answer<T> = ResponseFuture<Result<T, ControlError>>;
+pub(super) type Answer<T> = ResponseFuture<Result<T, ControlError>>;
 
-fn answer<T: 'static>(result: Result<T, ControlError>) -> Answer<T> {
+pub(super) fn answer<T: 'static>(result: Result<T, ControlError>) -> Answer<T> {
     Box::pin(std::future::ready(result))
+}
+
+/// Refuses where what is there is not what a request supposes.
+pub(super) fn check_precondition(
+    revision: Option<u64>,
+    when: &Precondition,
+    what: &str,
+    id: &str,
+) -> Result<(), ControlError> {
+    let holds = match when {
+        Precondition::None => true,
+        Precondition::Present => revision.is_some(),
+        Precondition::Absent => revision.is_none(),
+        Precondition::Revision(wanted) => revision.is_some_and(|revision| wanted.contains(&revision)),
+    };
+    if holds {
+        return Ok(());
+    }
+    Err(ControlError::Stale(match revision {
+        Some(revision) => format!("{what} `{id}` is at revision {revision} by now: read it again"),
+        None => format!("there is no {what} `{id}`"),
+    }))
 }
 
 /// Whether who asks for a change waits while the disk has no room for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum WithoutRoom {
+pub(super) enum WithoutRoom {
     /// For as long as it takes: there is nobody else who would ask again.
     Wait,
     /// Not at all.
@@ -34,7 +57,11 @@ enum WithoutRoom {
 impl Supervisor {
     /// Checks a camera's spec: its fields, and whether the configuration lets a camera be there and its frames go where
     /// they shall.
-    fn check(&self, raw: RawCameraSpec, before: Option<&CameraSpec>) -> Result<CameraSpec, Vec<FieldProblem>> {
+    pub(super) fn check(
+        &self,
+        raw: RawCameraSpec,
+        before: Option<&CameraSpec>,
+    ) -> Result<CameraSpec, Vec<FieldProblem>> {
         let written = raw.url().to_owned();
         let spec = raw.validate(before)?;
         let mut problems = Vec::new();
@@ -55,41 +82,39 @@ impl Supervisor {
     /// Refuses to let requests change what the file of cameras manages.
     fn check_manager(&self, id: &CameraId) -> Result<(), ControlError> {
         match self.cameras.get(id) {
-            Some(record) if record.exists() && record.managed_by == ManagedBy::File => {
-                Err(ControlError::Conflict(format!(
+            Some(record) if record.exists() => match record.managed_by {
+                ManagedBy::Api => Ok(()),
+                ManagedBy::File => Err(ControlError::Conflict(format!(
                     "camera `{id}` is managed by the file that `cameras.file` names: change it there and send SIGHUP"
-                )))
-            }
+                ))),
+                ManagedBy::Batch => Err(ControlError::Conflict(format!(
+                    "`{id}` is a batch, and no camera to change: see /api/v1/batches/{id}"
+                ))),
+                ManagedBy::Nvr => Err(ControlError::Conflict(match &record.nvr {
+                    Some((nvr, channel)) => {
+                        format!("camera `{id}` is channel {channel} of a recorder: change that, at /api/v1/nvrs/{nvr}")
+                    }
+                    None => format!("camera `{id}` is a channel of a recorder that is no more: delete it there"),
+                })),
+            },
             _ => Ok(()),
         }
     }
 
     fn check_precondition(&self, id: &CameraId, when: &Precondition) -> Result<(), ControlError> {
         let revision = self.cameras.get(id).filter(|record| record.exists()).map(|record| record.revision);
-        let holds = match when {
-            Precondition::None => true,
-            Precondition::Present => revision.is_some(),
-            Precondition::Absent => revision.is_none(),
-            Precondition::Revision(wanted) => revision.is_some_and(|revision| wanted.contains(&revision)),
-        };
-        if holds {
-            return Ok(());
-        }
-        Err(ControlError::Stale(match revision {
-            Some(revision) => format!("camera `{id}` is at revision {revision} by now: read it again"),
-            None => format!("there is no camera `{id}`"),
-        }))
+        check_precondition(revision, when, "camera", id.as_str())
     }
 
     /// Commits a change of the catalog and applies it.
-    fn commit<T: 'static>(
+    pub(super) fn commit<T: 'static>(
         &mut self,
         change: CatalogChange,
         without_room: WithoutRoom,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, &mut Context<Self>) -> Result<T, ControlError> + 'static,
     ) -> Answer<T> {
-        if change.puts.is_empty() && change.deletes.is_empty() {
+        if change.is_empty() {
             let may = self.check_turn();
             return answer(may.and_then(|()| then(self, ctx)));
         }
@@ -97,8 +122,15 @@ impl Supervisor {
         let committed = async move { journal.change_catalog(committing).await };
         self.write(committed, without_room, ctx, move |actor, revisions, ctx| {
             let revisions = revisions.map_err(|error| ControlError::Internal(error.to_string()))?;
-            for ((id, spec, managed_by), revision) in change.puts.into_iter().zip(revisions) {
-                actor.apply(id, spec, managed_by, revision, ctx);
+            let (of_cameras, of_nvrs) = revisions.split_at(change.puts.len());
+            // First: their cameras start by what is known of them.
+            for ((id, spec), revision) in change.nvrs.into_iter().zip(of_nvrs) {
+                actor.apply_nvr(id, spec, *revision, ctx);
+            }
+            for ((id, spec, managed_by), revision) in change.puts.into_iter().zip(of_cameras) {
+                let batch = change.batches.iter().find(|(batch, _)| *batch == id).map(|(_, batch)| batch.clone());
+                let channel = change.channels.iter().find(|(of, _)| *of == id).map(|(_, channel)| channel.clone());
+                actor.apply(id, (spec, managed_by, channel), *revision, batch, ctx);
             }
             for id in &change.deletes {
                 actor.remove(id, ctx);
@@ -126,7 +158,7 @@ impl Supervisor {
     /// The next message waits meanwhile, so that two changes cannot overtake each other: a commit takes milliseconds.
     /// On a full disk it may take days. Then no change begins, and one that is under way is left to itself, since it
     /// cannot be taken back: it takes effect when the journal has found room, and until then there is no other.
-    fn write<W: 'static, T: 'static>(
+    pub(super) fn write<W: 'static, T: 'static>(
         &mut self,
         written: impl Future<Output = W> + 'static,
         without_room: WithoutRoom,
@@ -182,7 +214,14 @@ impl Supervisor {
     }
 
     /// Brings a camera's record and its capture to what the catalog has.
-    fn apply(&mut self, id: CameraId, spec: CameraSpec, managed_by: ManagedBy, revision: u64, ctx: &mut Context<Self>) {
+    fn apply(
+        &mut self,
+        id: CameraId,
+        (spec, managed_by, channel): (CameraSpec, ManagedBy, Option<(NvrId, u32)>),
+        revision: u64,
+        batch: Option<Batch>,
+        ctx: &mut Context<Self>,
+    ) {
         info!(camera = %id, revision, managed_by = managed_by.as_str(), "camera put");
         let ledger = self.wiring.ledgers.of(&id);
         if self.wiring.sequencers.find(&id).is_none_or(|addr| !addr.connected()) {
@@ -194,6 +233,8 @@ impl Supervisor {
         record.unusable = false;
         record.revision = revision;
         record.managed_by = managed_by;
+        record.nvr = channel;
+        record.batch = batch.map(BatchRecord::new);
         if same_capture {
             return;
         }
@@ -222,6 +263,8 @@ impl Supervisor {
         record.spec = None;
         record.unusable = false;
         record.paused = false;
+        record.batch = None;
+        record.nvr = None;
         record.revision += 1;
         record.stream = None;
         record.capture_error = None;
@@ -257,7 +300,8 @@ impl Supervisor {
         change.deletes = gone.map(|(id, _)| id.clone()).collect();
         for (id, raw) in wanted {
             let before = self.cameras.get(&id).filter(|record| record.exists());
-            if before.is_some() && managed_by == ManagedBy::Api {
+            let is_batch = before.is_some_and(|record| record.batch.is_some());
+            if is_batch || (before.is_some() && managed_by == ManagedBy::Api) {
                 self.check_manager(&id)?;
             }
             match self.check(raw, before.and_then(|record| record.spec.as_ref())) {
@@ -278,7 +322,8 @@ impl Supervisor {
     }
 
     fn views(&self, deleted: bool) -> Vec<CameraView> {
-        self.cameras.values().filter(|record| deleted || record.exists()).map(Record::view).collect()
+        let cameras = self.cameras.values().filter(|record| (deleted || record.exists()) && record.batch.is_none());
+        cameras.map(Record::view).collect()
     }
 }
 
@@ -296,7 +341,8 @@ impl Handler<PutCamera> for Supervisor {
         };
         let same = before.is_some_and(|before| before.same_as(&spec));
         let puts = if same { Vec::new() } else { vec![(id.clone(), spec, ManagedBy::Api)] };
-        self.commit(CatalogChange { puts, deletes: Vec::new() }, WithoutRoom::Refuse, ctx, move |actor, _| {
+        let change = CatalogChange { puts, ..CatalogChange::default() };
+        self.commit(change, WithoutRoom::Refuse, ctx, move |actor, _| {
             actor.view(&id).map(|camera| PutAnswer { created, camera })
         })
     }
@@ -320,7 +366,7 @@ impl Handler<CreateCamera> for Supervisor {
             Ok(spec) => spec,
             Err(problems) => return answer(Err(ControlError::Invalid(problems))),
         };
-        let change = CatalogChange { puts: vec![(id.clone(), spec, ManagedBy::Api)], deletes: Vec::new() };
+        let change = CatalogChange { puts: vec![(id.clone(), spec, ManagedBy::Api)], ..CatalogChange::default() };
         self.commit(change, WithoutRoom::Refuse, ctx, move |actor, _| {
             actor.view(&id).map(|camera| PutAnswer { created: true, camera })
         })
@@ -352,8 +398,13 @@ impl Handler<SetFileCameras> for Supervisor {
             Err(error) => return answer(Err(error)),
         };
         for (id, ..) in &change.puts {
-            if self.cameras.get(id).is_some_and(|record| record.exists() && record.managed_by == ManagedBy::Api) {
-                warn!(camera = %id, "the file of cameras takes over a camera that requests managed");
+            let before = self.cameras.get(id).filter(|record| record.exists());
+            match before.map(|record| record.managed_by) {
+                Some(ManagedBy::Api) => {
+                    warn!(camera = %id, "the file of cameras takes over a camera that requests managed")
+                }
+                Some(ManagedBy::Nvr) => warn!(camera = %id, "the file of cameras takes over a channel of a recorder"),
+                _ => {}
             }
         }
         let changed = Changed { put: change.puts.len(), deleted: change.deletes.len() };
@@ -378,7 +429,7 @@ impl Handler<DeleteCamera> for Supervisor {
         if let Err(error) = checked.and_then(|()| self.check_precondition(&id, &when)) {
             return answer(Err(error));
         }
-        let change = CatalogChange { puts: Vec::new(), deletes: vec![id] };
+        let change = CatalogChange { deletes: vec![id], ..CatalogChange::default() };
         self.commit(change, WithoutRoom::Refuse, ctx, |_, _| Ok(()))
     }
 }
@@ -393,6 +444,9 @@ impl Handler<Operate> for Supervisor {
         let Some(record) = self.cameras.get_mut(&id).filter(|record| record.spec.is_some()) else {
             return answer(Err(ControlError::NoSuchCamera(id)));
         };
+        if record.batch.is_some() {
+            return answer(self.check_manager(&id).and_then(|()| self.view(&id)));
+        }
         let paused = match operation {
             Operation::Pause => true,
             Operation::Resume => false,
@@ -461,6 +515,7 @@ impl Handler<StopCapture> for Supervisor {
 
     fn handle(&mut self, _: StopCapture, ctx: &mut Self::Context) -> Self::Result {
         self.stopping = true;
+        self.stop_nvrs();
         let ids: Vec<CameraId> = self.cameras.keys().cloned().collect();
         for id in &ids {
             self.cancel_next_try(id, ctx);
@@ -500,6 +555,10 @@ impl Handler<InjectPanic> for Supervisor {
             InjectPanic::Camera(id) => {
                 let running = self.cameras.get(id).and_then(|record| record.running.as_ref());
                 running.ok_or_else(|| missing(id))?.addr.do_send(Panic);
+            }
+            InjectPanic::Nvr(id) => {
+                let running = self.nvrs.get(id).and_then(|record| record.running.as_ref());
+                running.ok_or_else(|| ControlError::NoSuchNvr(id.clone()))?.do_send(Panic);
             }
             InjectPanic::Sequencer(id) => self.wiring.sequencers.find(id).ok_or_else(|| missing(id))?.do_send(Panic),
             InjectPanic::Upload(place) => self

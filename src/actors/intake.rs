@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Hub;
-use crate::capture::child::monotonic_ns;
 use crate::capture::wire::{CapturedFrame, StreamInfo};
 use crate::config::Durability;
 use crate::journal::{Journal, Ledger, NewSession, SessionEnd};
@@ -18,6 +17,7 @@ use crate::model::{
     CameraClock, ClockAnchor, Dated, Frame, LostReason, Outcome, Seq, SeqRange, SessionNo, Settled, TimeSource,
     UnixMicros,
 };
+use crate::process::child::monotonic_ns;
 
 /// Pictures that may wait for the journal, at the start of a session or for seqs. About two seconds of most streams;
 /// further ones become `lost(overrun)`.

@@ -38,6 +38,11 @@ impl Lease {
         self.job.as_ref().expect("it is taken only by what consumes the lease")
     }
 
+    /// Whether the frame is in memory.
+    pub(super) fn is_read(&self) -> bool {
+        self.job().body.is_some()
+    }
+
     /// The frame and its key, read from the disk where memory did not keep them. Where that fails the lease has ended:
     /// `None`.
     pub async fn read(mut self) -> Option<(Self, Record)> {

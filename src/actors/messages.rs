@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use actix::Message;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use crate::capture::wire::{CapturedFrame, StreamInfo};
 use crate::capture::{Diagnosis, ErrorKind, Exit};
 use crate::journal::Totals;
 use crate::model::{
-    CameraId, CameraSpec, FieldProblem, ManagedBy, Program, RawCameraSpec, Seq, SeqRange, SessionNo, UnixMicros,
+    Batch, CameraId, CameraSpec, FieldProblem, ManagedBy, NvrId, Program, RawCameraSpec, Seq, SeqRange, SessionNo,
+    UnixMicros,
 };
+use crate::nvr::RecorderError;
 
 // ---- control, down: from HTTP to the Supervisor ----
 
@@ -69,6 +72,36 @@ pub struct Changed {
     /// Removed.
     pub deleted: usize,
 }
+
+/// Makes a batch: a camera with a number of frames, whose id is made by the Supervisor.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<CameraView, ControlError>")]
+pub struct CreateBatch {
+    /// Its source.
+    pub spec: RawCameraSpec,
+    /// What is asked beside it.
+    pub batch: Batch,
+}
+
+/// Ends the capture of a batch; what it has captured is still delivered and listed.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<CameraView, ControlError>")]
+pub struct CancelBatch(pub CameraId);
+
+/// Removes a batch that is over; its list is kept.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), ControlError>")]
+pub struct DeleteBatch(pub CameraId);
+
+/// Asks for one batch, and for word of its end.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(CameraView, watch::Receiver<bool>), ControlError>")]
+pub struct GetBatch(pub CameraId);
+
+/// Asks for all batches.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<CameraView>")]
+pub struct ListBatches;
 
 /// Does something with a camera that leaves its spec as it is.
 #[derive(Debug, Message)]
@@ -164,6 +197,8 @@ pub enum InjectPanic {
     Camera(CameraId),
     /// A camera's sequencer.
     Sequencer(CameraId),
+    /// A recorder's actor.
+    Nvr(NvrId),
     /// An UploadActor, by its place.
     Upload(usize),
 }
@@ -179,9 +214,24 @@ pub enum ControlError {
     /// There is no such camera.
     #[error("there is no camera `{0}`")]
     NoSuchCamera(CameraId),
+    /// There is no such batch.
+    #[error("there is no batch `{0}`")]
+    NoSuchBatch(CameraId),
+    /// There is no such recorder.
+    #[error("there is no recorder `{0}`")]
+    NoSuchNvr(NvrId),
     /// Fields of the request are wrong.
     #[error("the camera cannot be used as it is written")]
     Invalid(Vec<FieldProblem>),
+    /// Fields of the request are wrong, of one about a recorder.
+    #[error("the recorder cannot be used as it is written")]
+    InvalidNvr(Vec<FieldProblem>),
+    /// What it is about cannot be had at the moment.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A recorder has refused, or did not answer.
+    #[error(transparent)]
+    Recorder(RecorderError),
     /// It is not as the request supposes it to be.
     #[error("{0}")]
     Stale(String),
@@ -325,6 +375,8 @@ pub enum CameraState {
     Stalled,
     /// As many capture processes run as may; it starts when one of them ends.
     Queued,
+    /// Its recorder does not answer, or lets nobody in; it starts when that does.
+    NvrDown,
     /// It failed and will be tried again soon.
     BackingOff,
     /// The camera refused user and password; tried again now and then, and at once when they change.
@@ -343,11 +395,12 @@ pub enum CameraState {
 
 impl CameraState {
     /// Every state, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Connecting,
         Self::Streaming,
         Self::Stalled,
         Self::Queued,
+        Self::NvrDown,
         Self::BackingOff,
         Self::AuthFailed,
         Self::Failed,
@@ -364,6 +417,7 @@ impl CameraState {
             Self::Streaming => "streaming",
             Self::Stalled => "stalled",
             Self::Queued => "queued",
+            Self::NvrDown => "nvr_down",
             Self::BackingOff => "backing_off",
             Self::AuthFailed => "auth_failed",
             Self::Failed => "failed",
@@ -386,6 +440,8 @@ pub struct CameraView {
     pub revision: u64,
     /// Who may change it.
     pub managed_by: ManagedBy,
+    /// The recorder and the channel of it that it is, if it is one.
+    pub nvr: Option<(NvrId, u32)>,
     /// What it is doing.
     pub state: CameraState,
     /// Since when.
@@ -414,6 +470,8 @@ pub struct CameraView {
     pub totals: Totals,
     /// The last seq of its list.
     pub watermark: Seq,
+    /// The batch that it is, if it is one, and whether nothing more will come of it.
+    pub batch: Option<(Batch, bool)>,
     /// What last went wrong, until it goes right again.
     pub last_error: Option<LastError>,
 }

@@ -3,6 +3,7 @@
 //! Control travels in mailboxes: rare, small, never dropped. Frames do not: they wait in the [`Hub`], from which
 //! UploadActors pull.
 
+mod batches;
 mod camera;
 mod control;
 mod hub;
@@ -13,6 +14,7 @@ mod manifests;
 pub mod messages;
 mod newest;
 mod notices;
+mod nvrs;
 mod opening;
 mod permit;
 mod probe;
@@ -28,6 +30,8 @@ pub use lease::Lease;
 pub use manifests::{ManifestRecipe, Manifests, Place, Places};
 pub use messages::*;
 pub use newest::Newest;
+pub use nvrs::messages::*;
+pub use nvrs::place::{InvalidPlace, TimelinePlace};
 pub use opening::knock;
 pub use permit::{DestinationStatus, Permit};
 pub use sequencer::Sequencers;

@@ -7,8 +7,9 @@ use tracing::{error, warn};
 
 use super::Supervisor;
 use super::messages::*;
-use crate::capture::{ErrorKind, Exit, Permit, Verdict};
-use crate::model::{CameraId, Login, Refusal, UnixMicros};
+use super::nvrs::CameraFailure;
+use crate::capture::{ErrorKind, Exit, Verdict};
+use crate::model::{CameraId, Login, Permit, Refusal, UnixMicros};
 
 /// An UploadActor that died is replaced after this.
 const UPLOAD_RESTART: Duration = Duration::from_millis(100);
@@ -92,6 +93,35 @@ impl Supervisor {
     }
 }
 
+impl Supervisor {
+    /// What follows from a failure of a camera's own.
+    pub(super) fn camera_failed(&mut self, id: &CameraId, failure: CameraFailure, ctx: &mut Context<Self>) {
+        let CameraFailure { exit, generation, started, kind, message, next_login } = failure;
+        let Some(record) = self.cameras.get_mut(id) else { return };
+        let now = Instant::now();
+        let (state, wait) = match next_login {
+            Some(wait) if kind == ErrorKind::Busy => (CameraState::BackingOff, wait),
+            Some(wait) => (CameraState::AuthFailed, wait),
+            None => match record.outage.after(&exit, started, now, &mut self.rng) {
+                Verdict::BackOff(at) => (CameraState::BackingOff, at.duration_since(now)),
+                Verdict::Failed(at) if kind == ErrorKind::Auth => (CameraState::AuthFailed, at.duration_since(now)),
+                Verdict::Failed(at) => (CameraState::Failed, at.duration_since(now)),
+            },
+        };
+        record.enter(state);
+        record.capture_error = Some(LastError::capture(UnixMicros::now(), kind, &message));
+        if !self.gives_up(id, wait, kind.needs_a_person(), &message, ctx) {
+            if kind == ErrorKind::Panic {
+                error!(camera = %id, generation, "the camera's actor panicked; it starts again in {wait:.1?}");
+            } else {
+                warn!(camera = %id, kind = kind.as_str(), "{message}; next try in {wait:.1?}");
+            }
+            self.wiring.metrics.reconnect(id, kind.as_str());
+            self.start_later(id, wait, ctx);
+        }
+    }
+}
+
 impl Handler<CameraExited> for Supervisor {
     type Result = ();
 
@@ -111,7 +141,7 @@ impl Handler<CameraExited> for Supervisor {
         let started = running.as_ref().map_or_else(Instant::now, |running| running.started);
         let login = running.and_then(|running| running.login);
         let mut failure = match &exited.exit {
-            Exit::Stopped | Exit::Finished => None,
+            Exit::Stopped | Exit::Finished { .. } => None,
             Exit::Failed { diagnosis, .. } => Some((diagnosis.kind, diagnosis.message.to_string())),
             Exit::Panicked => Some((ErrorKind::Panic, "its actor panicked: please report this".to_owned())),
         };
@@ -138,30 +168,22 @@ impl Handler<CameraExited> for Supervisor {
             record.enter(CameraState::Deleted);
         } else if self.stopping {
             record.enter(CameraState::Stopped);
+        } else if record.has_ended() {
+            record.enter(CameraState::Ended);
+            self.await_outcomes(&id, ctx);
         } else if paused {
             record.enter(CameraState::Paused);
         } else if let Some((kind, message)) = failure.filter(|_| !outdated) {
-            let now = Instant::now();
-            let (state, wait) = match next_login {
-                Some(wait) if kind == ErrorKind::Busy => (CameraState::BackingOff, wait),
-                Some(wait) => (CameraState::AuthFailed, wait),
-                None => match record.outage.after(&exited.exit, started, now, &mut self.rng) {
-                    Verdict::BackOff(at) => (CameraState::BackingOff, at.duration_since(now)),
-                    Verdict::Failed(at) if kind == ErrorKind::Auth => (CameraState::AuthFailed, at.duration_since(now)),
-                    Verdict::Failed(at) => (CameraState::Failed, at.duration_since(now)),
-                },
-            };
-            if kind == ErrorKind::Panic {
-                error!(camera = %id, generation = exited.generation, "the camera's actor panicked; it starts again in {wait:.1?}");
-            } else {
-                warn!(camera = %id, kind = kind.as_str(), "{message}; next try in {wait:.1?}");
+            let (exit, generation) = (exited.exit, exited.generation);
+            let failure = CameraFailure { exit, generation, started, kind, message, next_login };
+            if let Some(failure) = self.ask_recorder(&id, failure) {
+                self.camera_failed(&id, failure, ctx);
             }
-            record.enter(state);
-            record.capture_error = Some(LastError::capture(UnixMicros::now(), kind, &message));
-            self.wiring.metrics.reconnect(&id, kind.as_str());
-            self.start_later(&id, wait, ctx);
-        } else if exited.exit == Exit::Finished && !outdated {
+        } else if let Exit::Finished { changed } = exited.exit
+            && !outdated
+        {
             record.enter(CameraState::Ended);
+            self.batch_captured(&id, changed, ctx);
         } else {
             // It was stopped to make room for what it is now, or to be started anew.
             self.start_camera(&id, ctx);

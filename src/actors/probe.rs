@@ -9,8 +9,8 @@ use tracing::info;
 use super::Supervisor;
 use super::messages::{ControlError, Probe, Probed};
 use crate::capture::wire::StreamInfo;
-use crate::capture::{Diagnosis, ErrorKind, Launcher, Permit, ProcessEvent};
-use crate::model::{CameraId, CameraSpec, FieldProblem, Sampling, UnixMicros};
+use crate::capture::{Diagnosis, ErrorKind, Launcher, ProcessEvent};
+use crate::model::{CameraId, CameraSpec, Extent, FieldProblem, Permit, Sampling, UnixMicros};
 
 /// Trials at the same time: each is a process that decodes.
 const MOST: usize = 4;
@@ -88,7 +88,7 @@ async fn look(launcher: Launcher, label: CameraId, spec: CameraSpec) -> (bool, P
     // Not the URL: passwords stand in the queries of some.
     info!(source = %label, "a source is tried");
     let begun = Instant::now();
-    let mut process = match launcher.launch(&label, &spec).await {
+    let mut process = match launcher.launch(&label, &spec, Extent::default()).await {
         Ok(process) => process,
         Err(diagnosis) => return (false, Probed::Failed(diagnosis)),
     };

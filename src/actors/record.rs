@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use actix::{Addr, SpawnHandle};
 
+use super::batches::BatchRecord;
 use super::camera::CameraActor;
 use super::messages::{CameraState, CameraView, LastError, Stop};
+use super::nvrs::CameraFailure;
 use crate::capture::wire::StreamInfo;
 use crate::capture::{ErrorKind, Outage};
 use crate::journal::{KnownCamera, Ledger};
 use crate::metrics::ShownCamera;
-use crate::model::{CameraSpec, Login, ManagedBy, SessionNo, UnixMicros};
+use crate::model::{CameraSpec, Login, ManagedBy, NvrId, SessionNo, UnixMicros};
 
 /// One camera id.
 pub(super) struct Record {
@@ -21,6 +23,10 @@ pub(super) struct Record {
     pub revision: u64,
     pub managed_by: ManagedBy,
     pub paused: bool,
+    /// The batch that it is, if it is one.
+    pub batch: Option<BatchRecord>,
+    /// The recorder and the channel of it that it is, if it is one.
+    pub nvr: Option<(NvrId, u32)>,
     pub ledger: Arc<Ledger>,
     pub state: CameraState,
     pub since: UnixMicros,
@@ -32,6 +38,10 @@ pub(super) struct Record {
     pub awaits_login: Option<Login>,
     /// Set while as many capture processes run as may: it starts when one of them has ended.
     pub awaits_place: bool,
+    /// Set while its recorder is not there: it starts when that is.
+    pub awaits_recorder: bool,
+    /// How its last generation has failed, where that may be its recorder's fault: what follows waits for that to be known.
+    pub doubted: Option<CameraFailure>,
     pub outage: Outage,
     pub session: Option<SessionNo>,
     pub fps: f64,
@@ -64,6 +74,8 @@ impl Record {
             revision: 0,
             managed_by: ManagedBy::default(),
             paused: false,
+            batch: None,
+            nvr: None,
             ledger,
             state: CameraState::Deleted,
             since: UnixMicros::now(),
@@ -72,6 +84,8 @@ impl Record {
             next_try: None,
             awaits_login: None,
             awaits_place: false,
+            awaits_recorder: false,
+            doubted: None,
             outage: Outage::default(),
             session: None,
             fps: 0.0,
@@ -88,6 +102,7 @@ impl Record {
         let state = match (&camera.spec, camera.paused) {
             (None, _) if camera.unusable.is_some() => CameraState::Failed,
             (None, _) => CameraState::Deleted,
+            _ if camera.batch.as_ref().is_some_and(|batch| batch.end.is_some()) => CameraState::Ended,
             (Some(_), true) => CameraState::Paused,
             (Some(_), false) => CameraState::Connecting,
         };
@@ -104,6 +119,8 @@ impl Record {
             revision: camera.revision,
             managed_by: camera.managed_by,
             paused: camera.paused,
+            batch: camera.batch.map(BatchRecord::new),
+            nvr: camera.channel,
             state,
             ..Self::new(camera.ledger)
         }
@@ -149,7 +166,7 @@ impl Record {
             ledger: self.ledger.clone(),
             up: self.state == CameraState::Streaming,
             frozen: self.frozen_since.is_some(),
-            wanted: !matches!(self.state, CameraState::Paused | CameraState::Ended),
+            wanted: !matches!(self.state, CameraState::Paused | CameraState::Ended | CameraState::NvrDown),
             auth_failed: self.capture_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Auth.as_str()),
         }
     }
@@ -162,6 +179,7 @@ impl Record {
             spec: self.spec.clone(),
             revision: self.revision,
             managed_by: self.managed_by,
+            nvr: self.nvr.clone(),
             state: self.state,
             since: self.since,
             generation: self.generation,
@@ -176,6 +194,7 @@ impl Record {
             last_frame_age: self.ledger.last_captured_at().map(|at| UnixMicros::now().since(at)),
             totals: self.ledger.totals(),
             watermark: self.ledger.watermark(),
+            batch: self.batch.as_ref().map(|batch| (batch.batch.clone(), batch.is_over())),
             last_error: errors.max_by_key(|error| error.at).cloned(),
         }
     }

@@ -1,12 +1,15 @@
-//! Keeps what the catalog asks for running: a CameraActor per camera, a SequencerActor per camera id, the UploadActors.
+//! Keeps what the catalog asks for running: a CameraActor per camera, a SequencerActor per camera id, a NvrActor per
+//! recorder, the UploadActors.
 //!
 //! It keeps the recipe, never the corpse: a restart is a new actor of a new generation, and messages of older ones are
 //! ignored. Should it die itself, the process ends and is started again from the catalog.
 //!
-//! `record` is what it knows of one camera; `control` answers requests, `notices` what its actors tell it.
+//! `record` is what it knows of one camera; `control` answers requests, `notices` what its actors tell it. `nvrs` is all of
+//! that for recorders.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -16,13 +19,17 @@ use tracing::error;
 use super::Hubs;
 use super::camera::{CameraActor, Recipe};
 use super::messages::*;
+use super::nvrs::NvrRecord;
 use super::record::{Record, Running};
 use super::sequencer::{SequencerActor, Sequencers};
 use super::upload::{UploadActor, UploadRecipe};
-use crate::capture::{ErrorKind, Launcher, Logins, Permit, TRIAL};
-use crate::journal::{Journal, KnownCamera, Ledgers, Reader};
+use crate::capture::{ErrorKind, Launcher};
+use crate::journal::{Journal, KnownCamera, KnownNvr, Ledgers, Reader};
 use crate::metrics::Metrics;
-use crate::model::{CameraId, CameraSpec, Login, ManagedBy, Origin, Refusal, UnixMicros, fingerprint};
+use crate::model::{
+    CameraId, CameraSpec, Login, Logins, ManagedBy, NvrId, Origin, Permit, Refusal, TRIAL, UnixMicros, fingerprint,
+};
+use crate::nvr::Common;
 
 /// The kind of error of a camera that waits for a place among the capture processes.
 const NO_PLACE: &str = "no_place";
@@ -54,6 +61,8 @@ pub struct Wiring {
     pub frozen_after: Option<Duration>,
     /// How far a camera's clock may be from the arrival of its pictures to be believed.
     pub clock_within: Duration,
+    /// What is known of recorders, whoever asks them.
+    pub recorders: Arc<Common>,
     /// The daemon's metrics.
     pub metrics: Metrics,
 }
@@ -62,6 +71,7 @@ pub struct Wiring {
 pub struct Supervisor {
     pub(super) wiring: Wiring,
     pub(super) cameras: BTreeMap<CameraId, Record>,
+    pub(super) nvrs: BTreeMap<NvrId, NvrRecord>,
     /// Those of one destination stand together.
     pub(super) uploads: Vec<Addr<UploadActor>>,
     pub(super) logins: Logins,
@@ -85,11 +95,12 @@ pub(super) struct Probes {
 }
 
 impl Supervisor {
-    /// A Supervisor for the cameras the journal knows. `death` is dropped with the Supervisor,
+    /// A Supervisor for the cameras and recorders the journal knows. `death` is dropped with the Supervisor,
     /// whatever the reason.
     pub fn new(
         wiring: Wiring,
         known: impl IntoIterator<Item = KnownCamera>,
+        nvrs: impl IntoIterator<Item = KnownNvr>,
         refusals: impl IntoIterator<Item = Refusal>,
         death: oneshot::Sender<()>,
     ) -> Self {
@@ -97,6 +108,7 @@ impl Supervisor {
         Self {
             wiring,
             cameras,
+            nvrs: nvrs.into_iter().map(|nvr| (nvr.id.clone(), NvrRecord::known(nvr))).collect(),
             uploads: Vec::new(),
             logins: Logins::new(refusals),
             probes: Probes::default(),
@@ -125,22 +137,30 @@ impl Supervisor {
         UploadActor::new(place, recipe, ctx.address()).start()
     }
 
-    /// Starts a camera's next generation, unless one is running, it is not wanted, no capture process may be added, its
-    /// login has to wait, or the daemon is stopping.
+    /// Starts a camera's next generation, unless one is running, it is not wanted, its recorder is away, no capture process
+    /// may be added, its login has to wait, or the daemon is stopping.
     pub(super) fn start_camera(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
+        let waited = self.cameras.get(id).is_some_and(|record| record.awaits_place);
         self.cancel_next_try(id, ctx);
         let Some(record) = self.cameras.get_mut(id) else { return };
-        let wanted = record.running.is_none() && !record.paused && !self.stopping;
+        let wanted = record.running.is_none() && !record.paused && !record.has_ended() && !self.stopping;
         let Some(spec) = record.spec.clone().filter(|_| wanted) else { return };
+        let Some(extent) = record.extent() else { return self.batch_captured(id, false, ctx) };
         let Some(hub) = self.wiring.hubs.of(&spec.destination).cloned() else { return self.go_nowhere(id) };
+        if !self.recorder_lets(id) {
+            return self.count_states();
+        }
         // Before the login: a permission to try it would be waited for by others.
         if !self.has_place() {
             return self.await_place(id);
         }
-        if let Some(record) = self.cameras.get_mut(id)
-            && record.capture_error.as_ref().is_some_and(|error| error.kind == NO_PLACE)
-        {
-            record.capture_error = None;
+        if let Some(record) = self.cameras.get_mut(id) {
+            if record.generation == 0 || waited {
+                record.begins_to_try();
+            }
+            if record.capture_error.as_ref().is_some_and(|error| error.kind == NO_PLACE) {
+                record.capture_error = None;
+            }
         }
         let login = self.login_of(&spec);
         if let Some((login, credentials)) = &login {
@@ -158,6 +178,7 @@ impl Supervisor {
             camera: id.clone(),
             generation: record.generation,
             spec: spec.clone(),
+            extent,
             launcher: self.wiring.launcher.clone(),
             ledger: record.ledger.clone(),
             hub,
@@ -224,7 +245,7 @@ impl Supervisor {
     /// What a camera logs in with, and its fingerprint. Without a user nothing is tried that a camera could lock out.
     pub(super) fn login_of(&self, spec: &CameraSpec) -> Option<(Login, String)> {
         let login = Login::of(spec).filter(|login| !login.user.is_empty())?;
-        let credentials = fingerprint(self.wiring.origin.as_str(), &login, spec);
+        let credentials = fingerprint(self.wiring.origin.as_str(), &login, spec.password.as_ref());
         Some((login, credentials))
     }
 
@@ -252,7 +273,12 @@ impl Supervisor {
                 record.capture_error = Some(LastError::capture(now, ErrorKind::Auth, message));
             }
         }
-        self.start_later(id, at.since(now), ctx);
+        let wait = at.since(now);
+        let told = self.cameras.get(id).and_then(|record| record.capture_error.as_ref());
+        let message = told.map(|error| error.message.clone()).unwrap_or_default();
+        if !self.gives_up(id, wait, false, &message, ctx) {
+            self.start_later(id, wait, ctx);
+        }
         self.count_states();
     }
 
@@ -280,6 +306,8 @@ impl Supervisor {
         if let Some(record) = self.cameras.get_mut(id) {
             record.awaits_login = None;
             record.awaits_place = false;
+            record.awaits_recorder = false;
+            record.doubted = None;
             if let Some((timer, _)) = record.next_try.take() {
                 ctx.cancel_future(timer);
             }
@@ -288,10 +316,11 @@ impl Supervisor {
 
     pub(super) fn count_states(&self) {
         for state in CameraState::ALL {
-            let count = self.cameras.values().filter(|record| record.state == state).count();
+            let records = self.cameras.values().filter(|record| record.state == state);
+            let count = records.filter(|record| record.is_live() || !record.exists()).count();
             self.wiring.metrics.set_cameras(state.as_str(), count);
         }
-        let live = self.cameras.values().filter(|record| record.exists());
+        let live = self.cameras.values().filter(|record| record.is_live());
         self.wiring.metrics.show_cameras(live.map(Record::shown));
     }
 
@@ -313,16 +342,23 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let recorders: Vec<NvrId> = self.nvrs.keys().cloned().collect();
+        for id in &recorders {
+            self.start_nvr(id, ctx);
+        }
         let known: Vec<CameraId> = self.cameras.keys().cloned().collect();
         for id in &known {
             self.start_sequencer(id, ctx);
             // What the file of cameras says now is not known yet: see `SetFileCameras`.
-            if self.cameras.get(id).is_some_and(|record| record.managed_by == ManagedBy::Api) {
+            if self.cameras.get(id).is_some_and(|record| record.managed_by != ManagedBy::File) {
                 self.start_camera(id, ctx);
             }
+            self.end_unusable(id, ctx);
+            self.await_outcomes(id, ctx);
         }
         let places = self.wiring.uploads.len() * self.wiring.workers;
         self.uploads = (0..places).map(|place| self.start_upload(place, ctx)).collect();
         self.count_states();
+        self.count_nvrs();
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, warn};
 
 use super::messages::{Panic, StopUpload, UploadExited, UploadTrouble};
@@ -28,7 +29,7 @@ pub struct UploadRecipe {
     pub hub: Hub,
     /// Where they go.
     pub bucket: Arc<dyn Bucket>,
-    /// The runtime on which the bucket's client was made; it lives as long as the process.
+    /// The runtime on which the bucket's client was made, and on which they work; it lives as long as the process.
     pub runtime: Handle,
     /// How they go.
     pub settings: UploadSettings,
@@ -71,8 +72,12 @@ impl Actor for UploadActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let work = work(self.recipe.clone(), self.supervisor.clone());
-        ctx.spawn(work.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        // There, and not on the actors' thread: an attempt and what follows on it would cost a wake-up of each for the other.
+        // Dropped with the actor it is broken off.
+        let work = work(self.recipe.clone(), Handle::current(), self.supervisor.clone());
+        let work = self.recipe.runtime.spawn(work);
+        // An error is a panic, after which another worker is started as after the end.
+        ctx.spawn(AbortOnDropHandle::new(work).into_actor(self).map(|_, _, ctx| ctx.stop()));
     }
 }
 
@@ -96,11 +101,17 @@ impl Handler<Panic> for UploadActor {
 /// So many other frames a destination must have taken since it first refused one for good, before that is believed.
 const REFUSED_AMONG: u64 = 20;
 
-async fn work(recipe: UploadRecipe, supervisor: Addr<Supervisor>) {
+/// Uploads frame by frame. `disk` is where they are read: on the bucket's runtime a directory that hangs may have all threads
+/// that may block.
+async fn work(recipe: UploadRecipe, disk: Handle, supervisor: Addr<Supervisor>) {
     let mut rng = fastrand::Rng::new();
     let backoff = Backoff { min: recipe.settings.retry_min, max: recipe.settings.retry_max };
     while let Some(lease) = recipe.hub.next().await {
-        let Some((mut lease, record)) = lease.read().await else { continue };
+        let read = match lease.is_read() {
+            true => lease.read().await,
+            false => AbortOnDropHandle::new(disk.spawn(lease.read())).await.ok().flatten(),
+        };
+        let Some((mut lease, record)) = read else { continue };
         let (frame, key) = (&record.frame, &record.key);
         let ledger = recipe.hub.ledger(&frame.camera);
         let begun = Instant::now();
@@ -218,7 +229,7 @@ async fn attempt(recipe: &UploadRecipe, frame: &Frame, key: &str) -> Attempt {
     let deadline = attempt_deadline(recipe.settings.deadline, recipe.settings.min_rate, frame.jpeg.len());
     let (content, crc32c) = (frame.jpeg.clone(), frame.crc32c);
     let object = Object { key: key.to_owned(), content, crc32c, content_type: ContentType::Jpeg };
-    storage::attempt_on(&recipe.runtime, &recipe.bucket, object, deadline).await
+    storage::attempt(&*recipe.bucket, object, deadline).await
 }
 
 /// Keeps a frame for a person to look at that will never be in the bucket, and answers in which file. Where that cannot

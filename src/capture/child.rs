@@ -4,19 +4,17 @@
 //! between the two stand slots for a second or so of frames, because a full pipe must never stop the decoder: what
 //! finds them taken is counted. The listener ends the process when the daemon is gone.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::io::{BufReader, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
-
 use super::source::{FrameSource, SourceError};
 use super::wire::{CapturedFrame, ChildSettings, End, Message, STOP, Stats};
-use crate::model::{Pace, Sampler};
+use crate::model::{Extent, Pace, Sampler};
+use crate::process::child::{self, monotonic_ns};
 
 /// Frames that may wait for the pipe. A stream begins with what the media library buffered while it was opened, a
 /// second of frames decoded at once: with only a few slots, a busy machine would lose some of them at every start.
@@ -38,31 +36,16 @@ const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
 /// needs, less than would hurt the machine.
 const MOST_MEMORY: u64 = 4 << 30;
 
-/// Keeps what a hostile stream can do to the machine small: memory has a limit, and where it runs out all the same, the
-/// kernel ends this process first. Neither needs a privilege; where one is refused, the stream is read without it.
-fn limit() {
-    let most = Rlimit { current: Some(MOST_MEMORY), maximum: Some(MOST_MEMORY) };
-    let _ = setrlimit(Resource::Data, most);
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-}
-
 /// Runs a capture program: reads its settings from standard input, opens a source with them, and hands frames to the
 /// daemon on standard output until told to stop, the stream ends, or the daemon is gone.
 pub fn run<S: FrameSource>(open: impl FnOnce(&ChildSettings) -> Result<S, SourceError>) -> ExitCode {
-    limit();
+    child::limit(MOST_MEMORY);
     let mut stdin = BufReader::new(std::io::stdin());
-    let mut line = String::new();
-    let settings = match stdin.by_ref().take(MAX_SETTINGS_BYTES).read_line(&mut line) {
-        Ok(n) if n > 0 => serde_json::from_str::<ChildSettings>(&line),
-        _ => return ExitCode::from(64),
+    let settings = match child::settings::<ChildSettings>(&mut stdin, MAX_SETTINGS_BYTES) {
+        Ok(settings) => settings,
+        Err(code) => return code,
     };
-    let Ok(settings) = settings else {
-        // The line holds a password, and serde's message may repeat a piece of it.
-        eprintln!("the settings on standard input are not what this program expects: are both of one version?");
-        return ExitCode::from(64);
-    };
-    drop(line);
-    let Ok(pipe) = take_stdout() else { return ExitCode::from(71) };
+    let Ok(pipe) = child::take_stdout() else { return ExitCode::from(71) };
     // A pipe that holds a few frames spares the writer a wake-up of the daemon for every 64 KiB of a frame.
     let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
 
@@ -70,14 +53,6 @@ pub fn run<S: FrameSource>(open: impl FnOnce(&ChildSettings) -> Result<S, Source
     let told = stop.clone();
     std::thread::spawn(move || listen(stdin, &told));
     capture(&settings, open, pipe, &stop)
-}
-
-/// The pipe to the daemon, for us alone: what a media library writes to standard output goes to standard error from
-/// here on.
-fn take_stdout() -> std::io::Result<std::fs::File> {
-    let pipe = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
-    rustix::stdio::dup2_stdout(std::io::stderr())?;
-    Ok(pipe.into())
 }
 
 /// Waits for the word to stop; ends the process at once when the daemon has closed the pipe without it.
@@ -92,8 +67,7 @@ fn listen(stdin: impl std::io::BufRead, stop: &AtomicBool) {
         // Told to stop, and then left alone: time for TEARDOWN, no more.
         std::thread::sleep(STOP_GRACE);
     }
-    // Nobody is left to take a frame, and the loop may be blocked in the media library for good.
-    let _ = kill_process(getpid(), Signal::KILL);
+    child::end();
 }
 
 #[derive(Default)]
@@ -184,9 +158,15 @@ fn pump(
     let mut still = Still::default();
     let recorded = source.is_recorded();
     let mut pacer = (recorded && settings.pace == Pace::Realtime).then(Pacer::default);
-    while !stop.load(Relaxed) {
+    let Extent { from_micros, mut skip, frames } = settings.extent;
+    let mut left = frames.unwrap_or(u64::MAX);
+    while left > 0 && !stop.load(Relaxed) {
         let grabbed = source.grab()?;
-        if let Some((pacer, pts_micros)) = pacer.as_mut().zip(grabbed.pts_micros) {
+        let early = from_micros.zip(grabbed.pts_micros).is_some_and(|(from, pts_micros)| pts_micros < from);
+        if let Some((pacer, pts_micros)) = pacer.as_mut().zip(grabbed.pts_micros)
+            && !early
+            && skip == 0
+        {
             pacer.wait(pts_micros, stop);
         }
         // Stamped before the picture is converted, which takes longer for some pictures than for others.
@@ -195,9 +175,14 @@ fn pump(
         let pts_micros = grabbed.pts_micros.unwrap_or((monotonic_ns / 1_000) as i64);
         counters.last_pts_micros.store(pts_micros, Relaxed);
         // What was passed by is no choice of the sampler's, which counts the pictures that it is asked about.
-        if !grabbed.decoded || !sampler.wants(pts_micros) {
+        if !grabbed.decoded || early || !sampler.wants(pts_micros) {
             continue;
         }
+        if skip > 0 {
+            skip -= 1;
+            continue;
+        }
+        left -= 1;
         let picture = match source.encode() {
             Ok(picture) => picture,
             Err(SourceError::Damaged(_)) => {
@@ -333,14 +318,9 @@ fn send(slot: &Slot, out: &mut impl Write, counters: &Counters) -> std::io::Resu
     Ok(())
 }
 
-/// `CLOCK_MONOTONIC`, nanoseconds: the clock that all processes of one machine share.
-pub fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::{Condvar, Mutex};
 
     use bytes::Bytes;
@@ -383,8 +363,8 @@ mod tests {
     fn settings() -> ChildSettings {
         serde_json::from_str(
             r#"{"kind":"rtsp","location":"rtsp://h/a","user":null,"password":null,"repeat":false,"pace":"realtime",
-                "sampling":"all","damaged":"drop","jpeg_quality":85,"max_width":null,"open_timeout_ms":1,"read_timeout_ms":1,
-                "options":[["timeout","1"]]}"#,
+                "sampling":"all","damaged":"drop","jpeg_quality":85,"max_width":null,
+                "open_timeout_ms":1,"read_timeout_ms":1,"options":[["timeout","1"]]}"#,
         )
         .unwrap()
     }
@@ -574,6 +554,52 @@ mod tests {
             .filter_map(|message| if let Message::Frame(frame) = message { Some(frame.damaged) } else { None })
             .collect();
         assert_eq!(damaged, [false, true]);
+    }
+
+    #[test]
+    fn a_part_of_a_stream_is_what_a_whole_one_would_have_there() {
+        let taken = |extent: Extent, damaged: bool| {
+            let pipe = Pipe::default();
+            pipe.open();
+            let left = Cell::new(None);
+            let asked = ChildSettings { sampling: Sampling::Every(2.try_into().unwrap()), extent, ..settings() };
+            let source = |_: &ChildSettings| Ok(Counted(Pictures { left: 40, done: 0, damaged }, &left));
+            capture(&asked, source, pipe.clone(), &AtomicBool::new(false));
+            let mut taken = Vec::new();
+            for message in messages(&pipe.content()) {
+                match message {
+                    Message::Frame(frame) => taken.push(frame.pts_micros / 40_000),
+                    Message::Corrupt(count) => taken.extend((0..count).map(|_| 0)),
+                    _ => {}
+                }
+            }
+            (taken, left.get())
+        };
+        let extent = |from: i64, skip, frames| Extent { from_micros: Some(from * 40_000), skip, frames: Some(frames) };
+        assert_eq!(taken(extent(1, 0, 4), false), (vec![1, 3, 5, 7], Some(33)));
+        // The rest of it, and no picture is grabbed after the last that is wanted.
+        assert_eq!(taken(extent(1, 3, 1), false), (vec![7], Some(33)));
+        assert_eq!(taken(extent(8, 0, 3), false), (vec![8, 10, 12], Some(28)));
+        // The damaged ones have places: 5 and 15, of which 5 was had before.
+        assert_eq!(taken(extent(1, 3, 5), true), (vec![7, 9, 11, 13, 0], Some(25)));
+        assert_eq!(taken(extent(35, 0, 9), false), (vec![35, 37, 39], Some(0)));
+    }
+
+    /// Leaves word of how many pictures nobody has grabbed.
+    struct Counted<'a>(Pictures, &'a Cell<Option<i64>>);
+
+    impl FrameSource for Counted<'_> {
+        fn grab(&mut self) -> Result<Grabbed, SourceError> {
+            let grabbed = self.0.grab();
+            self.1.set(Some(self.0.left));
+            grabbed
+        }
+        fn encode(&mut self) -> Result<Picture, SourceError> {
+            self.0.encode()
+        }
+        fn info(&self) -> StreamInfo {
+            self.0.info()
+        }
     }
 
     #[test]

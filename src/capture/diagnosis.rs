@@ -96,7 +96,7 @@ impl ErrorKind {
 
     /// Whether trying again soon is pointless, because a person has to change something first. Not so `NoVideo`: a
     /// camera that hangs up while it boots looks the same. Where `Auth` is about a user and a password,
-    /// [`Logins`](super::Logins) says when they may be tried again.
+    /// [`Logins`](crate::model::Logins) says when they may be tried again.
     pub fn needs_a_person(self) -> bool {
         matches!(
             self,

@@ -22,6 +22,10 @@ const REORDER_TCP: &str = "2";
 /// FFmpeg's own figure.
 const REORDER_UDP: &str = "500";
 
+/// Nothing else is asked of a camera: what is lost of its sound would be charged to its pictures, as FFmpeg does not say
+/// of which stream a packet is missing.
+const VIDEO_ALONE: (&str, &str) = ("allowed_media_types", "video");
+
 /// The environment of a capture process that uses OpenCV, all of it.
 pub fn environment(options: &[(String, String)]) -> Vec<(&'static str, String)> {
     // OpenCV's notation.
@@ -48,6 +52,7 @@ pub fn options(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(String, String)>
             ("protocol_whitelist", "rtsp,rtp,rtcp,udp,tcp"),
             ("fpsprobesize", "0"),
             ("reorder_queue_size", reorder),
+            VIDEO_ALONE,
         ],
         SourceKind::Rtsps => vec![
             ("rtsp_transport", "tcp"),
@@ -55,6 +60,7 @@ pub fn options(spec: &CameraSpec, read_timeout_ms: u64) -> Vec<(String, String)>
             ("protocol_whitelist", "rtsps,rtp,tls,tcp"),
             ("fpsprobesize", "0"),
             ("reorder_queue_size", REORDER_TCP),
+            VIDEO_ALONE,
         ],
         SourceKind::Http => vec![
             ("protocol_whitelist", "http,tcp"),
@@ -94,12 +100,12 @@ mod tests {
             (
                 r#"{"url":"rtsp://h/a","transport":"udp"}"#,
                 "rtsp_transport;udp|timeout;15000000|protocol_whitelist;rtsp,rtp,rtcp,udp,tcp|fpsprobesize;0|\
-                 reorder_queue_size;500",
+                 reorder_queue_size;500|allowed_media_types;video",
             ),
             (
                 r#"{"url":"rtsps://h/a","tls":"unverified"}"#,
                 "rtsp_transport;tcp|timeout;15000000|protocol_whitelist;rtsps,rtp,tls,tcp|fpsprobesize;0|\
-                 reorder_queue_size;2",
+                 reorder_queue_size;2|allowed_media_types;video",
             ),
             (
                 r#"{"url":"http://h/a"}"#,

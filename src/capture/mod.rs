@@ -5,22 +5,19 @@
 
 pub mod child;
 
+mod cutter;
 mod diagnosis;
 mod ffmpeg_options;
-mod logins;
 mod process;
 mod reach;
 mod restart;
-mod scrub;
 mod source;
 mod usage;
 pub mod wire;
 
-pub use diagnosis::{Diagnosis, ErrorKind};
-pub use logins::{Logins, Permit, TRIAL};
+pub use diagnosis::{Diagnosis, ErrorKind, diagnose};
 pub use process::{CaptureProcess, Deadlines, Ending, Launcher, ProcessEvent};
 pub use reach::Reach;
 pub use restart::{Exit, Outage, Verdict};
-pub use scrub::{Scrubber, USERINFO};
 pub use source::{FrameSource, Grabbed, Picture, SourceError};
 pub use usage::Usage;

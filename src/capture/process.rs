@@ -1,23 +1,25 @@
 //! The daemon's handle on a capture process: starts it, reads it, watches it, ends it. Every wait has a deadline.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
+use super::cutter::Cutter;
 use super::diagnosis::diagnose;
-use super::wire::{CapturedFrame, ChildSettings, End, MAX_MESSAGE_BYTES, Message, STOP, Stats, StreamInfo};
-use super::{Diagnosis, ErrorKind, Reach, Scrubber, ffmpeg_options};
-use crate::model::{CameraId, CameraSpec, Program};
+use super::wire::{CapturedFrame, ChildSettings, End, Message, STOP, Stats, StreamInfo};
+use super::{Diagnosis, ErrorKind, Reach, ffmpeg_options};
+use crate::model::{CameraId, CameraSpec, Extent, Program};
+use crate::process::{Scrubber, Started, lines};
 
 /// Time a child gets to take leave of its camera (TEARDOWN) before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -27,8 +29,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 const OPEN_GRACE: Duration = Duration::from_secs(2);
 /// Time in which a child that has ended should have closed its standard error.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Longest line of standard error that is looked at, bytes.
-const MAX_LINE_BYTES: usize = 4_096;
 /// Longest line that is logged, characters. Well below what FFmpeg cuts its lines to (1,024): a password that was cut
 /// in two is not recognised any more, and it stands beyond this.
 const MAX_LOGGED_CHARS: usize = 512;
@@ -91,7 +91,7 @@ pub struct CaptureProcess {
     camera: CameraId,
     child: Child,
     stdin: ChildStdin,
-    messages: FramedRead<ChildStdout, LengthDelimitedCodec>,
+    messages: FramedRead<ChildStdout, Cutter>,
     /// What standard error said, as far as it is understood: the first line that is counts.
     said: Arc<Mutex<Option<Diagnosis>>>,
     listener: JoinHandle<()>,
@@ -130,71 +130,68 @@ impl Launcher {
         Arc::new(Semaphore::new(processors * STARTS_A_PROCESSOR))
     }
 
-    /// Finds a camera's source and starts a capture process for it.
+    /// Finds a camera's source and starts a capture process for this part of it.
     ///
     /// # Errors
     ///
     /// When the source cannot be found or may not be reached, or the program cannot be started.
-    pub async fn launch(&self, camera: &CameraId, spec: &CameraSpec) -> Result<CaptureProcess, Diagnosis> {
+    pub async fn launch(
+        &self,
+        camera: &CameraId,
+        spec: &CameraSpec,
+        extent: Extent,
+    ) -> Result<CaptureProcess, Diagnosis> {
         let location = self.reach.locate(&spec.url, spec.tls, self.deadlines.open).await?;
         let place = self.starts.clone().acquire_owned().await.expect("it is never closed");
         tokio::spawn(async move {
             sleep(A_START).await;
             drop(place);
         });
-        CaptureProcess::spawn(&self.engines, camera, spec, location, self.deadlines).await
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let Deadlines { open, read, .. } = self.deadlines;
+        let settings = ChildSettings::new(spec, extent, location, millis(open), millis(read));
+        CaptureProcess::spawn(&self.engines, camera, spec, &settings, self.deadlines).await
     }
 }
 
 impl CaptureProcess {
-    /// Starts the program among `engines` that captures this camera, whose source is at `location`.
+    /// Starts the program among `engines` that captures this camera, with these settings.
     async fn spawn(
         engines: &Path,
         camera: &CameraId,
         spec: &CameraSpec,
-        location: String,
+        settings: &ChildSettings,
         deadlines: Deadlines,
     ) -> Result<Self, Diagnosis> {
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let settings = ChildSettings::new(spec, location, millis(deadlines.open), millis(deadlines.read));
-        let mut line = serde_json::to_vec(&settings).expect("settings are plain data");
-        line.push(b'\n');
+        let line = serde_json::to_vec(settings).expect("settings are plain data");
 
         let program = spec.program();
         let path = engines.join(program.file_name());
-        let missing = |error: std::io::Error| Diagnosis {
-            kind: ErrorKind::CaptureMissing,
-            message: format!("cannot start {}: {error}: check `capture.engine_dir`", path.display()).into(),
+        let missing = |error: std::io::Error| {
+            let (kind, way_out) = match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    (ErrorKind::CaptureMissing, "check `capture.engine_dir`")
+                }
+                _ => (ErrorKind::CaptureCrash, "the machine has no room for it at the moment"),
+            };
+            Diagnosis { kind, message: format!("cannot start {}: {error}: {way_out}", path.display()).into() }
         };
-        // A clean environment: nothing of the daemon's reaches a process that decodes hostile streams.
         let environment = match program {
             Program::Opencv => ffmpeg_options::environment(&settings.options),
             Program::Ffmpeg => Vec::new(),
         };
-        let mut child = Command::new(&path)
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(missing)?;
-        let mut stdin = child.stdin.take().expect("it was asked for");
-        let stdout = child.stdout.take().expect("it was asked for");
-        let stderr = child.stderr.take().expect("it was asked for");
-        // The settings fit into an empty pipe, so this does not wait for the child.
-        stdin.write_all(&line).await.map_err(missing)?;
+        let Started { child, stdin, stdout, stderr } =
+            Started::new(&path, environment, &line).await.map_err(missing)?;
 
         let said = Arc::new(Mutex::new(None));
-        let listener = tokio::spawn(listen(stderr, camera.clone(), Scrubber::new(spec), said.clone()));
-        let codec = LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_MESSAGE_BYTES).new_codec();
+        let scrubber = Scrubber::new(spec.user.as_deref(), spec.password.as_ref());
+        let listener = tokio::spawn(listen(stderr, camera.clone(), scrubber, said.clone()));
         let now = Instant::now();
         Ok(Self {
             camera: camera.clone(),
             child,
             stdin,
-            messages: FramedRead::new(stdout, codec),
+            messages: FramedRead::new(stdout, Cutter::default()),
             said,
             listener,
             deadlines,
@@ -214,7 +211,7 @@ impl CaptureProcess {
     /// message.
     pub async fn next(&mut self) -> ProcessEvent {
         let body = match timeout_at(self.speak_by, self.messages.next()).await {
-            Ok(Some(Ok(body))) => body.freeze(),
+            Ok(Some(Ok(body))) => body,
             Ok(Some(Err(error))) => return ProcessEvent::Ended(Ending::Garbage(error.to_string())),
             Ok(None) => return ProcessEvent::Ended(Ending::Closed),
             Err(_) if self.opened_at.is_none() => return ProcessEvent::Ended(Ending::NeverOpened),
@@ -339,50 +336,12 @@ impl CaptureProcess {
 
 /// Reads a child's standard error to its end: scrubbed, logged, and compared with the table of known lines.
 async fn listen(stderr: ChildStderr, camera: CameraId, scrubber: Scrubber, said: Arc<Mutex<Option<Diagnosis>>>) {
-    let mut lines = BufReader::new(stderr);
-    while let Some(line) = read_line(&mut lines).await {
-        let line = scrubber.scrub(&String::from_utf8_lossy(&line));
+    let heard = |line: String| {
         if let Some(diagnosis) = diagnose(&line) {
             said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(diagnosis);
         }
         let line: String = line.chars().take(MAX_LOGGED_CHARS).collect();
         debug!(%camera, line, "capture process");
-    }
-}
-
-/// Reads a line and keeps its first [`MAX_LINE_BYTES`]; `None` at the end. A camera's own words are in it, so neither
-/// its length nor its encoding can be relied on.
-async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>> {
-    let mut line = Vec::new();
-    loop {
-        let available = input.fill_buf().await.unwrap_or_default();
-        if available.is_empty() {
-            return (!line.is_empty()).then_some(line);
-        }
-        let end = available.iter().position(|byte| *byte == b'\n');
-        let piece = &available[..end.unwrap_or(available.len())];
-        line.extend_from_slice(&piece[..piece.len().min(MAX_LINE_BYTES - line.len())]);
-        let used = piece.len() + usize::from(end.is_some());
-        input.consume(used);
-        if end.is_some() {
-            return Some(line);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn lines_of_any_length_and_encoding_are_read_to_the_end() {
-        let long = [b'x'; 10_000];
-        let text = [b"\xff\xfe 404\n\n".as_slice(), &long, b"\nlast"].concat();
-        let mut input = BufReader::with_capacity(100, text.as_slice());
-        let mut lines = Vec::new();
-        while let Some(line) = read_line(&mut input).await {
-            lines.push(line);
-        }
-        assert_eq!(lines, [b"\xff\xfe 404".as_slice(), b"", &long[..MAX_LINE_BYTES], b"last"]);
-    }
+    };
+    lines(stderr, scrubber, heard).await;
 }

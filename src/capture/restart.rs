@@ -16,8 +16,11 @@ pub enum Exit {
         /// Whether it had delivered at least one frame.
         streamed: bool,
     },
-    /// Its source is a file, and it has come to its end.
-    Finished,
+    /// Its source is a file, and it has come to its end; or there are as many frames as were asked for.
+    Finished {
+        /// Whether the file goes on, with pictures of another size or format.
+        changed: bool,
+    },
     /// Its actor panicked: no other ending was set.
     Panicked,
 }
@@ -67,7 +70,7 @@ impl Outage {
     pub fn after(&mut self, exit: &Exit, started: Instant, now: Instant, rng: &mut fastrand::Rng) -> Verdict {
         let (kind, streamed) = match exit {
             Exit::Failed { diagnosis, streamed } => (diagnosis.kind, *streamed),
-            Exit::Stopped | Exit::Finished | Exit::Panicked => (ErrorKind::Panic, false),
+            Exit::Stopped | Exit::Finished { .. } | Exit::Panicked => (ErrorKind::Panic, false),
         };
         if streamed && now.duration_since(started) >= WELL {
             *self = Self::default();

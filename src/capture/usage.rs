@@ -66,6 +66,7 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -82,7 +83,10 @@ mod tests {
 
     #[test]
     fn a_child_is_read_and_nobody_else_is() {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Once it answers, it is what it was started as, and at work.
+        child.stdin.as_mut().unwrap().write_all(b"word").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
         let usage = Usage::of(child.id()).unwrap();
         assert!(usage.private_bytes.unwrap() > 10_000, "{usage:?}");
         assert!((0.0..10.0).contains(&usage.cpu_seconds), "{usage:?}");

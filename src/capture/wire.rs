@@ -7,12 +7,12 @@
 use std::io::{self, Write};
 
 use bytes::{Buf as _, Bytes};
-use percent_encoding::utf8_percent_encode;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
-use super::{USERINFO, ffmpeg_options};
-use crate::model::{CameraSpec, Damaged, Pace, Sampling, SourceKind};
+use super::ffmpeg_options;
+use crate::model::{CameraSpec, Damaged, Extent, Pace, Sampling, SourceKind};
+use crate::process::{expose, with_credentials};
 
 /// The longest message the daemon accepts, bytes: far above any JPEG, far below what would hurt.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -38,6 +38,9 @@ pub struct ChildSettings {
     pub pace: Pace,
     /// Which frames are wanted.
     pub sampling: Sampling,
+    /// Which of those; all of them where it does not say.
+    #[serde(default)]
+    pub extent: Extent,
     /// What becomes of damaged pictures.
     pub damaged: Damaged,
     /// JPEG quality, 1 to 100.
@@ -77,13 +80,15 @@ impl From<SourceKind> for Kind {
     }
 }
 
-fn expose<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    secret.as_ref().map(|s| s.expose_secret()).serialize(serializer)
-}
-
 impl ChildSettings {
-    /// The settings of a camera whose source is at `location`.
-    pub fn new(spec: &CameraSpec, location: String, open_timeout_ms: u64, read_timeout_ms: u64) -> Self {
+    /// The settings for this part of what a camera shows, whose source is at `location`.
+    pub fn new(
+        spec: &CameraSpec,
+        extent: Extent,
+        location: String,
+        open_timeout_ms: u64,
+        read_timeout_ms: u64,
+    ) -> Self {
         Self {
             kind: spec.url.kind().into(),
             location,
@@ -92,6 +97,7 @@ impl ChildSettings {
             repeat: spec.repeat,
             pace: spec.pace,
             sampling: spec.sampling,
+            extent,
             damaged: spec.damaged,
             jpeg_quality: spec.jpeg_quality,
             max_width: spec.max_width,
@@ -104,13 +110,7 @@ impl ChildSettings {
     /// Where the source is, with user and password in it: media libraries know them only as part of a URL, so they are
     /// put together here, in the child's memory.
     pub fn location_with_credentials(&self) -> String {
-        let Some(user) = &self.user else { return self.location.clone() };
-        let mut userinfo = utf8_percent_encode(user, USERINFO).to_string();
-        if let Some(password) = &self.password {
-            userinfo.push(':');
-            userinfo.extend(utf8_percent_encode(password.expose_secret(), USERINFO));
-        }
-        self.location.replacen("://", &format!("://{userinfo}@"), 1)
+        with_credentials(&self.location, self.user.as_deref(), self.password.as_ref())
     }
 }
 
@@ -279,7 +279,7 @@ impl Message {
         out.flush()
     }
 
-    /// Reads a message without its length. The JPEG is copied out, so that it does not keep a larger buffer alive.
+    /// Reads a message without its length. A JPEG keeps all of its message's memory, and nothing copies it.
     ///
     /// # Errors
     ///
@@ -317,8 +317,7 @@ impl Message {
                 if !body.starts_with(&[0xff, 0xd8]) {
                     return Err(Garbage("a frame that is no JPEG"));
                 }
-                let jpeg = Bytes::copy_from_slice(&body);
-                body.clear();
+                let jpeg = std::mem::take(&mut body);
                 Self::Frame(CapturedFrame { monotonic_ns, pts_micros, wall_micros, damaged, width, height, jpeg })
             }
             OVERRUN | CORRUPT => match body.try_get_u32_le().map_err(short)? {

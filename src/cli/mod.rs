@@ -3,14 +3,21 @@
 mod camera;
 mod check;
 mod destinations;
+mod export;
 mod failure;
+mod interrupt;
+mod nvr;
+mod password;
+mod printer;
 mod progress;
 mod push;
 mod serve;
 mod spool;
 mod table;
+mod tasks;
 mod token;
 mod verify;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,9 +39,13 @@ const EXAMPLES: &str = "Examples:
   framehaul serve --config /etc/framehaul/config.toml
   FRAMEHAUL__UPLOAD__WORKERS=8 framehaul serve
   framehaul camera add gate rtsp://10.0.0.9/main --user viewer --password-file gate.password
+  framehaul nvr add hall http://10.0.0.5 --user viewer --password-file hall.password
   framehaul destinations
   framehaul token new grafana --scope read
   framehaul push clip.mp4 --every 25 --to gs://bucket/clip
+  framehaul export --server 10.0.0.5 --username admin --password-file nvr.password --yesterday --to gs://bucket/nvr
+  framehaul tasks template > tasks.xlsx
+  framehaul worker --server https://tasks.example --token-file worker.token --to gs://bucket/recordings
   framehaul spool verify --config /etc/framehaul/config.toml
   framehaul verify --all --config /etc/framehaul/config.toml";
 
@@ -48,14 +59,22 @@ enum Command {
     Camera(Box<camera::CameraArgs>),
     /// List the destinations of a running daemon: where frames go, and what waits for them.
     Destinations(destinations::DestinationsArgs),
+    /// Store the recordings of a recorder in a bucket: each once, whole and verified.
+    Export(Box<export::ExportArgs>),
+    /// Add, look at and remove recorders of a running daemon, whose channels are cameras.
+    Nvr(Box<nvr::NvrArgs>),
     /// Store pictures of a source in a bucket, without a daemon, and print the list of them.
     Push(Box<push::PushArgs>),
     /// Look into the spool, where frames wait on disk.
     Spool(spool::SpoolArgs),
+    /// Export tasks as people write them into sheets: a template, and a check of what one asks for.
+    Tasks(tasks::TasksArgs),
     /// Make, list and remove the tokens that open the API.
     Token(token::TokenArgs),
     /// Check lists, manifests and objects against each other.
     Verify(verify::VerifyArgs),
+    /// Run export tasks that a daemon hands out, on any machine.
+    Worker(Box<worker::WorkerArgs>),
 }
 
 /// For whom output is written.
@@ -86,10 +105,14 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Camera(args) => camera::run(*args),
         Command::Destinations(args) => destinations::run(args),
+        Command::Export(args) => Ok(export::run(*args)),
+        Command::Nvr(args) => nvr::run(*args),
         Command::Push(args) => Ok(push::run(&args)),
         Command::Spool(args) => Ok(spool::run(&args)),
+        Command::Tasks(args) => Ok(tasks::run(&args)),
         Command::Token(args) => Ok(token::run(&args)),
         Command::Verify(args) => Ok(verify::run(&args)),
+        Command::Worker(args) => Ok(worker::run(*args)),
     }
 }
 

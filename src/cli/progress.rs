@@ -1,6 +1,8 @@
 //! How far long work is, on a terminal.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::table::{cut, terminal};
@@ -11,7 +13,10 @@ const EVERY: Duration = Duration::from_millis(200);
 /// How wide a bar is.
 const BAR: usize = 30;
 
-/// A line on the terminal that says how far it is; none where standard error goes elsewhere.
+/// How many lines are shown, less one. There is one terminal, and whoever has something to say that stays clears it.
+static BELOW: AtomicUsize = AtomicUsize::new(0);
+
+/// A line, or some, on the terminal that says how far it is; none where standard error goes elsewhere.
 pub struct Line {
     terminal: bool,
     shown: Option<Instant>,
@@ -33,8 +38,11 @@ impl Line {
             return;
         }
         self.shown = Some(Instant::now());
-        let line = cut(&text(), terminal().map(|(width, _)| width));
-        let _ = write!(io::stderr(), "\r{line}\x1b[K");
+        let width = terminal().map(|(width, _)| width);
+        let text: Vec<String> = text().lines().map(|line| cut(line, width)).collect();
+        let mut shown = to_the_first(BELOW.swap(text.len().saturating_sub(1), Relaxed));
+        let _ = write!(shown, "{}\x1b[J", text.join("\x1b[K\r\n"));
+        let _ = write!(io::stderr(), "{shown}");
     }
 
     /// Takes it away, for something that stays.
@@ -48,8 +56,13 @@ impl Line {
 /// Takes away what a [`Line`] may show, whoever has it.
 pub fn clear() {
     if Line::is_shown() {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+        let _ = write!(io::stderr(), "{}\x1b[J", to_the_first(BELOW.swap(0, Relaxed)));
     }
+}
+
+/// Moves the cursor to the first of the lines that are shown.
+fn to_the_first(below: usize) -> String {
+    if below == 0 { "\r".to_owned() } else { format!("\r\x1b[{below}A") }
 }
 
 impl Drop for Line {

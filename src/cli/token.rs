@@ -29,7 +29,7 @@ enum TokenCommand {
     New {
         /// Whose it is: a-z, 0-9, `_` and `-`.
         name: TokenName,
-        /// What its owner may do: `read`, or `operate`, which includes read.
+        /// What its owner may do: `read`, `operate`, which includes read, or `worker`: take export tasks, and nothing else.
         #[arg(long)]
         scope: Scope,
         #[command(flatten)]

@@ -12,7 +12,7 @@ use super::destination::DestinationKeys;
 use super::raw::{RawConfig, RawDestination, RawSpool, RawStorage};
 use super::settings::{
     CaptureSettings, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings, Problem,
-    Settings, SpoolSettings, UploadSettings, WhenFull,
+    Settings, SpoolSettings, TaskSettings, UploadSettings, WhenFull,
 };
 use crate::model::{DestinationName, InvalidDestinationName, KeyTemplate};
 
@@ -94,6 +94,13 @@ impl Settings {
         let stall_after = check.duration("capture.stall_after", &raw.capture.stall_after, 500..=600_000);
         let frozen_after = check.duration("capture.frozen_after", &raw.capture.frozen_after, 0..=86_400_000);
         let clock_within = check.duration("capture.clock_within", &raw.capture.clock_within, 0..=3_600_000);
+        let lease = check.duration("tasks.lease", &raw.tasks.lease, 1_000..=600_000);
+        let text_lease = check.duration("tasks.text_lease", &raw.tasks.text_lease, 1_000..=7 * 86_400_000);
+        let attempts =
+            check.that("tasks.attempts", &raw.tasks.attempts.to_string(), |text| match text.parse::<u32>() {
+                Ok(n @ 1..=1_000) => Ok(NonZeroU32::new(n).expect("at least 1")),
+                _ => Err("use 1 to 1000".to_owned()),
+            });
         let shutdown_deadline = check.duration("shutdown.deadline", &raw.shutdown.deadline, 0..=600_000);
         let filter =
             check.that("log.filter", &raw.log.filter, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -141,6 +148,7 @@ impl Settings {
                     files: files?,
                     loopback: raw.capture.loopback,
                 },
+                tasks: TaskSettings { lease: lease?, text_lease: text_lease?, attempts: attempts? },
                 shutdown_deadline: shutdown_deadline?,
                 log: LogSettings { filter: filter?, format: format? },
                 fault_injection: raw.debug.fault_injection,

@@ -12,5 +12,5 @@ pub use load::load;
 pub use raw::{RawConfig, RawDestination};
 pub use settings::{
     CaptureSettings, Credentials, Destination, Durability, LogFormat, LogSettings, ManifestSettings, MemorySettings,
-    Problem, Settings, SpoolSettings, UploadSettings, WhenFull,
+    Problem, Settings, SpoolSettings, TaskSettings, UploadSettings, WhenFull,
 };

@@ -44,6 +44,8 @@ pub struct RawConfig {
     pub memory: RawMemory,
     /// `[capture]`
     pub capture: RawCapture,
+    /// `[tasks]`
+    pub tasks: RawTasks,
     /// `[shutdown]`
     pub shutdown: RawShutdown,
     /// `[log]`
@@ -187,6 +189,17 @@ section! {
         files: String = "",
         /// Whether cameras may be on this machine (127.0.0.0/8, ::1).
         loopback: bool = false,
+    }
+}
+section! {
+    /// Export tasks on their way to workers.
+    RawTasks {
+        /// How long a worker's lease lives from its last heartbeat.
+        lease: String = "20s",
+        /// How long a lease lives that was given as a line of text.
+        text_lease: String = "1h",
+        /// How often a task is taken before it counts as failed.
+        attempts: u32 = 5u32,
     }
 }
 section! {

@@ -39,6 +39,8 @@ pub struct Settings {
     pub memory: MemorySettings,
     /// The capture processes.
     pub capture: CaptureSettings,
+    /// Export tasks on their way to workers.
+    pub tasks: TaskSettings,
     /// Time frames get to be stored after the first signal.
     pub shutdown_deadline: Duration,
     /// What the daemon says.
@@ -210,6 +212,17 @@ pub struct CaptureSettings {
     pub files: Option<PathBuf>,
     /// Whether cameras may be on this machine.
     pub loopback: bool,
+}
+
+/// Export tasks on their way to workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskSettings {
+    /// How long a worker's lease lives from its last heartbeat.
+    pub lease: Duration,
+    /// How long a lease lives that was given as a line of text.
+    pub text_lease: Duration,
+    /// How often a task is taken before it counts as failed.
+    pub attempts: NonZeroU32,
 }
 
 /// What the daemon logs, and how.

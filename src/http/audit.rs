@@ -25,19 +25,29 @@ pub struct Call {
     peer: Option<SocketAddr>,
     /// What was answered, once that is known.
     pub status: Option<StatusCode>,
+    /// Whether it is not to be written down.
+    routine: bool,
 }
 
 impl Call {
     /// Begins the record of a call.
     pub fn new(token: Arc<str>, request: &ServiceRequest) -> Self {
         let (method, route) = (request.method().clone(), shown(request.path()));
-        Self { token, method, route, peer: request.peer_addr(), status: None }
+        Self { token, method, route, peer: request.peer_addr(), status: None, routine: false }
+    }
+
+    /// Leaves the call out of what is written down: it has changed nothing that anybody could see.
+    pub fn forget(mut self) {
+        self.routine = true;
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let Self { token, method, route, peer, status } = self;
+        let Self { token, method, route, peer, status, routine } = self;
+        if *routine {
+            return;
+        }
         let peer = peer.map(tracing::field::display);
         match status.map(|status| status.as_u16()) {
             Some(status) => info!(target: TARGET, %token, %method, %route, status, peer, "call"),

@@ -11,16 +11,20 @@ use actix_web::http::header::{
 };
 use actix_web::middleware::{self, Next};
 use actix_web::web::Bytes;
-use actix_web::{Error, Route, web};
+use actix_web::{Error, HttpMessage as _, Route, web};
 
 use super::Api;
 use super::audit::{Call, Refusals};
+use super::exports::XLSX;
 use super::host;
 use super::problem::Problem;
-use super::routes::Access;
+use super::routes::{Access, Takes};
 use super::token::Token;
 use super::tokens::{Caller, Scope, Tokens};
 use crate::metrics::AuthFailure;
+
+/// What a sheet of tasks may be sent as beside JSON.
+const SHEETS: [&str; 2] = ["text/csv", XLSX];
 
 /// What decides whom the API answers.
 #[derive(Debug)]
@@ -34,6 +38,11 @@ impl Door {
     /// Knows the named tokens beside the first one. `hosts` are names under which the API may be asked, in lower case.
     pub fn new(first: &Token, state_dir: &std::path::Path, hosts: Vec<String>) -> Self {
         Self { tokens: Tokens::new(first, state_dir), hosts, refusals: Refusals::default() }
+    }
+
+    /// Whether this caller's token has not been removed.
+    pub(super) fn still_knows(&self, caller: &Caller) -> bool {
+        self.tokens.still_know(caller)
     }
 
     fn refuse(&self, request: &ServiceRequest, reason: &'static str, token: Option<&str>) {
@@ -65,12 +74,13 @@ fn api(request: &ServiceRequest) -> web::Data<Api> {
 }
 
 /// Puts the door before a route. Every route of the table goes through here, and what is nowhere as well.
-pub fn guard(route: Route, access: Access) -> Route {
-    route.wrap(middleware::from_fn(move |request, next| enter(access, request, next)))
+pub fn guard(route: Route, access: Access, takes: Takes) -> Route {
+    route.wrap(middleware::from_fn(move |request, next| enter(access, takes, request, next)))
 }
 
 async fn enter(
     access: Access,
+    takes: Takes,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -86,27 +96,61 @@ async fn enter(
             return Ok(turn_away(request, StatusCode::UNAUTHORIZED, detail, challenge));
         }
     };
-    if access != Access::Operate {
+    if let Some(detail) = lacks(caller.scope, access) {
+        api.door.refuse(&request, "scope", Some(&caller.name));
+        return Ok(turn_away(request, StatusCode::FORBIDDEN, detail, "Bearer error=\"insufficient_scope\""));
+    }
+    if access == Access::Read {
         return Ok(next.call(request).await?.map_body(|_, body| match body.size() {
             BodySize::Stream => BoxBody::new(WhileKnown { body, api, caller }),
             _ => body,
         }));
     }
-    if caller.scope < Scope::Operate {
-        api.door.refuse(&request, "scope", Some(&caller.name));
-        let detail = "the token's scope is `read`: this needs one of scope `operate` (`framehaul token new`)";
-        return Ok(turn_away(request, StatusCode::FORBIDDEN, detail, "Bearer error=\"insufficient_scope\""));
-    }
-    let mut call = Call::new(caller.name, &request);
-    let answer = match require_json(&request) {
+    let mut call = Call::new(caller.name.clone(), &request);
+    // For whoever answers late, or has to tell callers apart.
+    request.extensions_mut().insert(caller);
+    let answer = match require_type(&request, takes) {
         Ok(()) => next.call(request).await,
         Err(problem) => Ok(request.into_response(problem.into_response())),
     };
-    call.status = Some(match &answer {
+    let status = match &answer {
         Ok(response) => response.status(),
         Err(error) => error.as_response_error().status_code(),
-    });
+    };
+    call.status = Some(status);
+    // Many a second, of which nothing comes that anybody else could see.
+    let is_routine = match access {
+        Access::Beat => status.is_success(),
+        Access::Work => status == StatusCode::NO_CONTENT,
+        Access::Open | Access::Read | Access::Operate => false,
+    };
+    if is_routine {
+        call.forget();
+    }
     answer
+}
+
+/// Why a token of this scope does not open a route of that kind; nothing where it does.
+fn lacks(scope: Scope, access: Access) -> Option<&'static str> {
+    match (access, scope) {
+        (Access::Open, _)
+        | (Access::Read, Scope::Read | Scope::Operate)
+        | (Access::Operate, Scope::Operate)
+        | (Access::Work | Access::Beat, Scope::Worker) => None,
+        (Access::Read, Scope::Worker) => Some(
+            "the token's scope is `worker`, which opens export tasks and nothing else: this needs one of scope `read`",
+        ),
+        (Access::Operate, Scope::Read) => {
+            Some("the token's scope is `read`: this needs one of scope `operate` (`framehaul token new`)")
+        }
+        (Access::Operate, Scope::Worker) => Some(
+            "the token's scope is `worker`, which opens export tasks and nothing else: this needs one of scope `operate`",
+        ),
+        // Whoever takes a task gets the recorder's password, which nobody else does.
+        (Access::Work | Access::Beat, Scope::Read | Scope::Operate) => {
+            Some("this needs a token of scope `worker` (`framehaul token new NAME --scope worker`)")
+        }
+    }
 }
 
 /// A body without an end of its own: it ends when the token is removed that it was asked for with.
@@ -127,7 +171,7 @@ impl MessageBody for WhileKnown {
         let this = self.get_mut();
         let piece = ready!(Pin::new(&mut this.body).poll_next(context));
         // Asked last, so that nothing is sent that has come after the removal.
-        Poll::Ready(piece.filter(|_| this.api.door.tokens.still_know(&this.caller)))
+        Poll::Ready(piece.filter(|_| this.api.door.still_knows(&this.caller)))
     }
 }
 
@@ -166,15 +210,19 @@ fn authenticate(request: &ServiceRequest, tokens: &Tokens) -> Result<Caller, (&'
 }
 
 /// A form in a page of another site can send any body but one of this type.
-fn require_json(request: &ServiceRequest) -> Result<(), Problem> {
+fn require_type(request: &ServiceRequest, takes: Takes) -> Result<(), Problem> {
     let headers = request.headers();
     let empty =
         headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0") && !headers.contains_key(TRANSFER_ENCODING);
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if empty || kind.eq_ignore_ascii_case("application/json") {
+    let is = |known: &str| kind.eq_ignore_ascii_case(known);
+    if empty || is("application/json") || (takes == Takes::Sheet && SHEETS.iter().any(|sheet| is(sheet))) {
         return Ok(());
     }
-    let detail = "send the body as JSON, with `Content-Type: application/json`";
+    let detail = match takes {
+        Takes::Json => "send the body as JSON, with `Content-Type: application/json`".to_owned(),
+        Takes::Sheet => format!("send `Content-Type: application/json`, or {}", SHEETS.join(", or ")),
+    };
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }

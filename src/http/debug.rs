@@ -17,7 +17,7 @@ const MAX_HANG_SECONDS: u64 = 600;
 const BEFORE_HANG: Duration = Duration::from_millis(50);
 
 /// Which actor shall panic: `?actor=supervisor`, `?actor=camera&id=gate`, `?actor=sequencer&id=gate`,
-/// `?actor=upload&id=3`.
+/// `?actor=nvr&id=hall`, `?actor=upload&id=3`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PanicQuery {
@@ -33,10 +33,11 @@ pub async fn panic(api: web::Data<Api>, query: web::Query<PanicQuery>) -> Result
         "supervisor" => InjectPanic::Supervisor,
         "camera" => InjectPanic::Camera(read_id(&query.id)?),
         "sequencer" => InjectPanic::Sequencer(read_id(&query.id)?),
+        "nvr" => InjectPanic::Nvr(query.id.parse().map_err(|_| Problem::bad_request("`id` is no recorder's"))?),
         "upload" => InjectPanic::Upload(
             query.id.parse().map_err(|_| Problem::bad_request("`id` is no number of an upload worker"))?,
         ),
-        _ => return Err(Problem::bad_request("`actor` is none of supervisor, camera, sequencer, upload")),
+        _ => return Err(Problem::bad_request("`actor` is none of supervisor, camera, sequencer, nvr, upload")),
     };
     match target {
         // It cannot answer any more.

@@ -9,7 +9,8 @@ use crate::capture::Usage;
 use crate::capture::wire::StreamInfo;
 use crate::journal::{Entry, Totals};
 use crate::model::{
-    CameraId, CameraSpec, DestinationName, Engine, ManagedBy, Outcome, Program, Seq, SessionNo, TimeSource, UnixMicros,
+    BatchState, CameraId, CameraSpec, DestinationName, Engine, ManagedBy, NvrId, Outcome, Program, Seq, SessionNo,
+    TimeSource, UnixMicros,
 };
 
 /// A camera: what was asked of it, and what it is doing.
@@ -17,11 +18,21 @@ use crate::model::{
 pub struct CameraDto {
     id: String,
     managed_by: ManagedBy,
+    /// The recorder whose channel it is, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nvr: Option<ChannelOf>,
     /// Counts the changes of the spec; its ETag.
     revision: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     spec: Option<SpecDto>,
     status: StatusDto,
+}
+
+/// A channel of a recorder.
+#[derive(Debug, Serialize)]
+struct ChannelOf {
+    id: NvrId,
+    channel: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -30,6 +41,12 @@ struct SpecDto {
     spec: CameraSpec,
     /// The password itself is write-only.
     password_set: bool,
+}
+
+impl SpecDto {
+    fn new(spec: CameraSpec) -> Self {
+        Self { password_set: spec.password.is_some(), spec }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -118,8 +135,9 @@ impl From<CameraView> for CameraDto {
         Self {
             id: view.camera.to_string(),
             managed_by: view.managed_by,
+            nvr: view.nvr.map(|(id, channel)| ChannelOf { id, channel }),
             revision: view.revision,
-            spec: view.spec.map(|spec| SpecDto { password_set: spec.password.is_some(), spec }),
+            spec: view.spec.map(SpecDto::new),
             status: StatusDto {
                 state: view.state,
                 since: view.since,
@@ -147,6 +165,73 @@ impl CameraDto {
     pub fn with_process(mut self, process: Option<ProcessDto>) -> Self {
         self.status.process = process;
         self
+    }
+}
+
+/// A batch: what was asked, how it stands, and a piece of its list.
+#[derive(Debug, Serialize)]
+pub struct BatchDto {
+    id: CameraId,
+    state: BatchState,
+    /// How many frames were asked for.
+    frames: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    give_up_after: String,
+    created_at: UnixMicros,
+    /// When its capture ended.
+    ended_at: Option<UnixMicros>,
+    /// Why there are not as many frames as were asked for, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    spec: Option<SpecDto>,
+    source: SourceDto,
+    totals: Totals,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    page: Option<PageDto>,
+}
+
+/// What a batch's source is doing.
+#[derive(Debug, Serialize)]
+struct SourceDto {
+    state: CameraState,
+    since: UnixMicros,
+    stream: Option<StreamDto>,
+    next_try_at: Option<UnixMicros>,
+    last_error: Option<ErrorDto>,
+}
+
+impl BatchDto {
+    /// A batch as it is seen, with a piece of its list.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    pub fn new(view: CameraView, page: Option<PageDto>) -> Self {
+        let (batch, over) = view.batch.expect("it is a batch");
+        let span = |span| humantime::format_duration(span).to_string();
+        let state = batch.state(view.totals.stored, over);
+        let (ended_at, message) = batch.end.map(|end| (end.at, end.message)).unzip();
+        Self {
+            id: view.camera,
+            state,
+            frames: batch.frames,
+            from: Some(batch.from).filter(|from| !from.is_zero()).map(span),
+            give_up_after: span(batch.give_up_after),
+            created_at: batch.created,
+            ended_at,
+            message: message.flatten(),
+            spec: view.spec.map(SpecDto::new),
+            source: SourceDto {
+                state: view.state,
+                since: view.since,
+                stream: view.stream.map(StreamDto::from),
+                next_try_at: view.next_try_at,
+                last_error: view.last_error.map(ErrorDto::from),
+            },
+            totals: view.totals,
+            page,
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::journal::ReadError;
 use crate::manifest;
 use crate::model::{CameraId, Cursor, Seq};
 
-const MAX_LIMIT: usize = 1_000;
+/// Most entries of a page.
+pub const MAX_LIMIT: usize = 1_000;
 const DEFAULT_LIMIT: usize = 100;
 
 #[derive(Debug, Deserialize)]
@@ -32,23 +33,50 @@ pub async fn page(api: web::Data<Api>, id: web::Path<String>, request: HttpReque
             "the query cannot be read: {error}: use after=CURSOR (0 is the beginning) and limit=N"
         ))
     })?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    let page = read(&api, &camera, query.after, query.limit.unwrap_or(DEFAULT_LIMIT)).await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// A piece of a camera's list.
+async fn read(api: &Api, camera: &CameraId, after: Seq, limit: usize) -> Result<PageDto, Problem> {
+    match read_as_far(api, camera, after, limit).await? {
+        Ok(page) => Ok(page),
+        Err(error) => Err(explain(api, camera, after, error).await),
+    }
+}
+
+/// A piece of a camera's list from the cursor on, or from where it is complete where there is no cursor.
+pub async fn read_what_is_left(
+    api: &Api,
+    camera: &CameraId,
+    after: Option<Seq>,
+    limit: usize,
+) -> Result<PageDto, Problem> {
+    match (after, read_as_far(api, camera, after.unwrap_or_default(), limit).await?) {
+        (_, Ok(page)) => Ok(page),
+        (None, Err(ReadError::Gone { oldest })) => read(api, camera, oldest, limit).await,
+        (_, Err(error)) => Err(explain(api, camera, after.unwrap_or_default(), error).await),
+    }
+}
+
+async fn read_as_far(
+    api: &Api,
+    camera: &CameraId,
+    after: Seq,
+    limit: usize,
+) -> Result<Result<PageDto, ReadError>, Problem> {
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::bad_request(format!("`limit` is {limit}: use 1 to {MAX_LIMIT}")));
     }
-    let ledger = api.ledgers.find(&camera).ok_or_else(|| ControlError::NoSuchCamera(camera.clone()))?;
+    let ledger = api.ledgers.find(camera).ok_or_else(|| ControlError::NoSuchCamera(camera.clone()))?;
     // Taken before the page is read: every seq up to it is committed, so the page has no hole.
     let watermark = ledger.watermark();
-    let (reader, key, after) = (api.reader.clone(), camera.clone(), Cursor::after(query.after));
-    let page = web::block(move || reader.page(&key, after, limit, watermark))
+    let (reader, key, cursor) = (api.reader.clone(), camera.clone(), Cursor::after(after));
+    let page = web::block(move || reader.page(&key, cursor, limit, watermark))
         .await
         .map_err(|_| Problem::unavailable("the reader was cut off: try again"))?;
-    let page = match page {
-        Ok(page) => page,
-        Err(error) => return Err(explain(&api, &camera, query.after, error).await),
-    };
-    Ok(HttpResponse::Ok().json(PageDto {
-        camera,
+    Ok(page.map(|page| PageDto {
+        camera: camera.clone(),
         origin: api.origin.as_str().to_owned(),
         watermark,
         entries: page.entries.into_iter().map(|entry| EntryDto::new(entry, &api.base_url)).collect(),

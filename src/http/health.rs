@@ -54,6 +54,7 @@ pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
         }
         api.metrics.set_spool(way.name(), &way.spool.status());
     }
+    api.desk.show();
     let text =
         api.metrics.encode().map_err(|error| Problem::unavailable(format!("metrics cannot be written: {error}")))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))

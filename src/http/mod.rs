@@ -2,16 +2,23 @@
 
 mod audit;
 mod auth;
+mod batches;
 mod cameras;
 mod condition;
 mod debug;
 mod destinations;
 mod dto;
+mod export_dto;
+mod exports;
 mod frames;
+mod handed;
 mod health;
 mod host;
+mod leases;
 mod listen;
 mod measure;
+mod nvr_dto;
+mod nvrs;
 mod probe;
 mod problem;
 mod routes;
@@ -31,7 +38,8 @@ use actix_web::{App, HttpServer, middleware, web};
 use anyhow::Context as _;
 
 pub use auth::Door;
-pub use routes::{Access, Endpoint, ROUTES};
+pub use exports::Sheets;
+pub use routes::{Access, Endpoint, ROUTES, Takes};
 pub use stream::Streams;
 pub use token::Token;
 
@@ -39,6 +47,7 @@ use crate::actors::{Hubs, Supervisor};
 use crate::journal::{Journal, Ledgers, Reader};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
+use crate::tasks::Desk;
 
 /// The longest body of a request, bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -60,6 +69,10 @@ pub struct Api {
     pub reader: Reader,
     /// Who follows them.
     pub streams: Streams,
+    /// Export jobs and their tasks.
+    pub desk: Desk,
+    /// Who reads or writes sheets of them.
+    pub sheets: Sheets,
     /// The accounts.
     pub ledgers: Ledgers,
     /// The destinations: asked how they stand.
@@ -107,6 +120,9 @@ pub fn start(api: Api, listen: SocketAddr) -> anyhow::Result<(Server, ServerHand
     .workers(WORKERS)
     .max_connections(1_024)
     .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
+    // An answer with a task is written in two pieces: the second must not wait until the client has acknowledged the first,
+    // for which it takes 40 ms.
+    .tcp_nodelay(true)
     // For each connection, of an answer that is longer: most that follow a list and do not read hold just this.
     .h1_write_buffer_size(8 * 1_024)
     // Who has closed its half does not wait for the rest of a stream: its place is free at once.

@@ -10,6 +10,8 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, Route, web};
 use crate::actors::ControlError;
 use crate::journal::ReadError;
 use crate::model::FieldProblem;
+use crate::nvr::{RecorderError, RecorderErrorKind};
+use crate::tasks::TasksError;
 
 /// A problem as it is answered.
 #[derive(Debug, serde::Serialize)]
@@ -22,8 +24,42 @@ pub struct Problem {
     /// Seconds, rounded up.
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// Boxed: problems are handed on in results.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    gone: Option<Box<Gone>>,
+    more: Option<Box<More>>,
+}
+
+/// What some problems tell beside their sentence.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+enum More {
+    Gone(Gone),
+    Sheet(SheetFaults),
+    /// The word by which programs tell it from others.
+    Kind {
+        kind: &'static str,
+    },
+}
+
+/// All that is wrong with a sheet of tasks.
+#[derive(Debug, serde::Serialize)]
+struct SheetFaults {
+    faults: Vec<SheetFault>,
+    /// Those beyond, which are only counted.
+    more_faults: usize,
+}
+
+/// What is wrong in one cell, one column or one row.
+#[derive(Debug, serde::Serialize)]
+pub struct SheetFault {
+    /// The row, from 1 on.
+    pub row: u32,
+    /// The column's letters.
+    pub column: Option<String>,
+    /// The column's name in ours.
+    pub name: Option<String>,
+    /// What is wrong, and the way out.
+    pub detail: String,
 }
 
 /// What is left of a list.
@@ -55,7 +91,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
-            gone: None,
+            more: None,
         }
     }
 
@@ -63,8 +99,11 @@ impl Problem {
     pub fn read_on_in(self, manifests: ManifestsDto) -> Self {
         let detail =
             format!("{}; what is gone from the list is in manifests, from {} on", self.detail, manifests.first);
-        let gone = self.gone.map(|gone| Box::new(Gone { manifests: Some(manifests), ..*gone }));
-        Self { detail, gone, ..self }
+        let more = self.more.map(|more| match *more {
+            More::Gone(gone) => Box::new(More::Gone(Gone { manifests: Some(manifests), ..gone })),
+            more => Box::new(more),
+        });
+        Self { detail, more, ..self }
     }
 
     /// A request that cannot be understood or used.
@@ -75,6 +114,25 @@ impl Problem {
     /// The same, with what is wrong in each field.
     pub fn bad_fields(detail: impl Into<String>, errors: Vec<FieldProblem>) -> Self {
         Self { errors, ..Self::bad_request(detail) }
+    }
+
+    /// A sheet of which nothing is accepted.
+    pub fn of_sheet(detail: impl Into<String>, faults: Vec<SheetFault>, more_faults: usize) -> Self {
+        let more = Some(Box::new(More::Sheet(SheetFaults { faults, more_faults })));
+        Self { more, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    /// A recorder that was asked for this request has refused, or did not answer.
+    fn of_recorder(error: &RecorderError) -> Self {
+        let (status, retry_after) = match error.kind {
+            RecorderErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, None),
+            RecorderErrorKind::Busy { retry_after } => {
+                let wait = retry_after.map_or(1, |wait| wait.as_secs_f64().ceil() as u64);
+                (StatusCode::SERVICE_UNAVAILABLE, Some(wait))
+            }
+            _ => (StatusCode::BAD_GATEWAY, None),
+        };
+        Self { retry_after, ..Self::new(status, error.message.clone()) }
     }
 
     /// An actor or the journal did not answer in time.
@@ -112,15 +170,22 @@ impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let detail = error.to_string();
         match error {
-            ControlError::NoSuchCamera(_) => Self::new(StatusCode::NOT_FOUND, detail),
-            ControlError::Invalid(errors) => Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) },
+            ControlError::NoSuchCamera(_) | ControlError::NoSuchBatch(_) | ControlError::NoSuchNvr(_) => {
+                Self::new(StatusCode::NOT_FOUND, detail)
+            }
+            ControlError::Invalid(errors) | ControlError::InvalidNvr(errors) => {
+                Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+            }
             ControlError::Stale(_) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
             ControlError::Conflict(_) => Self::new(StatusCode::CONFLICT, detail),
             ControlError::TooMany { retry_after, .. } => {
                 let seconds = retry_after.as_secs_f64().ceil() as u64;
                 Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
             }
-            ControlError::NoRoom(_) | ControlError::Stopping => Self::unavailable(detail),
+            ControlError::NoRoom(_) | ControlError::Stopping | ControlError::Unavailable(_) => {
+                Self::unavailable(detail)
+            }
+            ControlError::Recorder(error) => Self::of_recorder(&error),
             ControlError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
         }
     }
@@ -131,13 +196,29 @@ impl From<ReadError> for Problem {
         match error {
             ReadError::Gone { oldest } => {
                 let detail = format!("{error}: go on after {oldest}, from where on all is there");
-                let gone = Some(Box::new(Gone { oldest, manifests: None }));
-                Self { gone, ..Self::new(StatusCode::GONE, detail) }
+                let more = Some(Box::new(More::Gone(Gone { oldest, manifests: None })));
+                Self { more, ..Self::new(StatusCode::GONE, detail) }
             }
             ReadError::NoSuchPlace(_) => {
                 Self::bad_request(format!("{error}: send an event's id as it came, or 0 for the beginning"))
             }
             ReadError::Journal(error) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+}
+
+impl From<TasksError> for Problem {
+    fn from(error: TasksError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TasksError::NoSuchJob(_) => Self::new(StatusCode::NOT_FOUND, detail),
+            TasksError::NotOver(_) | TasksError::TooMany(_) => Self::new(StatusCode::CONFLICT, detail),
+            TasksError::LeaseLost(_) => {
+                let more = Some(Box::new(More::Kind { kind: "lease_lost" }));
+                Self { more, ..Self::new(StatusCode::CONFLICT, detail) }
+            }
+            TasksError::NoRoom | TasksError::Stopping => Self::unavailable(detail),
+            TasksError::Journal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
         }
     }
 }

@@ -7,23 +7,34 @@ use std::collections::BTreeMap;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::problem::Problem;
 use crate::model::{CameraId, FieldProblem, InvalidCameraId, RawCameraSpec, is_plain, misfits};
 
 /// Reads a camera's spec: the shape alone; what the values may be is for [`RawCameraSpec::validate`].
 pub fn read_spec(request: &HttpRequest, body: &[u8]) -> Result<RawCameraSpec, Problem> {
-    let value = read_json(request, body)?;
-    let Value::Object(fields) = &value else {
-        let detail = "the body must be a JSON object, for example {\"url\": \"rtsp://host/path\"}";
-        return Err(Problem::bad_request(detail));
-    };
-    let misfits = misfits(fields);
-    if !misfits.is_empty() {
-        return Err(Problem::bad_fields("the camera cannot be read as it is written", misfits));
+    read_fields(read_object(request, body)?, Vec::new())
+}
+
+/// Reads the fields of a body.
+pub fn read_object(request: &HttpRequest, body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match read_json(request, body)? {
+        Value::Object(fields) => Ok(fields),
+        _ => {
+            let detail = "the body must be a JSON object, for example {\"url\": \"rtsp://host/path\"}";
+            Err(Problem::bad_request(detail))
+        }
     }
-    serde_json::from_value(value).map_err(|_| Problem::bad_request("the camera cannot be read"))
+}
+
+/// Makes a camera's spec of its fields, unless there are problems with others beside them.
+pub fn read_fields(fields: Map<String, Value>, mut problems: Vec<FieldProblem>) -> Result<RawCameraSpec, Problem> {
+    problems.extend(misfits(&fields));
+    if !problems.is_empty() {
+        return Err(Problem::bad_fields("the camera cannot be read as it is written", problems));
+    }
+    serde_json::from_value(Value::Object(fields)).map_err(|_| Problem::bad_request("the camera cannot be read"))
 }
 
 /// Reads a whole set of cameras, `{"cameras": {"gate-3": {"url": ...}, ...}}`.

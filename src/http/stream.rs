@@ -44,6 +44,7 @@ const RETRY: u32 = 2_000;
 pub struct Streams {
     places: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    waits: Arc<Semaphore>,
     ending: watch::Sender<bool>,
 }
 
@@ -52,6 +53,7 @@ impl Default for Streams {
         Self {
             places: Arc::new(Semaphore::new(MOST)),
             readers: Arc::new(Semaphore::new(READERS)),
+            waits: Arc::new(Semaphore::new(MOST)),
             ending: watch::Sender::new(false),
         }
     }
@@ -61,6 +63,23 @@ impl Streams {
     /// Ends all streams, now and from now on; consumers come back to the next daemon with their cursors.
     pub fn end(&self) {
         self.ending.send_replace(true);
+    }
+
+    /// Waits for the end of all streams.
+    pub async fn ended(&self) {
+        // The sender is a part of this.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+
+    /// Takes one of the places of those that wait for an answer, for as long as what is returned is kept.
+    ///
+    /// # Errors
+    ///
+    /// When all are taken.
+    pub fn begin_wait(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let full =
+            || Problem::unavailable(format!("{MOST} requests wait for something, which is the limit: ask later"));
+        self.waits.clone().try_acquire_owned().map_err(|_| full())
     }
 
     fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {

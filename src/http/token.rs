@@ -1,6 +1,7 @@
 //! A bearer token, and what is kept of it.
 
 use std::fmt;
+use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -40,10 +41,7 @@ impl Token {
     pub fn open(path: &Path) -> anyhow::Result<(Self, bool)> {
         match std::fs::metadata(path) {
             Ok(metadata) => {
-                let mode = metadata.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    bail!("token file {} has mode {mode:03o}: others can read it; chmod 600 it", path.display());
-                }
+                check_private(path, &metadata)?;
                 let token = Self::read(path)?;
                 if token.expose().len() < 32 {
                     bail!(
@@ -60,6 +58,18 @@ impl Token {
             }
             Err(error) => Err(error).with_context(|| format!("cannot read token file {}", path.display())),
         }
+    }
+
+    /// Reads a token from a file that nobody else may read.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); and when others can read it, or it is no plain file.
+    pub fn read_private(path: &Path) -> anyhow::Result<Self> {
+        let metadata = std::fs::metadata(path).with_context(|| format!("cannot read token file {}", path.display()))?;
+        ensure!(metadata.is_file(), "token file {} is no plain file", path.display());
+        check_private(path, &metadata)?;
+        Self::read(path)
     }
 
     /// Reads a token from the file of somebody who has one.
@@ -85,6 +95,13 @@ impl Token {
     pub fn digest(&self) -> Digest {
         Digest::of(self.expose())
     }
+}
+
+/// Refuses a file that others can read.
+fn check_private(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
+    let mode = metadata.permissions().mode() & 0o777;
+    ensure!(mode & 0o077 == 0, "token file {} has mode {mode:03o}: others can read it; chmod 600 it", path.display());
+    Ok(())
 }
 
 /// The SHA-256 of a token. That is enough for 256 random bits; a password would need a slow hash.
@@ -163,6 +180,11 @@ mod tests {
 
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(Token::open(&path).unwrap_err().to_string().contains("chmod 600"));
+        let told = Token::read_private(&path).unwrap_err().to_string();
+        assert!(told.contains("chmod 600") && !told.contains(&text[3..]), "{told}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(Token::read_private(&path).unwrap().expose(), text);
+        assert!(Token::read_private(dir.path()).unwrap_err().to_string().contains("no plain file"));
     }
 
     #[test]

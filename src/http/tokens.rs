@@ -27,6 +27,8 @@ const FIRST: &str = "admin";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
+    /// Work on export tasks, and nothing else.
+    Worker,
     /// Look.
     Read,
     /// Look, and change.
@@ -37,6 +39,7 @@ impl Scope {
     /// The scope as it is written.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Worker => "worker",
             Self::Read => "read",
             Self::Operate => "operate",
         }
@@ -48,9 +51,10 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
+            "worker" => Ok(Self::Worker),
             "read" => Ok(Self::Read),
             "operate" => Ok(Self::Operate),
-            _ => Err("use `read` or `operate` (which includes read)"),
+            _ => Err("use `read`, `operate` (which includes read) or `worker` (export tasks alone)"),
         }
     }
 }

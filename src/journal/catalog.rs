@@ -1,28 +1,44 @@
-//! Changes of the catalog: what is asked of cameras, and the logins that were refused.
+//! Changes of the catalog: what is asked of cameras and recorders, and the logins that were refused.
 
 use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::JournalError;
 use super::secrets::SecretsFile;
-use crate::model::{CameraId, CameraSpec, FORGET_REFUSAL_AFTER, Login, ManagedBy, Refusal, UnixMicros};
+use super::{JournalError, batches, nvrs};
+use crate::model::{
+    Batch, CameraId, CameraSpec, FORGET_REFUSAL_AFTER, Login, ManagedBy, NvrId, NvrSpec, Refusal, UnixMicros,
+};
 
-/// Cameras to add, change and remove, all or none.
+/// Cameras and recorders to add, change and remove, all or none.
 #[derive(Clone, Debug, Default)]
 pub struct CatalogChange {
     /// Added or changed.
     pub puts: Vec<(CameraId, CameraSpec, ManagedBy)>,
+    /// Those of them that are new batches.
+    pub batches: Vec<(CameraId, Batch)>,
+    /// Those of them that are channels of recorders.
+    pub channels: Vec<(CameraId, (NvrId, u32))>,
     /// Removed; their frames, next seqs and next sessions stay.
     pub deletes: Vec<CameraId>,
+    /// Recorders added or changed; without a spec, removed.
+    pub nvrs: Vec<(NvrId, Option<NvrSpec>)>,
 }
 
-/// What a change needs once it is committed: the revisions of the cameras that were put, in their order.
+impl CatalogChange {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.deletes.is_empty() && self.nvrs.is_empty()
+    }
+}
+
+/// What a change needs once it is committed: the revisions of the cameras that were put, in their order, and behind them
+/// those of the recorders.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     pub revisions: Vec<u64>,
-    /// Each camera whose password of earlier revisions is to be forgotten, and which revision stays.
-    pub settled: Vec<(CameraId, u64)>,
+    /// Each owner of a password whose earlier revisions are to be forgotten, and which revision stays.
+    pub settled: Vec<(String, u64)>,
 }
 
 /// Writes a change into the transaction. Its passwords lie in their file, under the new revisions, before it is
@@ -48,9 +64,17 @@ pub(super) fn apply(
     for (camera, spec, _) in &change.puts {
         let revision = revision_of(camera)? + 1;
         applied.revisions.push(revision);
-        applied.settled.push((camera.clone(), revision));
+        applied.settled.push((camera.to_string(), revision));
         if let Some(password) = &spec.password {
-            passwords.push((camera, revision, password));
+            passwords.push((camera.to_string(), revision, password));
+        }
+    }
+    for (nvr, spec) in &change.nvrs {
+        let revision = nvrs::next_revision(transaction, nvr)?;
+        applied.revisions.push(revision);
+        applied.settled.push((nvrs::owner(nvr), revision));
+        if let Some(password) = spec.as_ref().and_then(|spec| spec.password.as_ref()) {
+            passwords.push((nvrs::owner(nvr), revision, password));
         }
     }
     if let Err(error) = secrets.add(&passwords) {
@@ -67,6 +91,14 @@ pub(super) fn apply(
             |row| row.get(0),
         )?;
         nums.insert(camera.clone(), num);
+        if let Some((_, batch)) = change.batches.iter().find(|(batch, _)| batch == camera) {
+            batches::add(transaction, num, batch)?;
+        }
+        let channel = change.channels.iter().find(|(of, _)| of == camera).map(|(_, channel)| channel);
+        nvrs::belongs(transaction, num, channel)?;
+    }
+    for ((nvr, spec), revision) in change.nvrs.iter().zip(&applied.revisions[change.puts.len()..]) {
+        nvrs::put(transaction, nvr, spec.as_ref(), *revision)?;
     }
     for camera in &change.deletes {
         let revision = revision_of(camera)? + 1;
@@ -74,7 +106,9 @@ pub(super) fn apply(
             "UPDATE camera SET spec = NULL, revision = ?2, paused = 0 WHERE id = ?1",
             params![camera.as_str(), revision as i64],
         )?;
-        applied.settled.push((camera.clone(), revision));
+        batches::remove(transaction, camera)?;
+        nvrs::leaves(transaction, camera)?;
+        applied.settled.push((camera.to_string(), revision));
     }
     Ok(Ok(applied))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::thread::Thread;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -10,8 +11,9 @@ use tokio::sync::{oneshot, watch};
 use super::catalog::CatalogChange;
 use super::manifests::PendingManifest;
 use super::retention::{Age, Pruned};
+use super::tasks::TaskOrder;
 use super::{JournalError, Ledger};
-use crate::model::{CameraId, CommitNo, Login, Refusal, Seq, SessionNo, Settled, TimeSource, UnixMicros};
+use crate::model::{BatchEnd, CameraId, CommitNo, Login, Refusal, Seq, SessionNo, Settled, TimeSource, UnixMicros};
 
 /// A session that is about to begin.
 #[derive(Clone, Debug)]
@@ -47,23 +49,71 @@ pub struct SessionEnd {
 
 /// What the writer is asked. All of it is done in the order in which it was given.
 pub(super) enum Command {
-    Catalog { change: CatalogChange, done: oneshot::Sender<Result<Vec<u64>, JournalError>> },
-    Pause { camera: CameraId, paused: bool, done: oneshot::Sender<()> },
+    Catalog {
+        change: CatalogChange,
+        done: oneshot::Sender<Result<Vec<u64>, JournalError>>,
+    },
+    Pause {
+        camera: CameraId,
+        paused: bool,
+        done: oneshot::Sender<()>,
+    },
+    /// A batch captures nothing more; the answer is the revision of its camera.
+    EndBatch {
+        camera: CameraId,
+        end: BatchEnd,
+        done: oneshot::Sender<u64>,
+    },
+    /// Something is to be done with export jobs and their tasks; the answer is a number.
+    Tasks {
+        order: TaskOrder,
+        done: oneshot::Sender<u64>,
+    },
     LoginRefused(Refusal),
     LoginAccepted(Login, String),
-    Reserve { ledger: Arc<Ledger> },
-    OpenSession { session: NewSession, done: oneshot::Sender<()> },
+    Reserve {
+        ledger: Arc<Ledger>,
+    },
+    OpenSession {
+        session: NewSession,
+        done: oneshot::Sender<()>,
+    },
     CloseSession(SessionEnd),
-    Settle { ledger: Arc<Ledger>, settled: Settled },
-    Watermark { camera: CameraId, seq: Seq },
+    Settle {
+        ledger: Arc<Ledger>,
+        settled: Settled,
+    },
+    Watermark {
+        camera: CameraId,
+        seq: Seq,
+    },
     Spooled(BTreeMap<CameraId, Seq>),
-    ReturnUnused { camera: CameraId, next_seq: Seq },
-    Prune { ledger: Arc<Ledger>, age: Age, manifested: bool, done: oneshot::Sender<Pruned> },
+    ReturnUnused {
+        camera: CameraId,
+        next_seq: Seq,
+    },
+    Prune {
+        ledger: Arc<Ledger>,
+        age: Age,
+        manifested: bool,
+        done: oneshot::Sender<Pruned>,
+    },
     Believe(UnixMicros),
-    CommitManifest { manifest: PendingManifest, done: oneshot::Sender<bool> },
-    ManifestStored { camera: CameraId, last: Seq, done: oneshot::Sender<bool> },
-    Barrier { done: oneshot::Sender<()> },
-    Ping { done: oneshot::Sender<()> },
+    CommitManifest {
+        manifest: PendingManifest,
+        done: oneshot::Sender<bool>,
+    },
+    ManifestStored {
+        camera: CameraId,
+        last: Seq,
+        done: oneshot::Sender<bool>,
+    },
+    Barrier {
+        done: oneshot::Sender<()>,
+    },
+    Ping {
+        done: oneshot::Sender<()>,
+    },
     Hang(Duration),
     Close,
 }
@@ -95,6 +145,8 @@ impl Command {
 #[derive(Clone)]
 pub struct Journal {
     commands: Sender<Command>,
+    /// The writer's, which may be letting commands gather.
+    thread: Thread,
     committed: watch::Receiver<CommitNo>,
     stuck: watch::Receiver<bool>,
 }
@@ -108,19 +160,24 @@ impl std::fmt::Debug for Journal {
 impl Journal {
     pub(super) fn new(
         commands: Sender<Command>,
+        thread: Thread,
         committed: watch::Receiver<CommitNo>,
         stuck: watch::Receiver<bool>,
     ) -> Self {
-        Self { commands, committed, stuck }
+        Self { commands, thread, committed, stuck }
     }
 
     pub(super) fn send(&self, command: Command) {
+        let urgent = command.is_urgent();
         // The writer ends last, and a writer that fails takes the process with it.
         let _ = self.commands.send(command);
+        if urgent {
+            self.thread.unpark();
+        }
     }
 
-    /// Changes the catalog, all or nothing; answers the new revisions of the cameras that were put, in their order,
-    /// once that is durable.
+    /// Changes the catalog, all or nothing; answers the new revisions of the cameras that were put, in their order, and
+    /// behind them those of the recorders, once that is durable.
     ///
     /// # Errors
     ///
@@ -136,6 +193,23 @@ impl Journal {
         let (done, answer) = oneshot::channel();
         self.send(Command::Pause { camera, paused, done });
         let _ = answer.await;
+    }
+
+    /// Writes down how the capture of a batch has ended and forgets its password; returns the revision of its camera once
+    /// that is durable, `None` where the journal has ended before.
+    pub async fn end_batch(&self, camera: CameraId, end: BatchEnd) -> Option<u64> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::EndBatch { camera, end, done });
+        answer.await.ok()
+    }
+
+    /// Does something with export jobs and their tasks; the receiver is told the answer once that is durable. Orders of all
+    /// handles are done in the order in which they were given, so that who decides under a lock and gives them there is
+    /// repeated here.
+    pub fn tasks(&self, order: TaskOrder) -> oneshot::Receiver<u64> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Tasks { order, done });
+        answer
     }
 
     /// Remembers that a camera refused a login.

@@ -237,6 +237,11 @@ impl Ledger {
         }
     }
 
+    /// How many were left to it.
+    pub fn untold(&self) -> u64 {
+        self.lock().untold.iter().map(|(_, count)| count).sum()
+    }
+
     /// What was left to it.
     pub fn take_untold(&self) -> Vec<(LostReason, u64)> {
         std::mem::take(&mut self.lock().untold)
@@ -290,6 +295,17 @@ impl Ledger {
     /// Takes note of how the last upload went, and returns whether the one before it had failed.
     pub fn note_upload(&self, failed: bool) -> bool {
         self.upload_trouble.swap(failed, Relaxed)
+    }
+
+    /// Keeps no seqs in reserve for a camera that captures nothing more, and returns the first one that was never issued;
+    /// `None` where more are on their way to it.
+    pub fn give_back(&self) -> Option<Seq> {
+        let mut inner = self.lock();
+        if inner.reserving {
+            return None;
+        }
+        inner.reserved_until = inner.next_seq;
+        Some(inner.next_seq)
     }
 
     /// The first seq that was never issued or numbered; what is reserved from there on can be given back at the end.

@@ -1,16 +1,18 @@
-//! What the daemon knows for good: the catalog of cameras, every seq ever reserved, how each frame ended.
+//! What the daemon knows for good: the catalog of cameras and recorders, every seq ever reserved, how each frame ended.
 //!
 //! One SQLite database, written by one plain thread behind a channel (`writer`), read through a small read-only pool
 //! (`Reader`). A commit is durable when its effects show anywhere: `synchronous=FULL`. Each camera's running accounts
 //! are mirrored in memory (`Ledger`), which the writer updates right after the commit.
 
 mod audit;
-mod batch;
+mod batches;
 mod catalog;
+mod group;
 mod handle;
 mod ledger;
 mod ledgers;
 mod manifests;
+mod nvrs;
 mod outcome;
 mod ranges;
 mod reader;
@@ -20,8 +22,10 @@ mod retention;
 mod schema;
 mod secrets;
 mod state_dir;
+mod task_secrets;
+mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 pub use audit::{Bounds, ManifestRow, Mark};
@@ -30,12 +34,15 @@ pub use handle::{Journal, NewSession, SessionEnd};
 pub use ledger::{Accounts, Ledger, LostBy, Past, Totals};
 pub use ledgers::Ledgers;
 pub use manifests::{EndedSession, Manifested, Part, PendingManifest, StoredManifest};
+pub use nvrs::KnownNvr;
 pub(crate) use ranges::minus;
 pub use reader::{Commits, Entry, Page, ReadError, Reader};
 pub use recovery::{KnownCamera, Opened};
 pub use retention::retain;
 pub use secrets::write_private;
 pub use state_dir::StateDir;
+pub use task_secrets::TaskSecrets;
+pub use tasks::{KnownTasks, ListedTask, TaskOrder};
 
 /// What can go wrong with the journal. The daemon cannot keep its promises without it: only for room on the disk it
 /// waits.

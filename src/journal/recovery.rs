@@ -13,11 +13,15 @@ use super::ledger::Past;
 use super::outcome::{Destinations, record, sessions_in};
 use super::ranges::{by_session, from, minus};
 use super::secrets::SecretsFile;
+use super::tasks::{self, KnownTasks};
 use super::writer::{Nums, Writer};
-use super::{Journal, JournalError, Ledger, LostBy, Reader, StateDir, Totals, catalog, retention};
+use super::{
+    Journal, JournalError, KnownNvr, Ledger, LostBy, Reader, StateDir, TaskSecrets, Totals, batches, catalog, nvrs,
+    retention,
+};
 use crate::model::{
-    CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, Origin, Outcome, RawCameraSpec,
-    Refusal, Resolved, Seq, SeqRange, SessionNo, Settled, SpooledCamera, UnixMicros,
+    Batch, CameraId, CameraSpec, CommitNo, FORGET_REFUSAL_AFTER, LostReason, ManagedBy, NvrId, Origin, Outcome,
+    RawCameraSpec, Refusal, Resolved, Seq, SeqRange, SessionNo, Settled, SpooledCamera, UnixMicros,
 };
 
 /// A state directory that is ready for work.
@@ -33,10 +37,16 @@ pub struct Opened {
     pub origin: Origin,
     /// Every camera id ever used here.
     pub cameras: Vec<KnownCamera>,
+    /// Every recorder ever asked for.
+    pub nvrs: Vec<KnownNvr>,
     /// Which of each camera's seqs are resolved, for the spool.
     pub resolved: BTreeMap<CameraId, Resolved>,
     /// Camera logins that were refused lately.
     pub refusals: Vec<Refusal>,
+    /// Export jobs and their tasks.
+    pub tasks: KnownTasks,
+    /// The recorders' passwords that belong to them.
+    pub task_secrets: TaskSecrets,
     /// Keeps other daemons out for as long as it is open.
     pub lock: File,
 }
@@ -55,6 +65,10 @@ pub struct KnownCamera {
     pub managed_by: ManagedBy,
     /// Whether a person has paused it.
     pub paused: bool,
+    /// The batch that it is, if it is one.
+    pub batch: Option<Batch>,
+    /// The recorder and the channel of it that it is, if it is one.
+    pub channel: Option<(NvrId, u32)>,
     /// Its accounts.
     pub ledger: Arc<Ledger>,
 }
@@ -103,19 +117,28 @@ impl StateDir {
             if let Some(spec) = &spec {
                 ledger.goes_to(spec.destination.clone());
             }
-            cameras.push(KnownCamera { spec, unusable, revision, managed_by, paused: row.paused, ledger });
+            let batch = batches::read(&transaction, row.num)?;
+            let channel = nvrs::channel(&transaction, row.num)?;
+            let paused = row.paused;
+            cameras.push(KnownCamera { spec, unusable, revision, managed_by, paused, batch, channel, ledger });
         }
+        let nvrs = nvrs::read(&transaction, &secrets)?;
         let refusals = catalog::refusals(&transaction, UnixMicros::now().before(FORGET_REFUSAL_AFTER))?;
+        let tasks = tasks::recover(&transaction)?;
         transaction.commit()?;
+        let task_secrets = TaskSecrets::open(&self.paths.dir, tasks.jobs.iter().map(|job| job.job))?;
         let wanted = cameras.iter().filter(|camera| camera.spec.is_some() || camera.unusable.is_some());
-        let wanted: Vec<_> = wanted.map(|camera| (camera.ledger.camera().clone(), camera.revision)).collect();
-        secrets.keep_only(&wanted)?;
+        let wanted = wanted.map(|camera| (camera.ledger.camera().to_string(), camera.revision));
+        let recorders = nvrs.iter().filter(|nvr| nvr.spec.is_some() || nvr.unusable.is_some());
+        let recorders = recorders.map(|nvr| (nvrs::owner(&nvr.id), nvr.revision));
+        let owners: Vec<_> = wanted.chain(recorders).collect();
+        secrets.keep_only(&owners)?;
 
         let reader = Reader::open(&self.paths.database)?;
         let Self { lock, connection, origin, reserve, destinations, .. } = self;
         let nums = Nums { cameras: nums, destinations };
         let (journal, writer) = Writer::start(connection, nums, secrets, reserve, next_commit, listener, timer);
-        Ok(Opened { journal, writer, reader, origin, cameras, resolved, refusals, lock })
+        Ok(Opened { journal, writer, reader, origin, cameras, nvrs, resolved, refusals, tasks, task_secrets, lock })
     }
 }
 
@@ -177,7 +200,7 @@ fn read_spec(json: &str, camera: &CameraId, revision: u64, secrets: &SecretsFile
     let mut spec = raw.validate(None).map_err(|problems| {
         problems.iter().map(|p| format!("{} {}", p.field, p.detail)).collect::<Vec<_>>().join("; ")
     })?;
-    spec.password = secrets.get(camera, revision).cloned();
+    spec.password = secrets.get(camera.as_str(), revision).cloned();
     Ok(spec)
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use super::{JournalError, manifests};
+use super::{JournalError, batches, manifests, nvrs, tasks};
 use crate::model::Origin;
 
 /// Raised whenever the tables change; an older program refuses a newer journal.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 6;
 
 /// `reserved_until` is the first seq not yet reserved: seqs start at 1. `spec` is NULL for a deleted camera, whose row
 /// stays so that the same id goes on where it stopped. `watermark` is a hint for recovery: below it nothing is open.
@@ -151,15 +152,20 @@ pub fn open_writer(path: &Path) -> Result<Connection, JournalError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL: a commit is on disk when it returns. Everything that framehaul promises rests on this line.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Without it SQLite looks at what is bound to a statement to plan it, and plans it anew whenever something else is:
+    // for each outcome, which takes longer than all that is done with it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let version = version(&connection)?;
     let convert = |steps: &[&str]| {
         connection.execute_batch(&format!("BEGIN; {} PRAGMA user_version = {VERSION}; COMMIT;", steps.concat()))
     };
     match version {
-        0 => convert(&[TABLES, manifests::TABLES])?,
-        1 => convert(&[FROM_1, FROM_2, manifests::TABLES, FROM_3])?,
-        2 => convert(&[FROM_2, manifests::TABLES, FROM_3])?,
-        3 => convert(&[FROM_3])?,
+        0 => convert(&[TABLES, manifests::TABLES, batches::TABLES, tasks::TABLES, nvrs::TABLES])?,
+        1 => convert(&[FROM_1, FROM_2, manifests::TABLES, FROM_3, batches::TABLES, tasks::TABLES, nvrs::TABLES])?,
+        2 => convert(&[FROM_2, manifests::TABLES, FROM_3, batches::TABLES, tasks::TABLES, nvrs::TABLES])?,
+        3 => convert(&[FROM_3, batches::TABLES, tasks::TABLES, nvrs::TABLES])?,
+        4 => convert(&[batches::TABLES, tasks::TABLES, nvrs::TABLES])?,
+        5 => convert(&[tasks::TABLES, nvrs::TABLES])?,
         VERSION => {}
         other => return Err(newer(other, path)),
     }

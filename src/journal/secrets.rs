@@ -1,4 +1,4 @@
-//! Camera passwords: one file beside the catalog, mode 0600, and nowhere else.
+//! Passwords of cameras and recorders: one file beside the catalog, mode 0600, and nowhere else.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::JournalError;
-use crate::model::CameraId;
 
 /// The file of passwords, held in memory and written anew as a whole on each change.
 ///
-/// A password belongs to one revision of its camera (`gate-3@7`), so that file and catalog, which cannot be written at
+/// A password belongs to one revision of its camera (`gate-3@7`) or recorder (`nvr/hall@2`), so that file and catalog, which cannot be written at
 /// once, never make a pair that nobody asked for. Files of an older form name the camera alone.
 #[derive(Debug)]
 pub struct SecretsFile {
@@ -45,21 +44,21 @@ impl SecretsFile {
         Ok(Self { path, passwords })
     }
 
-    /// The password of a camera at a revision.
-    pub fn get(&self, camera: &CameraId, revision: u64) -> Option<&SecretString> {
-        self.passwords.get(&key(camera, revision)).or_else(|| self.passwords.get(camera.as_str()))
+    /// The password of a camera or recorder at a revision.
+    pub fn get(&self, owner: &str, revision: u64) -> Option<&SecretString> {
+        self.passwords.get(&key(owner, revision)).or_else(|| self.passwords.get(owner))
     }
 
-    /// Forgets the passwords of all cameras but these at these revisions: what a crash between file and catalog has
+    /// Forgets the passwords of all owners but these at these revisions: what a crash between file and catalog has
     /// left.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn keep_only(&mut self, cameras: &[(CameraId, u64)]) -> Result<(), JournalError> {
-        let kept: BTreeMap<String, SecretString> = cameras
+    pub fn keep_only(&mut self, owners: &[(String, u64)]) -> Result<(), JournalError> {
+        let kept: BTreeMap<String, SecretString> = owners
             .iter()
-            .filter_map(|(camera, revision)| Some((key(camera, *revision), self.get(camera, *revision)?.clone())))
+            .filter_map(|(owner, revision)| Some((key(owner, *revision), self.get(owner, *revision)?.clone())))
             .collect();
         if kept.keys().ne(self.passwords.keys()) { self.replace(kept) } else { Ok(()) }
     }
@@ -69,27 +68,26 @@ impl SecretsFile {
     /// # Errors
     ///
     /// When the file cannot be written; then nothing has changed.
-    pub fn add(&mut self, passwords: &[(&CameraId, u64, &SecretString)]) -> Result<(), JournalError> {
+    pub fn add(&mut self, passwords: &[(String, u64, &SecretString)]) -> Result<(), JournalError> {
         if passwords.is_empty() {
             return Ok(());
         }
         let mut changed = self.passwords.clone();
         changed
-            .extend(passwords.iter().map(|(camera, revision, password)| (key(camera, *revision), (*password).clone())));
+            .extend(passwords.iter().map(|(owner, revision, password)| (key(owner, *revision), (*password).clone())));
         self.replace(changed)
     }
 
-    /// Forgets these cameras' passwords of all other revisions than these.
+    /// Forgets these owners' passwords of all other revisions than these.
     ///
     /// # Errors
     ///
     /// When the file cannot be written; then nothing has changed.
-    pub fn forget_all_but(&mut self, cameras: &[(CameraId, u64)]) -> Result<(), JournalError> {
-        let settled: BTreeMap<&str, u64> =
-            cameras.iter().map(|(camera, revision)| (camera.as_str(), *revision)).collect();
+    pub fn forget_all_but(&mut self, owners: &[(String, u64)]) -> Result<(), JournalError> {
+        let settled: BTreeMap<&str, u64> = owners.iter().map(|(owner, revision)| (owner.as_str(), *revision)).collect();
         let stays = |name: &str| {
-            let (camera, revision) = name.split_once('@').unwrap_or((name, ""));
-            settled.get(camera).is_none_or(|settled| revision.parse() == Ok(*settled))
+            let (owner, revision) = name.split_once('@').unwrap_or((name, ""));
+            settled.get(owner).is_none_or(|settled| revision.parse() == Ok(*settled))
         };
         let kept: BTreeMap<String, SecretString> =
             self.passwords.iter().filter(|(name, _)| stays(name)).map(|(name, p)| (name.clone(), p.clone())).collect();
@@ -106,8 +104,8 @@ impl SecretsFile {
     }
 }
 
-fn key(camera: &CameraId, revision: u64) -> String {
-    format!("{camera}@{revision}")
+fn key(owner: &str, revision: u64) -> String {
+    format!("{owner}@{revision}")
 }
 
 /// Replaces a file with one that only its owner can read; on return it is on disk.
@@ -137,23 +135,23 @@ mod tests {
     fn passwords_survive_in_a_private_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secrets.json");
-        let (a, b): (CameraId, CameraId) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let (a, b) = ("a", "b");
         let mut file = SecretsFile::open(path.clone()).unwrap();
         let password = |text: &str| SecretString::from(text);
-        file.add(&[(&a, 1, &password("p%40:/#w")), (&b, 1, &password("x"))]).unwrap();
-        file.add(&[(&b, 2, &password("y"))]).unwrap();
+        file.add(&[(a.into(), 1, &password("p%40:/#w")), (b.into(), 1, &password("x"))]).unwrap();
+        file.add(&[(b.into(), 2, &password("y"))]).unwrap();
         // Until the catalog has the new revision, both are there.
-        assert_eq!(file.get(&b, 1).unwrap().expose_secret(), "x");
-        assert_eq!(file.get(&b, 2).unwrap().expose_secret(), "y");
-        file.forget_all_but(&[(b.clone(), 3)]).unwrap();
+        assert_eq!(file.get(b, 1).unwrap().expose_secret(), "x");
+        assert_eq!(file.get(b, 2).unwrap().expose_secret(), "y");
+        file.forget_all_but(&[(b.into(), 3)]).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let again = SecretsFile::open(path.clone()).unwrap();
-        assert_eq!(again.get(&a, 1).unwrap().expose_secret(), "p%40:/#w");
-        assert!(again.get(&b, 1).is_none() && again.get(&b, 2).is_none());
+        assert_eq!(again.get(a, 1).unwrap().expose_secret(), "p%40:/#w");
+        assert!(again.get(b, 1).is_none() && again.get(b, 2).is_none());
         assert!(!format!("{again:?}").contains("p%40"));
         std::fs::write(&path, r#"{"a":"old","b":"gone"}"#).unwrap();
         let mut old = SecretsFile::open(path.clone()).unwrap();
-        old.keep_only(&[(a.clone(), 7)]).unwrap();
+        old.keep_only(&[(a.into(), 7)]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"a@7":"old"}"#);
         std::fs::write(&path, "p%40:/#w").unwrap();
         assert!(!SecretsFile::open(path).unwrap_err().to_string().contains("p%40"));

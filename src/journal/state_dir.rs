@@ -32,6 +32,7 @@ pub struct StateDir {
 /// Where the journal's files lie in a state directory.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
+    pub dir: PathBuf,
     pub database: PathBuf,
     pub secrets: PathBuf,
     pub lock: PathBuf,
@@ -49,7 +50,12 @@ impl StateDir {
             path: dir.to_owned(),
             error,
         })?;
-        let paths = Paths { database: dir.join(DATABASE), secrets: dir.join("secrets.json"), lock: dir.join("lock") };
+        let paths = Paths {
+            dir: dir.to_owned(),
+            database: dir.join(DATABASE),
+            secrets: dir.join("secrets.json"),
+            lock: dir.join("lock"),
+        };
         let lock = take_lock(dir, &paths.lock)?;
         let reserve = Reserve::open(dir);
         leave_pid(&lock, &paths.lock)?;

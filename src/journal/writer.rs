@@ -1,6 +1,6 @@
 //! The thread that writes: commands in, one transaction for all that are waiting, effects after the commit.
 //!
-//! A full disk ends nothing: the batch is kept, gathers what else arrives, and is tried again until there is room. Any
+//! A full disk ends nothing: the group is kept, gathers what else arrives, and is tried again until there is room. Any
 //! other failure of the disk ends the process, since what it would go on with is not known.
 
 use std::collections::HashMap;
@@ -12,8 +12,9 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::batch::Batch;
+use super::batches;
 use super::catalog::{self, Applied};
+use super::group::Group;
 use super::handle::Command;
 use super::ledger::BLOCK;
 use super::manifests;
@@ -21,10 +22,11 @@ use super::outcome::{Destinations, Recorded, record};
 use super::reserve::Reserve;
 use super::retention::{Pruned, believe, prune};
 use super::secrets::SecretsFile;
+use super::tasks;
 use super::{Journal, JournalError};
 use crate::model::{CameraId, CommitNo, Seq, SeqRange, Settled, TimeSource};
 
-/// How often a batch is tried for which the disk had no room.
+/// How often a group is tried for which the disk had no room.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a command came to, before the commit.
@@ -32,6 +34,8 @@ enum Answer {
     Nothing,
     Catalog(Result<Applied, JournalError>),
     Reserved(SeqRange),
+    Revision(u64),
+    Tasks(u64),
     Pruned(Pruned),
     Manifest(bool),
     Recorded(Recorded),
@@ -93,35 +97,37 @@ impl Writer {
                 writer.run(&receiver);
             })
             .expect("the system has a thread for the journal");
-        (Journal::new(sender, committed, is_stuck), thread)
+        (Journal::new(sender, thread.thread().clone(), committed, is_stuck), thread)
     }
 
     fn run(mut self, commands: &Receiver<Command>) {
-        while let Some(mut batch) = Batch::gather(commands) {
-            batch.hang();
-            while !self.write(&mut batch) {
-                if batch.is_last() {
+        let mut committed = None;
+        while let Some(mut group) = Group::gather(commands, committed) {
+            group.hang();
+            committed = Some(Instant::now());
+            while !self.write(&mut group) {
+                if group.is_last() {
                     error!(
                         "the journal ends with the disk full: what it could not record is settled at the next start"
                     );
                     return;
                 }
-                batch.gather_more(commands, TRY_AGAIN);
+                group.gather_more(commands, TRY_AGAIN);
             }
             self.reserve.make_again();
-            if batch.is_last() {
+            if group.is_last() {
                 return;
             }
         }
     }
 
-    /// Commits a batch and lets it take effect; `false` where the disk is full, and then nothing has happened.
-    fn write(&mut self, batch: &mut Batch) -> bool {
+    /// Commits a group and lets it take effect; `false` where the disk is full, and then nothing has happened.
+    fn write(&mut self, group: &mut Group) -> bool {
         loop {
             let begun = Instant::now();
-            match self.commit(batch.commands()) {
+            match self.commit(group.commands()) {
                 Ok(answers) => {
-                    if batch.commands().iter().any(Command::writes) {
+                    if group.commands().iter().any(Command::writes) {
                         (self.timer)(begun.elapsed());
                     }
                     if self.stuck.send_replace(false) {
@@ -130,7 +136,7 @@ impl Writer {
                     // First: whoever is told below that something is durable finds it counted.
                     let newest = self.next_commit - 1;
                     self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
-                    for (command, answer) in batch.take().into_iter().zip(answers) {
+                    for (command, answer) in group.take().into_iter().zip(answers) {
                         self.take_effect(command, answer);
                     }
                     return true;
@@ -153,9 +159,9 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, batch: &[Command]) -> Result<Vec<Answer>, JournalError> {
+    fn commit(&mut self, group: &[Command]) -> Result<Vec<Answer>, JournalError> {
         let before = self.next_commit;
-        let committed = self.apply(batch);
+        let committed = self.apply(group);
         if committed.is_err() {
             // Rolled back, and so is what was made of it here: rows may get other numbers the next time.
             self.next_commit = before;
@@ -164,7 +170,7 @@ impl Writer {
         committed
     }
 
-    fn apply(&mut self, batch: &[Command]) -> Result<Vec<Answer>, JournalError> {
+    fn apply(&mut self, group: &[Command]) -> Result<Vec<Answer>, JournalError> {
         let transaction = self.connection.transaction()?;
         let mut step = Step {
             transaction: &transaction,
@@ -172,9 +178,17 @@ impl Writer {
             secrets: &mut self.secrets,
             next_commit: &mut self.next_commit,
         };
-        let answers = batch.iter().map(|command| step.apply(command)).collect::<Result<_, _>>()?;
+        let answers = group.iter().map(|command| step.apply(command)).collect::<Result<_, _>>()?;
         transaction.commit()?;
         Ok(answers)
+    }
+
+    /// Forgets the passwords of these owners but for those of these revisions. To be done after the commit: a crash in
+    /// between must not bring a camera back without its password. What cannot be forgotten now is at the next start.
+    fn forget_passwords(&mut self, settled: &[(String, u64)]) {
+        if let Err(error) = self.secrets.forget_all_but(settled) {
+            error!(%error, "passwords that are no longer used are still in their file");
+        }
     }
 
     fn take_effect(&mut self, command: Command, answer: Answer) {
@@ -182,11 +196,7 @@ impl Writer {
         match (command, answer) {
             (Command::Catalog { done, .. }, Answer::Catalog(result)) => {
                 let result = result.map(|applied| {
-                    // After the commit: a crash in between must not bring a camera back without its password. What
-                    // cannot be forgotten now is at the next start.
-                    if let Err(error) = self.secrets.forget_all_but(&applied.settled) {
-                        error!(%error, "passwords that are no longer used are still in their file");
-                    }
+                    self.forget_passwords(&applied.settled);
                     applied.revisions
                 });
                 drop(done.send(result));
@@ -200,6 +210,12 @@ impl Writer {
             ) => {
                 let _ = done.send(());
             }
+            (Command::EndBatch { camera, done, .. }, Answer::Revision(revision)) => {
+                self.forget_passwords(&[(camera.to_string(), revision)]);
+                // Who asked may have gone.
+                let _ = done.send(revision);
+            }
+            (Command::Tasks { done, .. }, Answer::Tasks(answer)) => drop(done.send(answer)),
             (Command::Prune { done, .. }, Answer::Pruned(pruned)) => drop(done.send(pruned)),
             (Command::CommitManifest { done, .. } | Command::ManifestStored { done, .. }, Answer::Manifest(fits)) => {
                 let _ = done.send(fits);
@@ -238,6 +254,11 @@ impl Step<'_> {
                 catalog::set_paused(self.transaction, camera, *paused)?;
                 Answer::Nothing
             }
+            Command::EndBatch { camera, end, .. } => {
+                let num = self.num(camera)?;
+                Answer::Revision(batches::end(self.transaction, num, end)?)
+            }
+            Command::Tasks { order, .. } => Answer::Tasks(tasks::apply(self.transaction, order)?),
             Command::LoginRefused(refusal) => {
                 catalog::login_refused(self.transaction, refusal)?;
                 Answer::Nothing
@@ -298,12 +319,13 @@ impl Step<'_> {
                 Answer::Nothing
             }
             Command::Spooled(highest) => {
+                // Once a second for each camera that has frames: what it says is read by SQLite once for all.
+                let transaction = self.transaction;
+                let mut mark = transaction
+                    .prepare_cached("UPDATE camera SET reserved_until = max(reserved_until, ?2) WHERE num = ?1")?;
                 for (camera, seq) in highest {
                     let num = self.num(camera)?;
-                    self.transaction.execute(
-                        "UPDATE camera SET reserved_until = max(reserved_until, ?2) WHERE num = ?1",
-                        params![num, *seq as i64 + 1],
-                    )?;
+                    mark.execute(params![num, *seq as i64 + 1])?;
                 }
                 Answer::Nothing
             }

@@ -26,7 +26,7 @@ pub struct ShownCamera {
     pub up: bool,
     /// Whether its pictures have shown the same for too long.
     pub frozen: bool,
-    /// Whether its stream should arrive: not while it is paused or its source has ended.
+    /// Whether its stream should arrive: not while it is paused, its source has ended, or its recorder is away.
     pub wanted: bool,
     /// Whether the camera has refused user and password and not accepted them since.
     pub auth_failed: bool,
@@ -99,7 +99,7 @@ const FAMILIES: [Family; 10] = [
     },
     Family {
         name: "framehaul_camera_wanted",
-        help: "1 while the camera's stream should arrive, 0 while it is paused or its source has ended.",
+        help: "1 while the camera's stream should arrive, 0 while it is paused, its source has ended, or its recorder is away.",
         kind: MetricType::GAUGE,
         by: None,
         read: |series, _| one(f64::from(series.shown.wanted)),

@@ -1,12 +1,14 @@
 //! Every metric framehaul exports, declared in one place: those of single cameras in `cameras`, those of destinations'
-//! gates in `destinations`, those of the API in `requests`, those of the manifests in `manifests`, those of the spool in
-//! `spool`, the rest here.
+//! gates in `destinations`, those of the API in `requests`, those of the manifests in `manifests`, those of recorders in
+//! `nvrs`, those of the spool in `spool`, those of export tasks in `tasks`, the rest here.
 
 mod cameras;
 mod destinations;
 mod manifests;
+mod nvrs;
 mod requests;
 mod spool;
+mod tasks;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,13 +22,16 @@ use prometheus::{
 use self::cameras::{CameraCollector, Cameras};
 use self::destinations::Destinations;
 use self::manifests::ManifestSeries;
+use self::nvrs::{NvrCollector, Nvrs};
 use self::requests::Requests;
 use self::spool::SpoolSeries;
-use crate::model::{CameraId, DestinationName, UnixMicros};
+use self::tasks::TaskSeries;
+use crate::model::{CameraId, DestinationName, TaskState, UnixMicros};
 use crate::spool::SpoolStatus;
 use crate::storage::BucketErrorKind;
 
 pub use self::cameras::ShownCamera;
+pub use self::nvrs::ShownNvr;
 pub use self::requests::AuthFailure;
 
 /// Seconds, 5 ms to 60 s: per destination only, never per camera.
@@ -54,6 +59,7 @@ impl std::fmt::Debug for Metrics {
 struct Inner {
     registry: Registry,
     cameras: Cameras,
+    nvrs: Nvrs,
     states: IntGaugeVec,
     uploads: IntCounterVec,
     upload_attempts: IntCounterVec,
@@ -70,6 +76,7 @@ struct Inner {
     spool: SpoolSeries,
     destinations: Destinations,
     manifests: ManifestSeries,
+    tasks: TaskSeries,
     requests: Requests,
     streams: IntGauge,
     reload_successful: IntGauge,
@@ -117,6 +124,7 @@ impl Metrics {
         let gauge = |name: &str, help: &str| GaugeVec::new(opts(name, help), &["destination"]);
         let inner = Inner {
             cameras: Cameras::default(),
+            nvrs: Nvrs::default(),
             states: IntGaugeVec::new(opts("cameras", "Cameras of the catalog, by what they are doing."), &["state"])?,
             uploads: IntCounterVec::new(
                 opts("uploads_total", "Frames whose upload came to an end, by result (stored, conflict, rejected)."),
@@ -163,6 +171,7 @@ impl Metrics {
             spool: SpoolSeries::new(&registry)?,
             destinations: Destinations::new(&registry)?,
             manifests: ManifestSeries::new(&registry)?,
+            tasks: TaskSeries::new(&registry)?,
             requests: Requests::new(&registry)?,
             streams: IntGauge::with_opts(opts(
                 "http_streams_open",
@@ -287,6 +296,36 @@ impl Metrics {
         self.0.manifests.set(frames, oldest, conflicts);
     }
 
+    /// So many export tasks are in a state.
+    pub fn set_tasks(&self, state: &str, count: u64) {
+        self.0.tasks.set(state, count);
+    }
+
+    /// Since when the oldest export task waits that is in nobody's hands.
+    pub fn set_oldest_task(&self, since: Option<UnixMicros>) {
+        self.0.tasks.set_oldest(since);
+    }
+
+    /// An export task was given to a worker.
+    pub fn lease_given(&self) {
+        self.0.tasks.given();
+    }
+
+    /// So many leases were over without a word of their holders.
+    pub fn leases_expired(&self, count: u64) {
+        self.0.tasks.expired(count);
+    }
+
+    /// A word on a lease that was over, or another's, was refused.
+    pub fn word_refused(&self) {
+        self.0.tasks.refused();
+    }
+
+    /// An export task came to its end, so long after it was last taken.
+    pub fn task_ended(&self, state: TaskState, took: Duration) {
+        self.0.tasks.ended(state, took);
+    }
+
     /// How the spool stands.
     pub fn set_spool(&self, destination: &DestinationName, status: &SpoolStatus) {
         self.0.spool.set(destination.as_str(), status);
@@ -355,6 +394,7 @@ impl Inner {
         registry.register(Box::new(started))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         registry.register(Box::new(CameraCollector::new(self.cameras.clone())?))?;
+        registry.register(Box::new(NvrCollector::new(self.nvrs.clone())?))?;
         registry.register(Box::new(self.states.clone()))?;
         registry.register(Box::new(self.uploads.clone()))?;
         registry.register(Box::new(self.upload_attempts.clone()))?;
@@ -382,7 +422,7 @@ mod tests {
     /// What a destination may cost a Prometheus.
     const MOST_OF_A_DESTINATION: usize = 90;
     /// What all the rest may that is not of a single camera.
-    const MOST_OTHERS: usize = 130;
+    const MOST_OTHERS: usize = 155;
 
     #[test]
     fn everything_that_can_happen_stays_within_its_series() {

@@ -106,6 +106,8 @@ fn route(pattern: &str) -> &'static str {
         _ if path.ends_with("/snapshot.jpg") => "snapshot",
         _ if path.starts_with("/cameras") => "cameras",
         _ if path.starts_with("/destinations") => "destinations",
+        _ if path.starts_with("/exports") => "exports",
+        _ if path.starts_with("/leases") || path.starts_with("/tasks/") => "leases",
         _ if path.starts_with("/debug/") => "debug",
         _ => OTHER,
     }
@@ -127,6 +129,9 @@ mod tests {
             ("/api/v1/cameras/{id}/frames/stream", "stream"),
             ("/api/v1/frames/stream", "stream"),
             ("/api/v1/destinations/{name}", "destinations"),
+            ("/api/v1/exports/{id}/tasks", "exports"),
+            ("/api/v1/leases/{id}/heartbeat", "leases"),
+            ("/api/v1/tasks/next", "leases"),
             ("/api/v1/debug/panic", "debug"),
             ("/api/v1/", "other"),
         ] {

@@ -66,37 +66,37 @@ pub enum Sampling {
 #[serde(deny_unknown_fields)]
 pub struct RawCameraSpec {
     #[serde(default)]
-    name: Option<String>,
-    url: String,
+    pub(super) name: Option<String>,
+    pub(super) url: String,
     #[serde(default)]
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// Left out: the password stays as it is. `null`: there is none.
     #[serde(default, deserialize_with = "present")]
-    password: Option<Option<SecretString>>,
+    pub(super) password: Option<Option<SecretString>>,
     #[serde(default)]
-    tls: Option<Tls>,
+    pub(super) tls: Option<Tls>,
     #[serde(default)]
-    transport: Transport,
+    pub(super) transport: Transport,
     #[serde(default)]
-    engine: Engine,
+    pub(super) engine: Engine,
     #[serde(default, rename = "loop")]
-    repeat: bool,
+    pub(super) repeat: bool,
     #[serde(default)]
-    pace: Pace,
+    pub(super) pace: Pace,
     #[serde(default)]
-    sampling: Sampling,
+    pub(super) sampling: Sampling,
     #[serde(default)]
-    damaged: Damaged,
+    pub(super) damaged: Damaged,
     #[serde(default)]
-    jpeg_quality: Option<u8>,
+    pub(super) jpeg_quality: Option<u8>,
     #[serde(default)]
-    max_width: Option<u32>,
+    pub(super) max_width: Option<u32>,
     #[serde(default)]
-    destination: Option<String>,
+    pub(super) destination: Option<String>,
 }
 
 /// Tells a field that is `null` from one that is left out.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<SecretString>>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<SecretString>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -146,11 +146,11 @@ pub struct CameraSpec {
     pub destination: DestinationName,
 }
 
-fn as_text<S: serde::Serializer>(url: &SourceUrl, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: serde::Serializer>(url: &SourceUrl, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(url.as_str())
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -163,6 +163,10 @@ pub enum ManagedBy {
     /// Requests.
     #[default]
     Api,
+    /// The batch that it is.
+    Batch,
+    /// The recorder whose channel it is.
+    Nvr,
 }
 
 impl ManagedBy {
@@ -171,12 +175,14 @@ impl ManagedBy {
         match self {
             Self::File => "file",
             Self::Api => "api",
+            Self::Batch => "batch",
+            Self::Nvr => "nvr",
         }
     }
 
     /// What the word means.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::File, Self::Api].into_iter().find(|managed_by| managed_by.as_str() == word)
+        [Self::File, Self::Api, Self::Batch, Self::Nvr].into_iter().find(|managed_by| managed_by.as_str() == word)
     }
 }
 
@@ -386,8 +392,15 @@ impl CameraSpec {
     }
 }
 
-fn same_server(a: &SourceUrl, b: &SourceUrl) -> bool {
+pub(super) fn same_server(a: &SourceUrl, b: &SourceUrl) -> bool {
     (a.kind(), a.host(), a.port()) == (b.kind(), b.host(), b.port())
+}
+
+/// What another device calls a camera, as far as it can be a name: without what cannot be printed, and not endless;
+/// `None` where nothing is left.
+pub(super) fn printable_name(text: &str) -> Option<String> {
+    let name: String = text.chars().filter(|c| !is_unprintable(*c)).take(MAX_NAME_CHARS).collect();
+    Some(name).filter(|name| !name.trim().is_empty())
 }
 
 /// Control characters, and those that turn the direction of text, end a line or do not show: a name must look like what

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use url::Host;
 
@@ -25,24 +25,29 @@ pub struct Login {
 impl Login {
     /// The login that a camera's capture makes; `None` for what is not reached over a network.
     pub fn of(spec: &CameraSpec) -> Option<Self> {
+        Some(Self::at(spec.url.host()?, spec.url.port(), spec.user.as_deref().unwrap_or_default()))
+    }
+
+    /// The login of this user at this host.
+    pub fn at(host: Host<String>, port: u16, user: &str) -> Self {
         // One spelling for each name and each address. A host that goes by two names has two limits: names are not
         // resolved here.
-        let host = match spec.url.host()? {
+        let host = match host {
             Host::Domain(name) => name.trim_end_matches('.').to_ascii_lowercase(),
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => {
                 address.to_ipv4_mapped().map_or_else(|| address.to_string(), |address| address.to_string())
             }
         };
-        Some(Self { host, port: spec.url.port(), user: spec.user.clone().unwrap_or_default() })
+        Self { host, port, user: user.to_owned() }
     }
 }
 
 /// Tells credentials apart without keeping them: the first 8 bytes of SHA-256 over a salt of this state directory's
 /// own, the login and the password.
-pub fn fingerprint(salt: &str, login: &Login, spec: &CameraSpec) -> String {
+pub fn fingerprint(salt: &str, login: &Login, password: Option<&SecretString>) -> String {
     let mut hash = Sha256::new();
-    for part in [salt, &login.host, &login.user, spec.password.as_ref().map_or("", |p| p.expose_secret())] {
+    for part in [salt, &login.host, &login.user, password.map_or("", |p| p.expose_secret())] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -76,8 +81,9 @@ mod tests {
             let spelled = spec(&format!(r#"{{"url":"{other}","user":"u","password":"x"}}"#));
             assert_eq!(Login::of(&spelled), Some(login.clone()), "{other}");
         }
-        assert_ne!(fingerprint("salt", &login, &a), fingerprint("salt", &login, &b));
-        assert_ne!(fingerprint("salt", &login, &a), fingerprint("pepper", &login, &a));
-        assert_eq!(fingerprint("salt", &login, &a).len(), 16);
+        let fingerprint = |salt, of: &CameraSpec| fingerprint(salt, &login, of.password.as_ref());
+        assert_ne!(fingerprint("salt", &a), fingerprint("salt", &b));
+        assert_ne!(fingerprint("salt", &a), fingerprint("pepper", &a));
+        assert_eq!(fingerprint("salt", &a).len(), 16);
     }
 }

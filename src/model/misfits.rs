@@ -1,10 +1,11 @@
-//! What a camera's spec may look like, field by field, before its values are judged.
+//! What a camera's spec, or a recorder's, may look like, field by field, before its values are judged.
 //!
 //! No message repeats a password, whatever was written in its place and wherever it was written by mistake.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{FieldProblem, RawCameraSpec};
+use super::{FieldProblem, RawCameraSpec, RawNvrSpec};
 
 /// What each field takes.
 const FIELDS: [(&str, &str); 14] = [
@@ -24,28 +25,62 @@ const FIELDS: [(&str, &str); 14] = [
     ("destination", "must be a text: the name of a destination"),
 ];
 
-/// Every field that cannot be read, not only the first. Each is read alone, beside a URL that can be.
+/// What each field of a recorder takes.
+const NVR_FIELDS: [(&str, &str); 16] = [
+    ("url", "must be a text: write http://host[:port]"),
+    ("name", "must be a text"),
+    ("user", "must be a text"),
+    ("password", "must be a text"),
+    ("tls", "must be \"unverified\", or left out"),
+    ("clock", "must be \"auto\", \"device_local\" or \"utc\""),
+    ("zone", "must be a text: the name of a time zone, as Europe/Berlin"),
+    ("channels", "must be \"all\", or a list of numbers"),
+    ("stream", "must be \"main\" or \"sub\""),
+    ("transport", "must be \"tcp\" or \"udp\""),
+    ("engine", "must be \"auto\", \"opencv\" or \"ffmpeg\""),
+    ("sampling", "must be \"all\", \"keyframes\", {\"fps\": 2.5} or {\"every\": 10}"),
+    ("damaged", "must be \"drop\" or \"mark\""),
+    ("jpeg_quality", "must be a whole number from 1 to 100"),
+    ("max_width", "must be a whole number of pixels"),
+    ("destination", "must be a text: the name of a destination"),
+];
+
+/// Every field of a camera that cannot be read, not only the first. Each is read alone, beside a URL that can be.
 pub fn misfits(fields: &Map<String, Value>) -> Vec<FieldProblem> {
+    find::<RawCameraSpec>(fields, "a camera", "rtsp://host[:port]/path", &FIELDS)
+}
+
+/// Every field of a recorder that cannot be read.
+pub fn nvr_misfits(fields: &Map<String, Value>) -> Vec<FieldProblem> {
+    find::<RawNvrSpec>(fields, "a recorder", "http://host[:port]", &NVR_FIELDS)
+}
+
+fn find<T: DeserializeOwned>(
+    fields: &Map<String, Value>,
+    what: &str,
+    url: &str,
+    known: &[(&'static str, &str)],
+) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
     if !fields.contains_key("url") {
-        let detail = "is missing: write rtsp://host[:port]/path".to_owned();
-        problems.push(FieldProblem { field: "url".into(), value: None, detail });
+        problems.push(FieldProblem { field: "url".into(), value: None, detail: format!("is missing: write {url}") });
     }
     for (name, value) in fields {
         let mut alone = json!({ "url": "rtsp://host/" });
         alone[name] = value.clone();
-        if serde_json::from_value::<RawCameraSpec>(alone).is_ok() {
+        if serde_json::from_value::<T>(alone).is_ok() {
             continue;
         }
-        problems.push(match FIELDS.iter().find(|(known, _)| known == name) {
+        problems.push(match known.iter().find(|(known, _)| known == name) {
             Some((field, takes)) => {
                 let value = if *field == "password" { None } else { shown(value) };
                 FieldProblem { field: (*field).into(), value, detail: (*takes).to_owned() }
             }
             None => {
                 let field = if is_plain(name) { name.clone() } else { "(a field)".to_owned() };
-                let known = FIELDS.map(|(known, _)| known).join(", ");
-                FieldProblem { field: field.into(), value: None, detail: format!("is not known: a camera has {known}") }
+                let known: Vec<&str> = known.iter().map(|(known, _)| *known).collect();
+                let detail = format!("is not known: {what} has {}", known.join(", "));
+                FieldProblem { field: field.into(), value: None, detail }
             }
         });
     }
@@ -80,6 +115,11 @@ mod tests {
         for (field, _) in FIELDS {
             let misfit = found(json!({ "url": "rtsp://h/", field: [[]] }));
             assert_eq!(misfit, [(field.to_owned(), None)]);
+        }
+        for (field, _) in NVR_FIELDS {
+            let fields = json!({ "url": "http://h/", field: [[]] });
+            let misfit = nvr_misfits(fields.as_object().unwrap());
+            assert_eq!(misfit.iter().map(|problem| problem.field.as_ref()).collect::<Vec<_>>(), [field]);
         }
         assert_eq!(
             found(json!({ "url": "rtsp://h/", "user": null, "password": null, "sampling": { "fps": 2.5 } })),

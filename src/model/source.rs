@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use url::{Host, Url};
 
 const MAX_URL_BYTES: usize = 2_048;
+/// The longest name of a host (RFC 1035, 3.1).
+const MAX_HOST_BYTES: usize = 253;
 const RTSP_PORT: u16 = 554;
 const RTSPS_PORT: u16 = 322;
 
@@ -65,6 +67,11 @@ impl SourceKind {
     }
 }
 
+/// What does not stand in a URL as it is.
+fn is_odd(c: &char) -> bool {
+    !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}')
+}
+
 /// A URL that names a source, in its normal form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceUrl {
@@ -88,10 +95,7 @@ impl SourceUrl {
         if text.len() > MAX_URL_BYTES {
             return Err(format!("is longer than {MAX_URL_BYTES} bytes"));
         }
-        if let Some(bad) = text
-            .chars()
-            .find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}'))
-        {
+        if let Some(bad) = text.chars().find(is_odd) {
             return Err(format!("holds the character `{}`: percent-encode it", bad.escape_debug()));
         }
         let Ok(url) = Url::parse(text) else {
@@ -124,7 +128,11 @@ impl SourceUrl {
                 return Ok(Self { kind, url });
             }
             _ => {
-                if url.host_str().is_none_or(|host| Host::parse(host).is_err()) {
+                // Of some schemes it is decoded by now, and has to be a host in the URLs of others as well.
+                let usable = |host: &str| {
+                    host.len() <= MAX_HOST_BYTES && !host.chars().any(|c| is_odd(&c)) && Host::parse(host).is_ok()
+                };
+                if !url.host_str().is_some_and(usable) {
                     return Err("names no valid host: write rtsp://host[:port]/path".to_owned());
                 }
                 if url.port() == Some(0) {
@@ -244,6 +252,7 @@ mod tests {
             "rtsp:///nohost",
             "rtsp://",
             "rtsp:path",
+            "http://h%7Bx/v",
             "rtsp://h o/",
             "rtsp://h/\u{202e}x",
             "rtsp://h/\0",
@@ -262,6 +271,7 @@ mod tests {
             "v4l2://host/dev/video0",
             "",
             &format!("rtsp://h/{}", "x".repeat(3_000)),
+            &format!("http://{}.example/", "x.".repeat(130)),
         ] {
             assert!(SourceUrl::parse(url).is_err(), "{url}");
         }

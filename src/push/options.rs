@@ -7,8 +7,9 @@ use super::{Entries, Entry, Picture, Pictures, driver};
 use crate::config::{Destination, Problem, UploadSettings};
 use crate::storage::{BucketError, BucketErrorKind};
 
-/// Pictures that are on their way at the same time.
-const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
+/// Pictures that are on their way at the same time: enough for a burst of 500, and half of the files that most systems
+/// let a process open.
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(512).expect("it is not 0");
 /// JPEG bytes in memory, waiting or on their way.
 const MEMORY: u64 = 128 << 20;
 /// How often a picture is tried again.
@@ -44,7 +45,7 @@ impl Push {
         Self { destination, upload, memory: MEMORY, retries: RETRIES, patience: PATIENCE, resume: false }
     }
 
-    /// With so many pictures on their way at the same time, 256 unless it is said; 0 counts as 1.
+    /// With so many pictures on their way at the same time, 512 unless it is said; 0 counts as 1.
     #[must_use]
     pub fn concurrency(mut self, pictures: usize) -> Self {
         self.upload.workers = NonZeroUsize::new(pictures).unwrap_or(NonZeroUsize::MIN);

@@ -1,14 +1,11 @@
 //! What an earlier push of the same pictures has stored, as the bucket's list tells it.
 
 use std::collections::HashMap;
-use std::time::Instant;
-
-use tokio::time::timeout;
 
 use super::Push;
 use crate::delivery::Backoff;
 use crate::model::Seq;
-use crate::storage::{After, Bucket, BucketError, BucketErrorKind, Page};
+use crate::storage::{self, Bucket, BucketError, Persistence};
 
 /// The name of a picture's object.
 pub(super) fn key(seq: Seq) -> String {
@@ -20,9 +17,11 @@ pub(super) type Found = (u64, Option<u32>);
 
 /// What an earlier push has stored.
 pub(super) async fn of(push: &Push, bucket: &dyn Bucket) -> Result<HashMap<Seq, Found>, BucketError> {
+    let backoff = Backoff { min: push.upload.retry_min, max: push.upload.retry_max };
+    let how = Persistence { deadline: push.upload.deadline, backoff, patience: push.patience };
     let (mut present, mut after) = (HashMap::new(), None);
     loop {
-        let page = page(push, bucket, after.as_ref()).await?;
+        let page = storage::page(bucket, "", after.as_ref(), how).await?;
         for object in page.objects {
             // Others may have theirs below the same prefix.
             let seq = object.key.strip_suffix(".jpg").and_then(|seq| seq.parse().ok());
@@ -34,29 +33,5 @@ pub(super) async fn of(push: &Push, bucket: &dyn Bucket) -> Result<HashMap<Seq, 
         if after.is_none() {
             return Ok(present);
         }
-    }
-}
-
-/// A page of the bucket's list, asked for until it comes or the destination was away for too long.
-async fn page(push: &Push, bucket: &dyn Bucket, after: Option<&After>) -> Result<Page, BucketError> {
-    let (begun, mut failures, mut rng) = (Instant::now(), 0, fastrand::Rng::new());
-    let backoff = Backoff { min: push.upload.retry_min, max: push.upload.retry_max };
-    loop {
-        let error = match timeout(push.upload.deadline, bucket.list("", after)).await {
-            Ok(Ok(page)) => return Ok(page),
-            Ok(Err(error)) => error,
-            Err(_) => BucketError {
-                kind: BucketErrorKind::Transient,
-                maybe_stored: false,
-                retry_after: None,
-                message: format!("{}: no answer to a question for its list", bucket.label()),
-            },
-        };
-        failures += 1;
-        let passes = matches!(error.kind, BucketErrorKind::Transient | BucketErrorKind::Throttled);
-        if !passes || begun.elapsed() >= push.patience {
-            return Err(error);
-        }
-        tokio::time::sleep(backoff.delay(failures, error.retry_after, &mut rng).min(push.patience)).await;
     }
 }

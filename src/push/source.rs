@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::{Jpegs, NoJpeg, Picture, Pictures};
-use crate::capture::child::monotonic_ns;
 use crate::capture::wire::CapturedFrame;
 use crate::capture::{Diagnosis, Ending, ErrorKind, Launcher, ProcessEvent};
-use crate::model::{CameraId, CameraSpec, ClockAnchor, LostReason, SourceKind, SourceUrl, UnixMicros};
+use crate::model::{CameraId, CameraSpec, ClockAnchor, Extent, LostReason, SourceKind, SourceUrl, UnixMicros};
+use crate::process::child::monotonic_ns;
 
 /// What each JPEG begins with.
 pub const START_OF_IMAGE: [u8; 3] = [0xff, 0xd8, 0xff];
@@ -155,48 +155,30 @@ impl Feed {
 
 async fn stream(spec: &CameraSpec, launcher: &Launcher, from: Duration, feed: &mut Feed) -> Result<(), SourceError> {
     let patient = spec.url.kind() == SourceKind::File;
-    let mut process = launcher.launch(&name(), spec).await.map_err(SourceError::Stream)?;
-    // Before `from` they belong to the picture that comes after them, and are passed by with it.
-    let (mut missed, mut reached, mut seen) = (Vec::new(), from.is_zero(), false);
+    let from_micros = (!from.is_zero()).then(|| i64::try_from(from.as_micros()).unwrap_or(i64::MAX));
+    let extent = Extent { from_micros, skip: 0, frames: Some(feed.limit).filter(|limit| *limit < u64::MAX) };
+    let mut process = launcher.launch(&name(), spec, extent).await.map_err(SourceError::Stream)?;
+    let mut seen = false;
     let ended = loop {
         match process.next().await {
             ProcessEvent::Frame(frame) => {
-                let position = Duration::from_micros(u64::try_from(frame.pts_micros).unwrap_or_default());
                 seen = true;
-                if position < from {
-                    missed.clear();
-                    continue;
-                }
-                reached = true;
-                for (count, why) in missed.drain(..) {
-                    feed.missed(count, why).await;
-                }
-                let goes_on = feed.give(picture(frame, patient.then_some(position))).await;
-                // It was not the process that stood still.
-                process.excuse();
-                if !goes_on {
-                    break None;
-                }
+                let position = Duration::from_micros(u64::try_from(frame.pts_micros).unwrap_or_default());
+                feed.give(picture(frame, patient.then_some(position))).await;
             }
-            ProcessEvent::Overrun(count) => missed.push((count.into(), LostReason::Overrun)),
-            ProcessEvent::Corrupt(count) => missed.push((count.into(), LostReason::Corrupt)),
+            ProcessEvent::Overrun(count) => feed.missed(count.into(), LostReason::Overrun).await,
+            ProcessEvent::Corrupt(count) => feed.missed(count.into(), LostReason::Corrupt).await,
             ProcessEvent::Opened(_) | ProcessEvent::Stats(_) => {}
-            ProcessEvent::Ended(Ending::StreamEnded) if patient && seen => break None,
+            // That what is asked for begins after its end is no failure of the file.
+            ProcessEvent::Ended(Ending::StreamEnded) if patient && (seen || from_micros.is_some()) => break None,
             ProcessEvent::Ended(ending) => break Some(ending),
         }
-        if reached {
-            for (count, why) in missed.drain(..) {
-                feed.missed(count, why).await;
-                process.excuse();
-            }
-        }
+        // It was not the process that stood still.
+        process.excuse();
         if feed.is_full() {
             break None;
         }
     };
-    for (count, why) in missed {
-        feed.missed(count, why).await;
-    }
     feed.end();
     let diagnosis = match ended {
         // A camera would be opened anew; a file would begin again, and a list has one size.
@@ -274,7 +256,7 @@ impl Maker {
         let mut spec = self.spec.clone();
         let wrong = |why: String| failed(Diagnosis { kind: ErrorKind::NotFound, message: why.into() });
         spec.url = SourceUrl::parse(&url).map_err(wrong)?;
-        let mut process = self.launcher.launch(&name(), &spec).await.map_err(failed)?;
+        let mut process = self.launcher.launch(&name(), &spec, Extent::default()).await.map_err(failed)?;
         let made = loop {
             match process.next().await {
                 ProcessEvent::Frame(frame) => break Ok(picture(frame, None)),

@@ -53,6 +53,9 @@ pub(super) struct Index {
     /// Segments that hold nothing, but for the one that is being written.
     dead: BTreeSet<u64>,
     open: Option<u64>,
+    /// Live frames of all cameras, and bytes of their records: asked for at each commit, however many cameras there are.
+    live: u64,
+    live_bytes: u64,
 }
 
 impl Camera {
@@ -114,6 +117,8 @@ impl Index {
         holds.left += extent.left;
         of.live += extent.live;
         of.live_bytes += extent.live_bytes;
+        self.live += extent.live;
+        self.live_bytes += extent.live_bytes;
         of.extents.insert(segment, extent);
         if !holds.nothing() {
             self.dead.remove(&segment);
@@ -159,6 +164,7 @@ impl Index {
                 (&mut extent.live, &mut extent.live_bytes),
                 (&mut of.live, &mut of.live_bytes),
                 (&mut holds.live, &mut holds.live_bytes),
+                (&mut self.live, &mut self.live_bytes),
             ] {
                 *count += 1;
                 *sum += bytes;
@@ -269,6 +275,7 @@ impl Index {
                 (&mut extent.live, &mut extent.live_bytes),
                 (&mut of.live, &mut of.live_bytes),
                 (&mut holds.live, &mut holds.live_bytes),
+                (&mut self.live, &mut self.live_bytes),
             ] {
                 *count -= live;
                 *sum -= bytes;
@@ -295,6 +302,8 @@ impl Index {
         let extent = of.extents.remove(&segment)?;
         of.live -= extent.live;
         of.live_bytes -= extent.live_bytes;
+        self.live -= extent.live;
+        self.live_bytes -= extent.live_bytes;
         let holds = self.segments.entry(segment).or_default();
         holds.live -= extent.live;
         holds.live_bytes -= extent.live_bytes;
@@ -391,6 +400,11 @@ impl Index {
     /// What each camera has that is live: frames, and bytes of their records.
     pub(super) fn live(&self) -> impl Iterator<Item = (&CameraId, u64, u64)> {
         self.cameras.iter().map(|(camera, of)| (camera, of.live, of.live_bytes)).filter(|(_, live, _)| *live > 0)
+    }
+
+    /// The same of all cameras together.
+    pub(super) fn all_live(&self) -> (u64, u64) {
+        (self.live, self.live_bytes)
     }
 
     /// When a camera's oldest live frame was captured at the earliest.

@@ -251,7 +251,9 @@ impl<D: Disk> Store<D> {
 
     /// How it stands; `full` and `oldest` are left open.
     pub fn status(&self) -> SpoolStatus {
-        let (frames, bytes) = self.live().fold((0, 0), |(frames, bytes), (_, f, b)| (frames + f, bytes + b));
+        let (frames, bytes) = self.index.all_live();
+        #[cfg(test)]
+        assert_eq!((frames, bytes), self.live().fold((0, 0), |(frames, bytes), (_, f, b)| (frames + f, bytes + b)));
         SpoolStatus {
             frames,
             bytes,

@@ -116,6 +116,12 @@ fn broken_off(bucket: &dyn Bucket, what: &str) -> BucketError {
 ///
 /// When nothing stands there any more, the looks do not agree, or the store cannot say.
 pub async fn what_stands_there(bucket: &dyn Bucket, key: &str, ours: ObjectInfo) -> Result<Attempt, BucketError> {
+    let there = looks(bucket, key, ours).await?;
+    Ok(if there == ours { Attempt::Stored } else { Attempt::Conflict })
+}
+
+/// What stands there, by the same looks.
+pub(super) async fn looks(bucket: &dyn Bucket, key: &str, ours: ObjectInfo) -> Result<ObjectInfo, BucketError> {
     let transient = |maybe_stored, what: &str| BucketError {
         kind: BucketErrorKind::Transient,
         maybe_stored,
@@ -127,9 +133,9 @@ pub async fn what_stands_there(bucket: &dyn Bucket, key: &str, ours: ObjectInfo)
         let found = bucket.head(key).await.map_err(|error| BucketError { maybe_stored: true, ..error })?;
         let found = found.ok_or_else(|| transient(false, "it was there and is gone"))?;
         match before.replace(found) {
-            _ if found == ours => return Ok(Attempt::Stored),
+            _ if found == ours => return Ok(found),
             None => {}
-            Some(before) if before == found => return Ok(Attempt::Conflict),
+            Some(before) if before == found => return Ok(found),
             Some(_) => return Err(transient(true, "two looks at it saw different contents")),
         }
     }
@@ -141,7 +147,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::storage::{After, Page};
+    use crate::storage::{After, Incoming, Page, StreamError, Streamed};
 
     /// A bucket whose answers to looks are given.
     struct Looks(Mutex<VecDeque<Option<ObjectInfo>>>);
@@ -149,6 +155,10 @@ mod tests {
     #[async_trait::async_trait]
     impl Bucket for Looks {
         async fn create(&self, _: &str, _: Bytes, _: u32, _: ContentType) -> Result<Created, BucketError> {
+            unreachable!("only looks are asked for")
+        }
+
+        async fn create_stream(&self, _: &str, _: Incoming) -> Result<Streamed, StreamError> {
             unreachable!("only looks are asked for")
         }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::{Incoming, StreamError, Streamed};
+
 /// A place for objects that are written once and never changed.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
@@ -20,6 +22,15 @@ pub trait Bucket: Send + Sync + 'static {
         crc32c: u32,
         content_type: ContentType,
     ) -> Result<Created, BucketError>;
+
+    /// Puts what comes in unless there is an object under this key, whatever its size: no more than some MiB of it are in
+    /// memory. Nothing shows under the key before all of it is there, and nothing is left of what breaks off. What that
+    /// asks of a broken connection is done here: pieces are sent again as long as [`Patience`](super::Patience) says.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Body`] when what comes in breaks off, [`StreamError::Bucket`] when the store does not take it.
+    async fn create_stream(&self, key: &str, incoming: Incoming) -> Result<Streamed, StreamError>;
 
     /// What is known of an object; `None` where there is none.
     ///
@@ -62,6 +73,14 @@ pub enum ContentType {
     Jpeg,
     /// Lines of JSON.
     Ndjson,
+    /// A film in MPEG's container for files.
+    Mp4,
+    /// A film in Matroska.
+    Matroska,
+    /// An MPEG program stream, as recorders write it.
+    ProgramStream,
+    /// Nothing that is known.
+    Unknown,
 }
 
 impl ContentType {
@@ -70,6 +89,10 @@ impl ContentType {
         match self {
             Self::Jpeg => "image/jpeg",
             Self::Ndjson => "application/x-ndjson",
+            Self::Mp4 => "video/mp4",
+            Self::Matroska => "video/matroska",
+            Self::ProgramStream => "video/mp2p",
+            Self::Unknown => "application/octet-stream",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A directory as a bucket.
 
+mod staged;
 mod walk;
 
 use std::collections::HashSet;
@@ -16,7 +17,10 @@ use tokio::sync::Semaphore;
 use crate::model::Origin;
 
 use super::bucket::too_large;
-use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo, Page};
+use super::{
+    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Incoming, ObjectInfo, Page, StreamError,
+    Streamed,
+};
 
 /// Directories remembered as durable.
 const MAX_KNOWN_DIRECTORIES: usize = 10_000;
@@ -24,6 +28,11 @@ const MAX_KNOWN_DIRECTORIES: usize = 10_000;
 /// Where objects lie until they are whole, inside the bucket's directory, because a hard link cannot cross file
 /// systems. Below it is a directory for each origin: daemons that share a bucket must not touch each other's halves.
 const STAGING: &str = ".framehaul-staging";
+
+/// Where an origin's objects lie in a bucket's directory until they are whole.
+pub fn staging(dir: &Path, origin: &Origin) -> PathBuf {
+    dir.join(STAGING).join(origin.as_str())
+}
 
 /// Pieces of work on the directory under way, at most. Where the disk hangs each keeps a thread, and what it was to
 /// write; whoever comes then waits where his deadline ends him and frees his frame, which in the queue of a pool of
@@ -56,7 +65,7 @@ impl FileBucket {
     ///
     /// When the directory cannot be made or written.
     pub fn open(dir: PathBuf, origin: &Origin) -> Result<Self, BucketError> {
-        let staging = dir.join(STAGING).join(origin.as_str());
+        let staging = staging(&dir, origin);
         let prepare = || {
             make_all(&staging)?;
             for entry in fs::read_dir(&staging)? {
@@ -146,6 +155,11 @@ impl Inner {
     ) -> Result<Created, BucketError> {
         let written = write_whole(staged, content).and_then(|()| self.make_durable(parent));
         written.map_err(|error| self.not_written(path, &error))?;
+        self.link(staged, parent, path)
+    }
+
+    /// Gives what is whole and on disk its own name.
+    fn link(&self, staged: &Path, parent: &Path, path: &Path) -> Result<Created, BucketError> {
         match fs::hard_link(staged, path) {
             // From here on there is an object, though it may not survive a power cut yet.
             Ok(()) => sync_dir(parent)
@@ -311,6 +325,10 @@ impl Bucket for FileBucket {
     ) -> Result<Created, BucketError> {
         let key = key.to_owned();
         self.blocking(move |bucket| bucket.create_blocking(&key, &content)).await
+    }
+
+    async fn create_stream(&self, key: &str, incoming: Incoming) -> Result<Streamed, StreamError> {
+        staged::put(self, key, incoming).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {

@@ -1,7 +1,11 @@
-//! Google Cloud Storage: the only user of its crate.
+//! Google Cloud Storage: the only user of its crate, which gives the credentials and reads objects. Puts and lists are
+//! requests of our own.
 
+mod answer;
 mod credentials;
 mod list;
+mod put;
+mod resumable;
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -17,19 +21,25 @@ use google_cloud_storage::model::ObjectChecksums;
 use google_cloud_storage::read_object::ReadObjectResponse;
 use google_cloud_storage::read_resume_policy::NeverResume;
 use http::{Extensions, HeaderMap};
+use url::Url;
 
+use self::answer::Unanswered;
 use self::credentials::Renewable;
-use self::list::Unlisted;
 use super::bucket::{retry_after, too_large};
 use super::client::client;
-use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo, Page};
+use super::pieces::{PIECE, Pieces};
+use super::tries::put_whole;
+use super::{
+    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Incoming, ObjectInfo, Page, StreamError,
+    Streamed,
+};
 use crate::config::Credentials;
 
 /// A bucket of Cloud Storage, or of an emulator that speaks its JSON API.
 ///
 /// The crate is asked for one attempt at a time: it sets no deadline on an attempt and its throttler never forgets an
 /// outage, so deadlines and retries are ours. So is the recovery from tokens that are refused before their time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GcsBucket {
     storage: Storage,
     credentials: Renewable,
@@ -39,7 +49,12 @@ pub struct GcsBucket {
     prefix: String,
     /// Another server than Cloud Storage's own.
     endpoint: Option<String>,
-    lists: reqwest::Client,
+    /// For what the crate has no call for, or a costly one.
+    http: reqwest::Client,
+    /// Where puts go, as far as it is known before one is made.
+    puts: Option<Url>,
+    /// What parts the bodies of puts.
+    boundary: put::Boundary,
     base_url: String,
     label: String,
 }
@@ -74,8 +89,11 @@ impl GcsBucket {
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint: endpoint.map(str::to_owned),
-            lists: client(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
+            http: client(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
                 .map_err(|error| unauthorized(&label, &format!("cannot make a client: {error}")))?,
+            // One that is none is told with the first put.
+            puts: endpoint.and_then(|endpoint| put::address(endpoint, bucket).ok()),
+            boundary: put::Boundary::new(),
             base_url: format!("gs://{bucket}/{prefix}"),
             label,
         })
@@ -140,31 +158,36 @@ impl GcsBucket {
         }
     }
 
-    /// One attempt at a page.
-    async fn page(&self, prefix: &str, after: Option<&After>) -> Result<Page, Failure> {
-        let headers = match self.credentials.headers(Extensions::new()).await {
-            Ok(CacheableResource::New { data, .. }) => data,
+    /// The token, as a request's headers.
+    async fn headers(&self) -> Result<HeaderMap, Failure> {
+        match self.credentials.headers(Extensions::new()).await {
+            Ok(CacheableResource::New { data, .. }) => Ok(data),
             // Only who names a token that it has is told so.
-            Ok(CacheableResource::NotModified) => HeaderMap::new(),
+            Ok(CacheableResource::NotModified) => Ok(HeaderMap::new()),
             Err(error) => {
                 let passing = error.is_transient();
-                return Err(Failure { authentication: true, passing, cause: deepest(&error), ..Failure::default() });
+                Err(Failure { authentication: true, passing, cause: deepest(&error), ..Failure::default() })
             }
-        };
-        let endpoint = match &self.endpoint {
+        }
+    }
+
+    /// Where requests go that are our own.
+    async fn endpoint(&self) -> String {
+        match &self.endpoint {
             Some(endpoint) => endpoint.clone(),
             None => match self.credentials.universe_domain().await {
                 Some(domain) => format!("https://storage.{domain}"),
                 None => "https://storage.googleapis.com".to_owned(),
             },
-        };
+        }
+    }
+
+    /// One attempt at a page.
+    async fn page(&self, prefix: &str, after: Option<&After>) -> Result<Page, Failure> {
+        let headers = self.headers().await?;
+        let endpoint = self.endpoint().await;
         let url = list::address(&endpoint, &self.bucket, &self.prefix, prefix, after);
-        list::page(&self.lists, url, headers, &self.prefix, after).await.map_err(|unlisted| match unlisted {
-            Unlisted::Refused(status, headers) => {
-                Failure { status: Some(status.as_u16()), retry_after: retry_after(&headers), ..Failure::default() }
-            }
-            Unlisted::Broken { cause, connect } => Failure { connect, cause, ..Failure::default() },
-        })
+        Ok(list::page(&self.http, url, headers, &self.prefix, after).await?)
     }
 }
 
@@ -177,24 +200,37 @@ impl Bucket for GcsBucket {
         crc32c: u32,
         content_type: ContentType,
     ) -> Result<Created, BucketError> {
-        let put = || {
-            let put = self
-                .storage
-                .write_object(&self.resource, self.name(key), content.clone())
-                .set_if_generation_match(0_i64)
-                .set_content_type(content_type.as_str())
-                .with_known_crc32c(crc32c)
-                .send_buffered();
-            async move { put.await.map_err(|error| Failure::of(&error)) }
+        let name = self.name(key);
+        let put = || async {
+            let headers = self.headers().await?;
+            let url = match &self.puts {
+                Some(url) => Ok(url.clone()),
+                None => put::address(&self.endpoint().await, &self.bucket),
+            };
+            let url = url.map(|url| put::named(url, &name));
+            let body = self.boundary.body(content.clone(), crc32c, content_type);
+            Ok(put::put(&self.http, url, headers, body).await?)
         };
         let ours = ObjectInfo { bytes: content.len() as u64, crc32c };
         match self.attempt(put).await? {
-            Ok(object) if info(object.size, object.checksums.as_ref()) == Some(ours) => Ok(Created::New),
+            Ok(stored) if stored == Some(ours) => Ok(Created::New),
             // A gateway's 200 has a JSON object in it as well. If it is there all the same, the next attempt finds it.
             Ok(_) => Err(self.untold("the answer does not say what is stored")),
             Err(failure) if failure.status == Some(412) => Ok(Created::Exists),
             Err(failure) => Err(self.error(failure, "storage.objects.create")),
         }
+    }
+
+    /// The server is told the CRC32C of the whole with the last piece, and refuses the object where it finds another one;
+    /// what it says that it has stored must have this one, too.
+    async fn create_stream(&self, key: &str, incoming: Incoming) -> Result<Streamed, StreamError> {
+        let Incoming { content_type, size_hint: _, body, patience } = incoming;
+        let mut pieces = Pieces::of(body, PIECE);
+        let first = pieces.next().await.map_err(StreamError::Body)?;
+        if first.last {
+            return Ok(put_whole(self, key, first, content_type, patience).await?);
+        }
+        resumable::put(self, key, content_type, first, pieces, patience).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
@@ -232,7 +268,7 @@ impl Bucket for GcsBucket {
     }
 }
 
-/// What the store says of an object; `None` where it does not say enough.
+/// What the store says of an object that is read; `None` where it does not say enough.
 fn info(size: i64, checksums: Option<&ObjectChecksums>) -> Option<ObjectInfo> {
     Some(ObjectInfo { bytes: size.try_into().ok()?, crc32c: checksums?.crc32c? })
 }
@@ -259,6 +295,17 @@ struct Failure {
     passing: bool,
     /// The innermost cause, which counts where there was no answer.
     cause: String,
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Refused(status, headers) => {
+                Self { status: Some(status.as_u16()), retry_after: retry_after(&headers), ..Self::default() }
+            }
+            Unanswered::Broken { cause, connect } => Self { connect, cause, ..Self::default() },
+        }
+    }
 }
 
 impl Failure {

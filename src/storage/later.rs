@@ -13,7 +13,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, ObjectInfo, Page, file};
+use super::{
+    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Incoming, ObjectInfo, Page, StreamError,
+    Streamed, file,
+};
 use crate::config::Destination;
 use crate::model::Origin;
 
@@ -112,6 +115,10 @@ impl Bucket for Later {
         content_type: ContentType,
     ) -> Result<Created, BucketError> {
         self.open().await?.create(key, content, crc32c, content_type).await
+    }
+
+    async fn create_stream(&self, key: &str, incoming: Incoming) -> Result<Streamed, StreamError> {
+        self.open().await?.create_stream(key, incoming).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {

@@ -6,8 +6,12 @@ mod client;
 mod file;
 mod gcs;
 mod later;
+mod listing;
 mod object_store;
 mod pace;
+mod pieces;
+mod stream;
+mod tries;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,9 +19,11 @@ use std::sync::Arc;
 pub use self::object_store::{ObjectStoreBucket, azure, s3};
 pub use attempt::{Attempt, Object, REFUSED_TIMES, attempt, attempt_on, what_stands_there};
 pub use bucket::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page};
-pub use file::FileBucket;
+pub use file::{FileBucket, staging};
 pub use gcs::GcsBucket;
 pub use later::{Later, base_url};
+pub use listing::{Persistence, page};
+pub use stream::{Body, BodyError, Incoming, Patience, StreamError, Streamed};
 
 use crate::config::Destination;
 use crate::model::Origin;

@@ -8,6 +8,7 @@
 //! with an `http://` endpoint nothing.
 
 pub mod azure;
+mod multipart;
 mod notes;
 mod refusal;
 mod renewable;
@@ -16,6 +17,7 @@ pub mod s3;
 use std::sync::Arc;
 
 use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
+use ::object_store::multipart::MultipartStore;
 use ::object_store::path::Path;
 use ::object_store::{
     Attribute, Attributes, ClientOptions, GetOptions, GetResult, ObjectStore, PutMode, PutOptions, PutPayload,
@@ -26,16 +28,36 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http::Extensions;
 
+use self::azure::Signer;
 use self::notes::{Asked, Notes};
 use self::refusal::{Failure, deepest, is_of_the_line};
 use self::renewable::Renewable;
 use super::bucket::too_large;
-use super::{After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page};
+use super::pieces::{PIECE, Pieces};
+use super::tries::put_whole;
+use super::{
+    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Incoming, Listed, ObjectInfo, PAGE, Page,
+    Patience, StreamError, Streamed,
+};
 
 /// A client of the crate.
-trait Store: ObjectStore + PaginatedListStore {}
+trait Store: ObjectStore + PaginatedListStore + MultipartStore {}
 
-impl<T: ObjectStore + PaginatedListStore> Store for T {}
+impl<T: ObjectStore + PaginatedListStore + MultipartStore> Store for T {}
+
+/// A client, and what it signs with where we change what it has signed.
+#[derive(Clone)]
+struct Client {
+    store: Arc<dyn Store>,
+    signer: Option<Arc<Signer>>,
+}
+
+/// Whose store it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cloud {
+    S3,
+    Azure,
+}
 
 /// What an account must be allowed, in its cloud's words.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +70,8 @@ struct Permissions {
 /// A bucket of S3, or a container of Azure's.
 #[derive(Debug)]
 pub struct ObjectStoreBucket {
-    stores: Renewable,
+    cloud: Cloud,
+    stores: Arc<Renewable>,
     prefix: String,
     permissions: Permissions,
     base_url: String,
@@ -56,9 +79,14 @@ pub struct ObjectStoreBucket {
 }
 
 impl ObjectStoreBucket {
-    fn new(scheme: &str, bucket: &str, prefix: &str, permissions: Permissions, stores: Renewable) -> Self {
+    fn new(cloud: Cloud, bucket: &str, prefix: &str, permissions: Permissions, stores: Renewable) -> Self {
+        let scheme = match cloud {
+            Cloud::S3 => "s3",
+            Cloud::Azure => "az",
+        };
         Self {
-            stores,
+            cloud,
+            stores: Arc::new(stores),
             prefix: prefix.to_owned(),
             permissions,
             base_url: format!("{scheme}://{bucket}/{prefix}"),
@@ -87,9 +115,9 @@ impl ObjectStoreBucket {
     {
         let mut last = false;
         loop {
-            let (number, store) = self.stores.current();
-            let notes = Notes::of(asked);
-            let result = attempt(store, notes.extensions()).await;
+            let (number, Client { store, signer }) = self.stores.current();
+            let notes = Notes::of(asked, signer);
+            let result = notes.along(attempt(store, notes.extensions())).await;
             let failure = match result {
                 Ok(done) => {
                     self.stores.accepted(number);
@@ -117,6 +145,28 @@ impl ObjectStoreBucket {
             Ok(object) => Ok(Some(object)),
             Err(failure) if failure.is_no_object() => Ok(None),
             Err(failure) => Err(self.error(&failure, self.permissions.get)),
+        }
+    }
+
+    /// Reads an object to its end; with patience, no longer than something comes.
+    async fn sum(&self, key: &str, patience: Option<Patience>) -> Result<Option<ObjectInfo>, BucketError> {
+        let open = self.open(key);
+        let object = match patience {
+            Some(patience) => patience.within(&self.label, 0, open).await?,
+            None => open.await?,
+        };
+        let Some(object) = object else { return Ok(None) };
+        let mut content = object.into_stream();
+        let mut info = ObjectInfo { bytes: 0, crc32c: 0 };
+        loop {
+            let next = async { content.try_next().await.map_err(|error| self.broken(&error)) };
+            let part = match patience {
+                Some(patience) => patience.within(&self.label, 0, next).await?,
+                None => next.await?,
+            };
+            let Some(part) = part else { return Ok(Some(info)) };
+            info.bytes += part.len() as u64;
+            info.crc32c = crc32c::crc32c_append(info.crc32c, &part);
         }
     }
 
@@ -161,16 +211,21 @@ impl Bucket for ObjectStoreBucket {
         }
     }
 
+    /// What the store is told to have is compared by its size: the checksum is that of what came. Towards S3 each part is
+    /// signed together with the SHA-256 of its content, as an object is that is put at once.
+    async fn create_stream(&self, key: &str, incoming: Incoming) -> Result<Streamed, StreamError> {
+        let Incoming { content_type, size_hint, body, patience } = incoming;
+        let mut pieces = Pieces::of(body, PIECE);
+        let first = pieces.next().await.map_err(StreamError::Body)?;
+        if first.last {
+            return Ok(put_whole(self, key, first, content_type, patience).await?);
+        }
+        multipart::put(self, key, content_type, size_hint, first, pieces, patience).await
+    }
+
     /// Reads the whole object: neither store keeps a CRC32C of what was put without one.
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
-        let Some(object) = self.open(key).await? else { return Ok(None) };
-        let mut content = object.into_stream();
-        let mut info = ObjectInfo { bytes: 0, crc32c: 0 };
-        while let Some(part) = content.try_next().await.map_err(|error| self.broken(&error))? {
-            info.bytes += part.len() as u64;
-            info.crc32c = crc32c::crc32c_append(info.crc32c, &part);
-        }
-        Ok(Some(info))
+        self.sum(key, None).await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, BucketError> {

@@ -102,6 +102,19 @@ impl ClipSpec {
         Ok(path)
     }
 
+    /// Some of its pictures, from this one on and as the stream has them, as an MP4 file of their own.
+    pub(crate) fn piece(&self, cache_dir: &Path, from: u32, stream: &[u8]) -> anyhow::Result<PathBuf> {
+        let whole = self.path(cache_dir)?;
+        let path = whole.with_extension(format!("{}.from{from}-{}b.mp4", self.codec, stream.len()));
+        if path.exists() {
+            return Ok(path);
+        }
+        let bare = tempfile::NamedTempFile::new().context("cannot make a file for a piece of a clip")?;
+        fs::write(bare.path(), stream).context("cannot write a piece of a clip")?;
+        self.wrap(bare.path(), &path, None)?;
+        Ok(path)
+    }
+
     /// Puts a bare stream, or so many of its first pictures, into an MP4 file, unless that is there already.
     fn wrap(&self, stream: &Path, path: &Path, first: Option<u32>) -> anyhow::Result<()> {
         into_place(path, |unfinished| {

@@ -310,6 +310,20 @@ impl Daemon {
         self.expect(Method::GET, path, None)
     }
 
+    /// Makes a token of a scope.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub fn new_token(&self, name: &str, scope: &str) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(["token", "new", name, "--scope", scope, "--config"]).arg(self.dir.join("framehaul.toml"));
+        let output = command.stdin(Stdio::null()).output().context("cannot make a token")?;
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "cannot make a token: {}", complaints.trim());
+        Ok(String::from_utf8(output.stdout).context("a token is text")?.trim().to_owned())
+    }
+
     /// Adds or changes a camera.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 //!
 //! Everything for people goes to standard error; standard output gets one line, the report.
 
-mod interrupt;
-mod screen;
+pub(crate) mod interrupt;
+pub(crate) mod screen;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -107,18 +107,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(seconds) => Some(seconds),
         None => seconds_from_environment()?,
     };
-    let program = match args.framehaul {
-        Some(path) => path,
-        None => std::env::current_exe().context("cannot find this program's directory")?.with_file_name("framehaul"),
-    };
-    ensure!(
-        program.is_file(),
-        "there is no {}: build it with `make build`, or name it with --framehaul",
-        program.display()
-    );
+    let program = program(args.framehaul)?;
     let dir = fresh(&args.data_dir)?;
     let mut daemon = Daemon::prepare(&program, &dir, &Storage::Directory, "")?.in_own_group();
-    let interrupt = Interrupt::listen(daemon.process())?;
+    let interrupt = Interrupt::listen(daemon.process(), Vec::new())?;
     let mut screen = Screen::new();
 
     let cameras = start(&mut daemon, &mut screen)?;
@@ -142,7 +134,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn seconds_from_environment() -> anyhow::Result<Option<u64>> {
+/// The daemon's program: the one that is named, or the one beside ours.
+pub(crate) fn program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let program = match named {
+        Some(path) => path,
+        None => std::env::current_exe().context("cannot find this program's directory")?.with_file_name("framehaul"),
+    };
+    ensure!(
+        program.is_file(),
+        "there is no {}: build it with `make build`, or name it with --framehaul",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// How long a demo is to last, in seconds, if the environment says so.
+pub(crate) fn seconds_from_environment() -> anyhow::Result<Option<u64>> {
     match std::env::var("DEMO_SECONDS") {
         Ok(text) if !text.is_empty() => {
             text.parse().map(Some).with_context(|| format!("DEMO_SECONDS is `{text}`: use a whole number of seconds"))
@@ -152,7 +159,7 @@ fn seconds_from_environment() -> anyhow::Result<Option<u64>> {
 }
 
 /// Makes the data directory anew and returns its absolute path. What is there is removed only if a demo made it.
-fn fresh(dir: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn fresh(dir: &Path) -> anyhow::Result<PathBuf> {
     let dir = std::path::absolute(dir).with_context(|| format!("no such data directory: `{}`", dir.display()))?;
     let shown = dir.display();
     let empty = match fs::read_dir(&dir) {

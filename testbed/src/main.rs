@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use testbed::{accept, cameras, demo, gcs, oracle, proxy, synthetic};
+use testbed::{accept, cameras, demo, demo_nvr, gcs, nvr, oracle, proxy, synthetic};
 
 /// Real parts to test framehaul against
 #[derive(Parser)]
@@ -24,8 +24,12 @@ enum Part {
     Cameras(cameras::Args),
     /// Show the whole: cameras, daemon and bucket, judged at the end
     Demo(demo::Args),
+    /// Show the other half: recorders, a sheet of tasks, workers and a bucket, judged at the end
+    DemoNvr(demo_nvr::Args),
     /// Serve Cloud Storage's JSON API, with faults on demand
-    Gcs(gcs::Args),
+    Gcs(Box<gcs::Args>),
+    /// Serve a recorder's ISAPI, with quirks and faults on demand
+    Nvr(Box<nvr::Args>),
     /// Judge by the pixels whether a bucket holds what the cameras showed
     Oracle(oracle::Args),
     /// Spoil TCP connections by a script
@@ -40,7 +44,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Part::Accept(args) => accept::run(args),
         Part::Cameras(args) => block_on(cameras::run(args)),
         Part::Demo(args) => demo::run(args),
-        Part::Gcs(args) => block_on(gcs::run(args)),
+        Part::DemoNvr(args) => demo_nvr::run(args),
+        Part::Gcs(args) => block_on(gcs::run(*args)),
+        Part::Nvr(args) => block_on(nvr::run(*args)),
         Part::Oracle(args) => oracle::run(args),
         Part::Proxy(args) => block_on(proxy::run(args)),
     }

@@ -1,13 +1,21 @@
 //! Signals, those we send and those that end us.
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Sends a signal to a process. The caller makes sure that the id is still that process's.
 pub(crate) fn send(pid: u32, signal: Signal) -> anyhow::Result<()> {
-    let id = i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))?;
-    kill_process(id, signal).with_context(|| format!("cannot signal process {pid}"))
+    kill_process(id(pid)?, signal).with_context(|| format!("cannot signal process {pid}"))
+}
+
+/// Sends a signal to the group of processes that a process leads, which must still be that process's.
+pub(crate) fn send_to_group(leader: u32, signal: Signal) -> anyhow::Result<()> {
+    kill_process_group(id(leader)?, signal).with_context(|| format!("cannot signal the processes of {leader}"))
+}
+
+fn id(pid: u32) -> anyhow::Result<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))
 }
 
 /// Whether every thread of a process stands still after SIGSTOP, which takes effect some time after it was sent.

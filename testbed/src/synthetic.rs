@@ -37,6 +37,8 @@ pub struct Synthetic {
     pub number: u16,
     /// Frames a second; 0 gives them as fast as they are taken.
     pub fps: f64,
+    /// How long after its start its first frame comes, milliseconds: cameras that start together need not stay together.
+    pub late_ms: u64,
     /// Bytes of each picture.
     pub bytes: usize,
     /// Width of the pictures, pixels: blocks of the mark must be whole blocks of the JPEG, so a multiple of 160.
@@ -64,6 +66,7 @@ impl Synthetic {
             name: name.to_owned(),
             number: crc16(name.as_bytes()),
             fps: 25.0,
+            late_ms: 0,
             bytes: 8_000,
             width: 160,
             height: 160,
@@ -99,11 +102,11 @@ impl Synthetic {
     /// Its URL.
     pub fn url(&self) -> String {
         let Self { name, number, fps, bytes, width, height, frames, overrun_every, corrupt_every, .. } = self;
-        let Self { damaged_every, frozen, clock_ms, .. } = self;
+        let Self { late_ms, damaged_every, frozen, clock_ms, .. } = self;
         let clock = clock_ms.map(|ms| format!("&clock_ms={ms}")).unwrap_or_default();
         format!(
-            "{PLACE}/{name}?number={number}&fps={fps}&bytes={bytes}&width={width}&height={height}&frames={frames}\
-             &overrun_every={overrun_every}&corrupt_every={corrupt_every}&damaged_every={damaged_every}&frozen={frozen}{clock}"
+            "{PLACE}/{name}?number={number}&fps={fps}&late_ms={late_ms}&bytes={bytes}&width={width}&height={height}\
+             &frames={frames}&overrun_every={overrun_every}&corrupt_every={corrupt_every}&damaged_every={damaged_every}&frozen={frozen}{clock}"
         )
     }
 
@@ -125,6 +128,7 @@ impl FromStr for Synthetic {
             match &*key {
                 "number" => camera.number = value.parse().with_context(wrong)?,
                 "fps" => camera.fps = value.parse().with_context(wrong)?,
+                "late_ms" => camera.late_ms = value.parse().with_context(wrong)?,
                 "bytes" => camera.bytes = value.parse().with_context(wrong)?,
                 "width" => camera.width = value.parse().with_context(wrong)?,
                 "height" => camera.height = value.parse().with_context(wrong)?,
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn a_camera_reads_back_from_its_url() {
         let camera = Synthetic::new("a-1").fps(12.5).bytes(150_000).frames(7).missing(50, 70);
-        let odd = Synthetic { damaged_every: 3, frozen: true, clock_ms: Some(-300), ..camera.clone() };
+        let odd = Synthetic { late_ms: 40, damaged_every: 3, frozen: true, clock_ms: Some(-300), ..camera.clone() };
         for camera in [&camera, &odd] {
             assert_eq!(camera.url().parse::<Synthetic>().unwrap(), *camera);
         }

@@ -1,7 +1,7 @@
 //! TLS for a part that has none: takes connections with a certificate of its own and passes on what is in them.
 //!
 //! The certificate is for `localhost` and 127.0.0.1, is made anew for each front, and nobody has signed it but itself:
-//! whoever verifies certificates turns away, as from most cameras.
+//! whoever verifies certificates turns away, as from most cameras. An `Identity` is for servers whose clients verify.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
@@ -36,7 +36,7 @@ impl TlsFront {
     ///
     /// When no certificate can be made, or there is no free port.
     pub fn start(target: u16) -> anyhow::Result<Self> {
-        let acceptor = TlsAcceptor::from(Arc::new(configuration()?));
+        let acceptor = TlsAcceptor::from(Arc::new(configuration(&certificate()?)?));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on 127.0.0.1")?;
         listener.set_nonblocking(true).context("cannot make the listening socket non-blocking")?;
         let port = listener.local_addr().context("cannot read the listening socket's address")?.port();
@@ -114,10 +114,35 @@ async fn accept(listener: &tokio::net::TcpListener, acceptor: &TlsAcceptor, targ
     }
 }
 
-fn configuration() -> anyhow::Result<ServerConfig> {
-    let pem = certificate()?;
-    let certificate = CertificateDer::from_pem_slice(&pem).context("openssl has made no certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).context("openssl has made no key")?;
+/// Who a server is to clients that verify: a certificate for `localhost` and 127.0.0.1, signed by an authority that was
+/// made for it alone.
+pub(crate) struct Identity {
+    pub(crate) acceptor: TlsAcceptor,
+    /// The authority's certificate, PEM: what clients have to trust.
+    pub(crate) authority: String,
+}
+
+impl Identity {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let place = |name: &str| dir.path().join(name);
+        let (authority, key) = (place("authority.pem"), place("authority.key"));
+        let authority_is = ["-subj", "/CN=framehaul test bed", "-addext", "keyUsage=critical,keyCertSign"];
+        openssl(
+            Command::new("openssl").args(NEW).args(authority_is).arg("-keyout").arg(&key).arg("-out").arg(&authority),
+        )?;
+        let mut sign = Command::new("openssl");
+        sign.args(NEW).args(LOCALHOST).args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        sign.arg("-CA").arg(&authority).arg("-CAkey").arg(&key).args(["-keyout", "-", "-out", "-"]);
+        let pem = openssl(&mut sign)?;
+        let authority = std::fs::read_to_string(&authority).context("openssl has made no authority")?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(configuration(&pem)?)), authority })
+    }
+}
+
+fn configuration(pem: &[u8]) -> anyhow::Result<ServerConfig> {
+    let certificate = CertificateDer::from_pem_slice(pem).context("openssl has made no certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(pem).context("openssl has made no key")?;
     ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .context("no version of TLS to offer")?
@@ -126,14 +151,18 @@ fn configuration() -> anyhow::Result<ServerConfig> {
         .context("cannot use the certificate")
 }
 
+/// A new key and a certificate.
+const NEW: [&str; 9] =
+    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+const LOCALHOST: [&str; 4] = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+
 /// A new key and its self-signed certificate, both as PEM. They are never on disk.
 fn certificate() -> anyhow::Result<Vec<u8>> {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        .args(["-keyout", "-", "-out", "-"])
-        .output()
-        .context("cannot start openssl: is it installed (Debian: openssl)?")?;
+    openssl(Command::new("openssl").args(NEW).args(LOCALHOST).args(["-keyout", "-", "-out", "-"]))
+}
+
+fn openssl(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let made = command.output().context("cannot start openssl: is it installed (Debian: openssl)?")?;
     ensure!(
         made.status.success(),
         "openssl made no certificate ({}): {}",
@@ -141,4 +170,36 @@ fn certificate() -> anyhow::Result<Vec<u8>> {
         String::from_utf8_lossy(&made.stderr)
     );
     Ok(made.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::pki_types::ServerName;
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+    use super::*;
+
+    /// Whether somebody who trusts this authority gets in.
+    async fn gets_in(acceptor: &TlsAcceptor, authority: &str) -> bool {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (near, far) = tokio::io::duplex(16_384);
+        let connector = TlsConnector::from(Arc::new(client));
+        let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
+        let (client, server) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+        client.is_ok() && server.is_ok()
+    }
+
+    #[tokio::test]
+    async fn who_verifies_gets_in_with_the_right_authority_alone() {
+        let (one, other) = (Identity::new().unwrap(), Identity::new().unwrap());
+        assert!(gets_in(&one.acceptor, &one.authority).await);
+        assert!(!gets_in(&one.acceptor, &other.authority).await);
+    }
 }

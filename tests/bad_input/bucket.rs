@@ -13,8 +13,9 @@ use super::vocabulary::{PATIENCE, assert_sound, cameras, get, leave, stage};
 const BUCKET: &str = "frames";
 const QUICK_RETRIES: &str = "[upload]\nretry_min = \"50ms\"\nretry_max = \"500ms\"\n";
 
-/// A bucket that does not let us in is asked every 30 seconds.
-const ASKED_AGAIN: Duration = Duration::from_secs(60);
+/// A bucket that does not let us in is asked every 31.5 seconds at the latest, and every other time that may be for a
+/// manifest, which no camera tells of.
+const ASKED_AGAIN: Duration = Duration::from_secs(75);
 
 /// Without a spool memory is all there is.
 const MEMORY: &str = "[spool]\ndurability = \"memory\"\n";

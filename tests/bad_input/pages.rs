@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use framehaul::http::ROUTES;
+use framehaul::http::{Access, ROUTES};
 use serde_json::{Value, json};
 use testbed::daemon::{Daemon, Storage};
 
@@ -91,7 +91,9 @@ fn a_page_of_another_site_changes_nothing() -> anyhow::Result<()> {
         for endpoint in ROUTES.iter().filter(|endpoint| ["PUT", "POST"].contains(&endpoint.method.as_str())) {
             let path = endpoint.path.replace("{id}", "gate");
             let answer = Request::new(endpoint.method.as_str(), &path).body(kind, body.as_str()).send(&daemon)?;
-            answer.refuses_with(415, &format!("{} {path} as `{kind}`", endpoint.method));
+            // What is for workers is closed to everybody else, whatever they send.
+            let refused = if matches!(endpoint.access, Access::Work | Access::Beat) { 403 } else { 415 };
+            answer.refuses_with(refused, &format!("{} {path} as `{kind}`", endpoint.method));
         }
     }
     // What is not a form asks first, and is told nothing that would let it go on.

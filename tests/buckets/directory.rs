@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use framehaul::model::Origin;
-use framehaul::storage::{Bucket as _, BucketErrorKind, ContentType, Created, FileBucket};
+use framehaul::storage::{Bucket as _, BucketErrorKind, ContentType, Created, FileBucket, StreamError};
+use futures_util::StreamExt as _;
 
-use super::conformance::{KEY, conforms, content, info, put};
+use super::conformance::{KEY, conforms, content, info, noise, put};
+use super::streams::{self, until};
 
 fn origin() -> Origin {
     Origin::from_random([0; 5])
@@ -23,6 +25,42 @@ async fn a_directory_conforms() {
     assert_eq!(put(&again, KEY, "the first content").await, Created::Exists);
     let url = url::Url::from_file_path(dir.path().join("frames").join(KEY)).unwrap();
     assert_eq!(again.url(KEY), url.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_takes_objects_of_any_size_and_keeps_nothing_of_what_breaks_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = FileBucket::open(dir.path().join("frames"), &origin()).unwrap();
+    let staged = || std::fs::read_dir(dir.path().join("frames/.framehaul-staging").join(origin().as_str())).unwrap();
+    streams::conforms(&bucket).await;
+    // The last one was left by who had put it.
+    until("nothing is staged", async || staged().next().is_none()).await;
+    bucket.create_stream("cut", streams::cut(&noise(1, 20 << 20))).await.unwrap_err();
+    assert_eq!(staged().count(), 0, "it is gone when the error is told");
+    let halves = staged().count();
+    let (body, stalls) = streams::stalled(&noise(1, 20 << 20));
+    tokio::select! {
+        ended = bucket.create_stream("left", body) => panic!("it does not end: {ended:?}"),
+        permit = stalls.acquire() => permit.unwrap().forget(),
+    }
+    until("nothing is staged", async || staged().count() == halves).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_gone_in_the_middle_of_an_object_is_the_buckets_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("frames");
+    let bucket = FileBucket::open(root.clone(), &origin()).unwrap();
+    let content = noise(1, 10 << 20);
+    let goes = futures_util::stream::once(async move {
+        std::fs::remove_dir_all(root).unwrap();
+        Ok(Bytes::new())
+    });
+    let body = futures_util::stream::iter(streams::parts(&content)).chain(goes).boxed();
+    match bucket.create_stream("a/b.mp4", streams::incoming(body)).await.unwrap_err() {
+        StreamError::Bucket(error) => assert_eq!(error.kind, BucketErrorKind::NotFound, "{error}"),
+        StreamError::Body(error) => panic!("nothing is wrong with what comes: {error}"),
+    }
 }
 
 #[tokio::test]

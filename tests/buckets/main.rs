@@ -8,10 +8,15 @@
 mod azure;
 mod conformance;
 mod directory;
+mod exports;
 mod gcs;
+mod large;
 mod memory;
+mod parts;
 mod race;
 mod refusals;
 mod responder;
+mod resumable;
 mod s3;
 mod servers;
+mod streams;

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use framehaul::storage::{
-    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Listed, ObjectInfo, PAGE, Page,
+    After, Bucket, BucketError, BucketErrorKind, ContentType, Created, Incoming, Listed, ObjectInfo, PAGE, Page,
+    StreamError, Streamed,
 };
+use futures_util::StreamExt as _;
 
-use super::conformance::conforms;
+use super::{conformance, streams};
 
 #[derive(Default)]
 pub struct MemoryBucket(Mutex<BTreeMap<String, Bytes>>);
@@ -24,6 +26,22 @@ impl Bucket for MemoryBucket {
         }
         objects.insert(key.to_owned(), content);
         Ok(Created::New)
+    }
+
+    async fn create_stream(&self, key: &str, mut incoming: Incoming) -> Result<Streamed, StreamError> {
+        let mut content = Vec::new();
+        while let Some(part) = incoming.body.next().await {
+            content.extend_from_slice(&part.map_err(StreamError::Body)?);
+        }
+        let info = |content: &[u8]| ObjectInfo { bytes: content.len() as u64, crc32c: crc32c::crc32c(content) };
+        let came = info(&content);
+        Ok(match self.create(key, content.into(), came.crc32c, incoming.content_type).await? {
+            Created::New => Streamed::New(came),
+            Created::Exists => {
+                let there = info(&self.0.lock().unwrap()[key]);
+                Streamed::Exists { there, came: Some(came) }
+            }
+        })
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
@@ -71,5 +89,6 @@ impl Bucket for MemoryBucket {
 
 #[tokio::test]
 async fn memory_conforms() {
-    conforms(Arc::new(MemoryBucket::default())).await;
+    conformance::conforms(Arc::new(MemoryBucket::default())).await;
+    streams::conforms(&MemoryBucket::default()).await;
 }

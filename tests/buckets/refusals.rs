@@ -151,6 +151,30 @@ async fn a_put_to_azure_is_create_only_and_typed() {
 }
 
 #[tokio::test]
+async fn a_put_to_cloud_storage_is_create_only_and_tells_length_type_and_checksum() {
+    let hash = BASE64_STANDARD.encode(crc32c::crc32c(b"the first content").to_be_bytes());
+    let answer = json!({ "size": "17", "crc32c": hash }).to_string();
+    let server = Responder::start(move |_| Reply::Answer(200, Vec::new(), answer.clone()));
+    let (_dir, bucket) = open_gcs(&server).await;
+    assert_eq!(create(&*bucket).await.unwrap(), Created::New);
+    let [request]: [Request; 1] = server.requests().try_into().unwrap();
+    let path = "/upload/storage/v1/b/frames/o?uploadType=multipart&ifGenerationMatch=0&fields=size,crc32c";
+    let name: String = url::form_urlencoded::byte_serialize(KEY.as_bytes()).collect();
+    assert_eq!(request.line.trim_end(), format!("POST {path}&name={name} HTTP/1.1"));
+    assert_eq!(request.header("transfer-encoding"), None);
+    let boundary = request.header("content-type").unwrap().strip_prefix("multipart/related; boundary=").unwrap();
+    let parts = String::from_utf8(request.body.clone()).unwrap();
+    let [before, described, content, end]: [&str; 4] =
+        parts.split(&format!("--{boundary}")).collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((before, end), ("", "--\r\n"));
+    let json_part = "\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n";
+    let described: serde_json::Value = serde_json::from_str(described.strip_prefix(json_part).unwrap()).unwrap();
+    let hash = BASE64_STANDARD.encode(crc32c::crc32c(b"the first content").to_be_bytes());
+    assert_eq!(described, json!({ "contentType": "image/jpeg", "crc32c": hash }));
+    assert_eq!(content, "\r\nContent-Type: image/jpeg\r\n\r\nthe first content\r\n");
+}
+
+#[tokio::test]
 async fn after_a_reset_the_object_may_be_there_and_where_nothing_listens_it_is_not() {
     for open in [open_s3 as Open, open_azure] {
         let server = Responder::start(|_| Reply::Reset);

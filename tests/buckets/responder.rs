@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// What a client asked.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -27,10 +29,14 @@ impl Request {
 pub enum Reply {
     /// Status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, String),
+    /// An object of these bytes.
+    Bytes(Bytes),
     /// These bytes, whatever they are.
     Raw(String),
     /// Ends the connection with a reset, all of the request read.
     Reset,
+    /// Nothing, until the client hangs up.
+    Silence,
 }
 
 impl Reply {
@@ -50,7 +56,7 @@ impl Reply {
                 headers.push((name, value.to_owned()));
                 Self::Answer(status, headers, body)
             }
-            Self::Raw(_) | Self::Reset => self,
+            Self::Bytes(_) | Self::Raw(_) | Self::Reset | Self::Silence => self,
         }
     }
 }
@@ -134,7 +140,17 @@ fn answer(mut stream: TcpStream, reply: Reply) -> std::io::Result<()> {
                 "HTTP/1.1 {status} As asked\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             )
         }
+        Reply::Bytes(content) => {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nETag: \"1\"\r\nConnection: close\r\n\
+                 Last-Modified: Wed, 01 Jul 2026 00:00:00 GMT\r\n\r\n",
+                content.len()
+            )?;
+            stream.write_all(&content)
+        }
         Reply::Raw(text) => stream.write_all(text.as_bytes()),
+        Reply::Silence => stream.read(&mut [0]).map(|_| ()),
         Reply::Reset => {
             stream.set_nonblocking(true)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

@@ -36,6 +36,11 @@ pub fn open(endpoint: &str, bucket: &str, key_file: PathBuf) -> ObjectStoreBucke
     s3::open(bucket, "some/prefix/", Some(endpoint), None, &Credentials::KeyFile(key_file)).unwrap()
 }
 
+/// The same without credentials.
+pub fn bare(endpoint: &str) -> ObjectStoreBucket {
+    s3::open(BUCKET, "", Some(endpoint), None, &Credentials::Anonymous).unwrap()
+}
+
 #[tokio::test]
 async fn s3_conforms() {
     let server = with_bucket(Server::moto()).await;
@@ -43,7 +48,7 @@ async fn s3_conforms() {
     let bucket = Arc::new(open(&server.endpoint, BUCKET, key_file));
     conforms(bucket.clone()).await;
     assert_eq!(bucket.url(KEY), format!("s3://frames/some/prefix/{KEY}"));
-    let bare = s3::open(BUCKET, "", Some(&server.endpoint), None, &Credentials::Anonymous).unwrap();
+    let bare = bare(&server.endpoint);
     // The prefix is a part of the objects' names.
     let page = bare.list("some/prefix/gate/", None).await.unwrap();
     assert_eq!(page.objects.len(), 3);

@@ -563,7 +563,7 @@ async fn a_session_has_one_clock_and_a_mark_of_damage_goes_with_its_frame() {
     let mut intake = Intake::new(ledger.clone(), run.hub.clone(), run.journal.clone())
         .with_clock(CameraClock::new(Duration::from_secs(5)));
     // The camera is a second behind, and then a day; for a minute it is not believed, whatever it says.
-    let (now, monotonic_ns) = (UnixMicros::now().0, crate::capture::child::monotonic_ns());
+    let (now, monotonic_ns) = (UnixMicros::now().0, crate::process::child::monotonic_ns());
     let walls = [now - 1_000_000, now - 960_000, now - 86_400_000_000, now - 120_000];
     for (n, wall) in (0..).zip(walls) {
         let (monotonic_ns, pts_micros, wall_micros) = (monotonic_ns + n as u64 * 40_000_000, n * 40_000, Some(wall));

@@ -59,6 +59,9 @@ impl Decoder {
     pub fn send(&mut self, packet: &Packet, times: Times, hole: Hole) -> Taken {
         let hole = if packet.is_corrupt() { Hole::ANYWHERE } else { hole };
         self.evidence.sent(packet.pts(), times, packet.is_key(), hole);
+        if hole.headless {
+            return Taken::No(self.evidence.nothing_came());
+        }
         match self.video.send_packet(packet) {
             Ok(()) => Taken::Yes,
             Err(_) => Taken::No(self.evidence.nothing_came()),

@@ -92,8 +92,8 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    const NONE: Hole = Hole { within: false, after: false, remains: 0 };
-    const AFTER: Hole = Hole { within: false, after: true, remains: 0 };
+    const NONE: Hole = Hole { within: false, after: false, headless: false };
+    const AFTER: Hole = Hole { within: false, after: true, headless: false };
 
     /// Which of a stream's pictures are damaged, one packet after the other without delay: `K` a key frame, `P`
     /// another one, lower case where there is a hole behind it, `!` after one that the decoder flags.

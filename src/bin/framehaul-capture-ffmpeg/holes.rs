@@ -1,16 +1,10 @@
-//! Where a loss has left its hole: in a packet, behind it, or nowhere that matters.
+//! Where a loss has left its hole: in a picture, behind it, or nowhere that matters.
 //!
-//! A demuxer tells of lost RTP packets when it sees what comes after them. The picture that it then hands over ends before
-//! the gap, or holds it. More is known by how that picture and the next one begin: by the NAL units before their first
-//! slice, and by whether that slice is there. H.264: RFC 6184 and ITU-T H.264, 7.3; H.265: RFC 7798 and ITU-T H.265, 7.3.
+//! What is missing within a picture's slices is a hole in it. What is missing between two pictures was the end of the
+//! one, the beginning of the other, or other pictures between them. A unit goes into packets that are full, up to its
+//! last: so a picture whose last packet is not full has come to its end.
 
-use ffmpeg_next::codec::Id;
-
-/// What each NAL unit begins with.
-const START_CODE: [u8; 3] = [0, 0, 1];
-
-/// A picture has a handful of units before its slices; one with more is not looked at further.
-const MOST_UNITS: usize = 16;
+use crate::nal::Nal;
 
 /// What a loss has damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,13 +13,13 @@ pub struct Hole {
     pub within: bool,
     /// What follows it.
     pub after: bool,
-    /// Pictures before the one at hand of which the packet has remains only. Its time is that of the first of them.
-    pub remains: u32,
+    /// The picture at hand, of which nothing came that a decoder could begin with.
+    pub headless: bool,
 }
 
 impl Hole {
     /// Of a loss of which nothing more is known.
-    pub const ANYWHERE: Self = Self { within: true, after: true, remains: 0 };
+    pub const ANYWHERE: Self = Self { within: true, after: true, headless: false };
 }
 
 /// What did not arrive, by a demuxer's own words.
@@ -33,8 +27,6 @@ impl Hole {
 pub struct Loss {
     /// RTP packets that are missing.
     pub missed: u32,
-    /// Rows of them: each is missing at one place.
-    pub rows: u32,
     /// Whether something is missing of which nobody knows how much.
     pub uncounted: bool,
 }
@@ -43,7 +35,6 @@ impl Loss {
     /// Adds another one.
     pub fn add(&mut self, other: Self) {
         self.missed = self.missed.saturating_add(other.missed);
-        self.rows = self.rows.saturating_add(other.rows);
         self.uncounted |= other.uncounted;
     }
 
@@ -53,193 +44,159 @@ impl Loss {
     }
 }
 
-/// A compression whose packets consist of NAL units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nal {
-    H264,
-    H265,
-}
-
-impl Nal {
-    /// Type of a NAL unit.
-    fn kind(self, header: u8) -> u8 {
-        match self {
-            Self::H264 => header & 0x1f,
-            Self::H265 => header >> 1 & 0x3f,
-        }
-    }
-
-    /// The type of access unit delimiters, which come before all else of a picture.
-    fn delimiter(self) -> u8 {
-        match self {
-            Self::H264 => 9,
-            Self::H265 => 35,
-        }
-    }
-
-    /// Whether a type is that of a slice.
-    fn is_slice(self, kind: u8) -> bool {
-        match self {
-            Self::H264 => (1..=5).contains(&kind),
-            Self::H265 => kind < 32,
-        }
-    }
-
-    /// Whether a slice is the first of its picture: `first_mb_in_slice` is 0, which is a one in Exp-Golomb code, or
-    /// `first_slice_segment_in_pic_flag`.
-    fn is_first(self, unit: &[u8]) -> bool {
-        let header = match self {
-            Self::H264 => 1,
-            Self::H265 => 2,
-        };
-        unit.get(header).is_some_and(|byte| byte & 0x80 != 0)
-    }
-}
-
-/// How a picture begins.
+/// What came of a picture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Beginning {
-    /// Types of the NAL units before the first slice.
-    before: Vec<u8>,
-    /// Whether a slice follows on them which is the picture's first.
-    first_slice: bool,
-}
-
-impl Beginning {
-    /// Of a packet as demuxers of live streams give it: each unit begins with a start code (ITU-T H.264, annex B).
-    fn of(nal: Nal, bytes: &[u8]) -> Self {
-        let mut before = Vec::new();
-        if !bytes.starts_with(&[0, 0]) {
-            return Self::default();
-        }
-        let starts = bytes.windows(START_CODE.len()).enumerate().filter(|(_, window)| *window == START_CODE);
-        for unit in starts.map(|(start, _)| &bytes[start + START_CODE.len()..]) {
-            let Some(header) = unit.first() else { break };
-            let kind = nal.kind(*header);
-            if nal.is_slice(kind) {
-                return Self { before, first_slice: nal.is_first(unit) };
-            }
-            before.push(kind);
-            if before.len() == MOST_UNITS {
-                break;
-            }
-        }
-        Self { before, first_slice: false }
-    }
-
-    /// Whether a unit that another picture begins with is missing from this one.
-    fn lacks(&self, other: &Self) -> bool {
-        let count = |before: &[u8], kind| before.iter().filter(|one| **one == kind).count();
-        other.before.iter().any(|kind| count(&self.before, *kind) < count(&other.before, *kind))
-    }
-}
-
-/// A packet that is looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
-    /// What it holds.
-    pub bytes: &'a [u8],
+pub struct Account {
+    /// What was lost directly behind the picture before.
+    pub gap: Loss,
+    /// Whether there was another one between that and this, of which only what comes before the slices came.
+    pub skipped: bool,
+    /// Types of the units before the first slice.
+    pub before: Vec<u8>,
+    /// Slices that begin.
+    pub slices: u32,
+    /// Whether the first of them is the picture's first.
+    pub first_slice: bool,
     /// Whether it is a key frame.
     pub is_key: bool,
-    /// What was lost before its end.
-    pub loss: Loss,
+    /// Whether something is missing from within its slices.
+    pub hurt: bool,
+    /// Whether something is missing from within what comes before them.
+    pub begins_short: bool,
+    /// Lengths of the pieces that were followed by more of the same unit: the least and the most.
+    pub full: Option<(usize, usize)>,
+    /// Length of the last piece.
+    pub last: usize,
+}
+
+impl Account {
+    /// Whether it has its beginning.
+    fn has_head(&self) -> bool {
+        self.slices > 0 && self.first_slice
+    }
+
+    /// How many of the units that another picture begins with are missing from this one.
+    fn lacks(&self, other: &Self) -> u32 {
+        let count = |before: &[u8], kind| before.iter().filter(|one| **one == kind).count();
+        let mut kinds = other.before.clone();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds.iter().map(|kind| count(&other.before, *kind).saturating_sub(count(&self.before, *kind)) as u32).sum()
+    }
+}
+
+/// How a picture ends, by what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    Cut,
+    Unknown,
+}
+
+/// Pictures by which it is known how long full pieces are.
+const ENOUGH: u32 = 4;
+/// Pictures after which what was found is forgotten, the second time: one odd packet is not for ever.
+const SPAN: u32 = 500;
+
+/// The lengths of full pieces, of late.
+#[derive(Clone, Copy, Debug, Default)]
+struct Full {
+    /// The least and the most, in the span before and in this one.
+    found: [Option<(usize, usize)>; 2],
+    /// Pictures in this span.
+    count: u32,
+}
+
+impl Full {
+    fn note(&mut self, (least, most): (usize, usize)) {
+        if self.count == SPAN {
+            (self.found[0], self.found[1], self.count) = (self.found[1], None, 0);
+        }
+        self.count += 1;
+        let known = self.found[1].get_or_insert((least, most));
+        *known = (known.0.min(least), known.1.max(most));
+    }
+
+    fn get(&self) -> Option<(usize, usize)> {
+        let is_enough = self.found[0].is_some() || self.count >= ENOUGH;
+        let found = self.found.iter().flatten().copied();
+        found.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).filter(|_| is_enough)
+    }
 }
 
 /// Finds where losses have left their holes.
 #[derive(Clone, Debug)]
 pub struct Holes {
-    nal: Option<Nal>,
-    /// How the last two pictures began that came without a loss: others, and key frames.
-    usual: [[Option<Beginning>; 2]; 2],
-    /// Whether something was lost just before the next packet.
-    after_loss: bool,
+    nal: Nal,
+    /// The last two pictures that came whole: others, and key frames.
+    usual: [[Option<Account>; 2]; 2],
+    full: Full,
 }
 
 impl Holes {
     /// At the start of a stream.
-    pub fn new(codec: Id) -> Self {
-        let nal = match codec {
-            Id::H264 => Some(Nal::H264),
-            Id::HEVC => Some(Nal::H265),
-            _ => None,
+    pub fn new(nal: Nal) -> Self {
+        Self { nal, usual: Default::default(), full: Full::default() }
+    }
+
+    /// Where the holes of a picture are. `next` is the picture that follows, with what comes before its slices; none,
+    /// where the stream has ended.
+    pub fn find(&mut self, picture: &Account, next: Option<&Account>) -> Hole {
+        let lost = next.is_none_or(|next| next.gap.any());
+        let harmless = next.is_some_and(|next| self.lost_beginnings_only(next));
+        let cut = lost
+            && match (next, self.end_of(picture)) {
+                (Some(next), _) if next.gap.uncounted => true,
+                (_, End::Whole) => false,
+                (_, End::Cut) => true,
+                // H.264's decoder finds the blocks that are missing, H.265's of FFmpeg 5.1 says nothing of a hole.
+                (_, End::Unknown) => self.nal == Nal::H265 && !harmless,
+            };
+        let missing = next.is_some() && lost && (cut || !harmless);
+        let headless = picture.slices == 0;
+        // Others than key frames refer to the one before.
+        let within = cut || picture.hurt || !picture.has_head() || picture.skipped && !picture.is_key;
+        let is_whole = !lost && !within && !picture.gap.any() && !picture.skipped && !picture.begins_short;
+        if is_whole {
+            self.note(picture);
+        }
+        Hole { within, after: within || missing, headless }
+    }
+
+    fn note(&mut self, picture: &Account) {
+        let [last, before] = &mut self.usual[usize::from(picture.is_key)];
+        *before = last.replace(picture.clone());
+        if let Some(full) = picture.full {
+            self.full.note(full);
+        }
+    }
+
+    /// Whether nothing was lost before a picture but what it begins with: the unit that comes first, and as many in all
+    /// as were lost.
+    fn lost_beginnings_only(&self, next: &Account) -> bool {
+        let lacking = |usual: &Account| {
+            let begins_late = usual.before.first() != next.before.first();
+            if begins_late { next.lacks(usual) } else { 0 }
         };
-        Self { nal, usual: Default::default(), after_loss: false }
+        let usual = &self.usual[usize::from(next.is_key)];
+        let lacking = usual.iter().map(|usual| usual.as_ref().map_or(0, lacking)).min().unwrap_or_default();
+        next.has_head() && !next.skipped && !next.gap.uncounted && next.gap.missed <= lacking
     }
 
-    /// Whether the packet that follows is needed as well, to say what a loss has damaged.
-    ///
-    /// Where the decoder finds no hole, that is so without a loss: of a picture that nothing follows nobody knows whether it
-    /// came to its end before the connection did.
-    pub fn wants_next(&self, loss: Loss) -> bool {
-        loss.any() && self.nal.is_some() || self.nal == Some(Nal::H265)
-    }
-
-    /// What is known without the packet that follows.
-    pub fn at(&mut self, packet: Look<'_>) -> Hole {
-        if packet.loss.any() {
-            return Hole::ANYWHERE;
+    fn end_of(&self, picture: &Account) -> End {
+        let usual = &self.usual[usize::from(picture.is_key)];
+        let all_slices = usual.iter().all(|usual| usual.as_ref().is_some_and(|usual| usual.slices == picture.slices));
+        let known = self.full.get();
+        // Some cameras split each unit evenly. Then the last piece of what is there may be as short as others of that
+        // unit that are missing.
+        let is_odd = known.is_some_and(|(least, most)| picture.full.map_or(least != most, |(own, _)| own < least));
+        match known {
+            _ if is_odd => End::Unknown,
+            Some((least, _)) if picture.last < least && all_slices => End::Whole,
+            // One in a thousand is as long and whole.
+            Some((least, most)) if least == most && picture.last == most => End::Cut,
+            _ => End::Unknown,
         }
-        self.whole(packet);
-        Hole::default()
-    }
-
-    /// Notes a packet that came without a loss.
-    fn whole(&mut self, packet: Look<'_>) {
-        let Some(nal) = self.nal else { return };
-        // What it begins with may have been lost.
-        if std::mem::take(&mut self.after_loss) {
-            return;
-        }
-        let [last, before] = &mut self.usual[usize::from(packet.is_key)];
-        *before = last.replace(Beginning::of(nal, packet.bytes));
-    }
-
-    /// Where the hole is that the loss told of with this packet has left. `next` is the packet that follows.
-    pub fn find(&mut self, packet: Look<'_>, next: Option<Look<'_>>) -> Hole {
-        if !packet.loss.any() && next.is_some() {
-            self.whole(packet);
-            return Hole::default();
-        }
-        self.after_loss = true;
-        let Loss { missed, rows, uncounted } = packet.loss;
-        let (Some(nal), Some(next), false) = (self.nal, next, uncounted) else { return Hole::ANYWHERE };
-        let begins = Beginning::of(nal, packet.bytes);
-        let goes_on = Beginning::of(nal, next.bytes);
-        // Without its first slice a picture is none for FFmpeg, which puts what there is of it before the next one.
-        let delimiters = begins.before.iter().filter(|kind| **kind == nal.delimiter()).count() as u32;
-        let remains = delimiters.saturating_sub(1);
-        let lacks = self.lacks(&begins, packet.is_key);
-        // One row that has taken of what comes before the slices leaves the slices alone. What it has taken besides was
-        // before that, and others than key frames refer to it.
-        if rows == 1 && begins.first_slice && (lacks || remains > 0) {
-            return Hole { within: !packet.is_key && (missed > 1 || remains > 0), after: false, remains };
-        }
-        // One packet cannot be missing at two places. That a unit by which FFmpeg knows the end of a picture is missing, it
-        // has told with that picture; of what comes after it, with the next.
-        if rows == 1 && missed == 1 && begins.first_slice {
-            if goes_on.first_slice && self.begins_late(&goes_on, next.is_key) {
-                return Hole::default();
-            }
-            if !goes_on.first_slice && !next.loss.any() {
-                return Hole { within: false, after: true, remains };
-            }
-        }
-        // H.264's decoder finds the blocks that are missing, H.265's of FFmpeg 5.1 says nothing of a hole.
-        Hole { within: nal == Nal::H265 || remains > 0 && !packet.is_key, after: true, remains }
-    }
-
-    /// Whether a picture lacks a unit that both of the last ones had.
-    fn lacks(&self, beginning: &Beginning, is_key: bool) -> bool {
-        self.unlike_usual(is_key, |usual| beginning.lacks(usual))
-    }
-
-    /// Whether a picture lacks the unit that both of the last ones began with.
-    fn begins_late(&self, beginning: &Beginning, is_key: bool) -> bool {
-        self.unlike_usual(is_key, |usual| usual.before.first() != beginning.before.first() && beginning.lacks(usual))
-    }
-
-    fn unlike_usual(&self, is_key: bool, is_unlike: impl Fn(&Beginning) -> bool) -> bool {
-        self.usual[usize::from(is_key)].iter().all(|usual| usual.as_ref().is_some_and(&is_unlike))
     }
 }
 
@@ -247,149 +204,180 @@ impl Holes {
 mod tests {
     use super::*;
 
-    /// Packets of H.264: a key frame with its parameter sets and a delimiter, and another picture.
-    const KEY: [u8; 5] = [9, 7, 8, 6, 5];
-    const OTHER: [u8; 2] = [9, 1];
+    /// Length of a full piece.
+    const FULL: usize = 100;
+    const NOTHING: Hole = Hole { within: false, after: false, headless: false };
+    const AFTER: Hole = Hole { within: false, after: true, headless: false };
 
-    /// A packet of these units, the first slice of which begins the picture.
-    fn packet(kinds: &[u8]) -> Vec<u8> {
-        kinds.iter().flat_map(|kind| [&[0, 0, 0, 1][..], &[kind | 0x60, 0x80, 7, 7]].concat()).collect()
+    /// A whole picture of one slice in several pieces. H.264's unit types; nothing here depends on them.
+    fn other() -> Account {
+        let before = vec![9];
+        Account { before, slices: 1, first_slice: true, full: Some((FULL, FULL)), last: 30, ..Account::default() }
     }
 
-    /// A packet whose first slice is not the first of its picture.
-    fn headless(kinds: &[u8]) -> Vec<u8> {
-        packet(kinds).into_iter().map(|byte| if byte == 0x80 { 0x40 } else { byte }).collect()
-    }
-
-    fn look(bytes: &[u8], is_key: bool) -> Look<'_> {
-        Look { bytes, is_key, loss: Loss::default() }
+    fn key() -> Account {
+        Account { before: vec![9, 7, 8, 6], is_key: true, ..other() }
     }
 
     fn missed(missed: u32) -> Loss {
-        Loss { missed, rows: 1, uncounted: false }
+        Loss { missed, uncounted: false }
     }
 
-    fn find(holes: &mut Holes, loss: Loss, packet: Look<'_>, next: Look<'_>) -> Hole {
-        holes.find(Look { loss, ..packet }, Some(next))
+    /// With so many packets missing before it.
+    fn behind(missed_packets: u32, account: Account) -> Account {
+        Account { gap: missed(missed_packets), ..account }
     }
 
-    fn used_to(codec: Id, packets: &[(&[u8], bool)]) -> Holes {
-        let mut holes = Holes::new(codec);
-        for _ in 0..3 {
-            for (bytes, is_key) in packets {
-                holes.whole(look(bytes, *is_key));
+    fn headless() -> Account {
+        Account { before: Vec::new(), first_slice: false, ..other() }
+    }
+
+    /// After some whole pictures.
+    fn used_to(nal: Nal, accounts: &[Account]) -> Holes {
+        let mut holes = Holes::new(nal);
+        for _ in 0..ENOUGH {
+            for account in accounts {
+                assert_eq!(holes.find(account, Some(&other())), NOTHING);
             }
         }
         holes
     }
 
-    fn h264() -> Holes {
-        used_to(Id::H264, &[(&packet(&KEY), true), (&packet(&OTHER), false)])
+    fn find(nal: Nal, account: &Account, next: &Account) -> Hole {
+        used_to(nal, &[key(), other()]).find(account, Some(next))
     }
 
-    const NOTHING: Hole = Hole { within: false, after: false, remains: 0 };
-    const AFTER: Hole = Hole { within: false, after: true, remains: 0 };
+    #[test]
+    fn a_picture_whose_last_piece_is_not_full_is_whole_whatever_is_lost_behind_it() {
+        for nal in [Nal::H264, Nal::H265] {
+            for next in [headless(), other(), key(), Account::default()] {
+                for picture in [other(), key()] {
+                    assert_eq!(find(nal, &picture, &behind(7, next.clone())), AFTER, "{nal:?} {next:?}");
+                }
+            }
+            for last in [FULL, FULL + 1] {
+                let cut = Account { last, ..other() };
+                assert_eq!(find(nal, &cut, &other()), NOTHING, "nothing is lost");
+                let found = find(nal, &cut, &behind(1, other()));
+                assert_eq!(found.within, last == FULL || nal == Nal::H265, "{nal:?} {last}");
+                assert!(found.after);
+            }
+        }
+    }
 
     #[test]
-    fn a_parameter_set_or_a_delimiter_that_is_missing_leaves_no_hole() {
-        let (key, other) = (packet(&KEY), packet(&OTHER));
-        let without_pps = packet(&[9, 7, 6, 5]);
-        let without_sps = packet(&[9, 8, 6, 5]);
-        let without_delimiter = packet(&[1]);
-        for (packet, next) in [
-            (look(&without_pps, true), look(&other, false)),
-            (look(&without_sps, true), look(&other, false)),
-            (look(&other, false), look(&without_delimiter, false)),
-            (look(&other, false), Look { loss: missed(1), ..look(&without_delimiter, false) }),
-            (look(&without_delimiter, false), look(&key, true)),
+    fn where_the_ends_of_pictures_cannot_be_told_the_decoder_has_to_find_them() {
+        let odd = |full, last| Account { full, last, ..other() };
+        let two_slices = Account { slices: 2, ..other() };
+        for (usual, picture, is_whole) in [
+            // None of them was ever in pieces.
+            (vec![odd(None, 30)], odd(None, 30), false),
+            // Pieces of one unit differ, as some cameras send them.
+            (vec![odd(Some((60, FULL)), 30)], odd(Some((60, FULL)), 59), true),
+            (vec![odd(Some((60, FULL)), 30)], odd(Some((60, FULL)), 60), false),
+            (vec![odd(Some((60, FULL)), 30)], odd(Some((60, FULL)), FULL), false),
+            (vec![odd(Some((60, 60)), 30), other()], odd(Some((FULL, FULL)), 70), false),
+            // Each unit is split evenly: another piece as short as the last one may be missing.
+            (vec![other()], odd(Some((50, 50)), 50), false),
+            (vec![other()], odd(Some((50, 51)), 49), false),
+            (vec![odd(Some((60, FULL)), 30)], odd(None, 30), false),
+            (vec![other()], odd(None, 30), true),
+            // Other slices may be missing.
+            (vec![two_slices.clone()], other(), false),
+            (vec![two_slices.clone()], two_slices.clone(), true),
+            (vec![two_slices.clone(), other()], two_slices, false),
+            (Vec::new(), other(), false),
         ] {
-            assert_eq!(find(&mut h264(), missed(1), packet, next), NOTHING);
+            let found = |nal| used_to(nal, &usual).find(&picture, Some(&behind(2, headless())));
+            assert_eq!(found(Nal::H264), AFTER, "{picture:?}");
+            assert_eq!(found(Nal::H265), if is_whole { AFTER } else { Hole::ANYWHERE }, "{picture:?}");
         }
-        let found = find(&mut h264(), missed(2), look(&other, false), look(&without_delimiter, false));
-        assert_eq!(found, AFTER, "more than that is missing");
-        // What the next picture lacks behind its delimiter is told with that one.
-        assert_eq!(find(&mut h264(), missed(1), look(&other, false), look(&without_sps, true)), AFTER);
-        assert_eq!(find(&mut h264(), missed(1), look(&key, true), look(&other, false)), AFTER);
     }
 
     #[test]
-    fn a_row_that_ends_before_the_slices_harms_what_was_before() {
-        // Of the picture before the delimiter is left, of the key frame all but its parameter sets.
-        let (key, other) = (packet(&[9, 6, 5]), packet(&OTHER));
-        assert_eq!(find(&mut h264(), missed(7), look(&key, true), look(&other, false)), NOTHING);
-        let two_rows = Loss { rows: 2, ..missed(7) };
-        assert_eq!(find(&mut h264(), two_rows, look(&key, true), look(&other, false)), AFTER);
-        let cut = packet(&[1]);
-        let found = find(&mut h264(), missed(7), look(&cut, false), look(&other, false));
-        assert_eq!(found, Hole { within: true, ..NOTHING });
-    }
-
-    #[test]
-    fn what_is_missing_from_a_slice_is_a_hole() {
-        let (other, next) = (packet(&OTHER), headless(&[1]));
-        assert_eq!(find(&mut h264(), missed(1), look(&other, false), look(&next, false)), AFTER);
-        let units = |kinds: &[u8], first| -> Vec<u8> {
-            kinds.iter().flat_map(|kind| [0, 0, 1, kind << 1, 1, first, 7]).collect()
+    fn lengths_of_long_ago_are_forgotten() {
+        let odd = Account { full: Some((10, FULL)), ..other() };
+        let mut holes = used_to(Nal::H265, &[odd]);
+        let mut is_whole = || {
+            let found = holes.find(&other(), Some(&behind(2, headless())));
+            for _ in 0..SPAN {
+                holes.find(&other(), Some(&other()));
+            }
+            !found.within
         };
-        let whole = units(&[35, 1], 0x80);
-        let mut holes = used_to(Id::HEVC, &[(&whole, false)]);
-        let mut find = |count, next| find(&mut holes, missed(count), look(&whole, false), next);
-        let cut = units(&[35, 1], 0);
-        let cut = look(&cut, false);
-        assert_eq!(find(1, look(&whole, false)), Hole::ANYWHERE, "the decoder does not find it");
-        assert_eq!(find(1, cut), AFTER, "one packet is missing, and of the next picture");
-        assert_eq!(find(1, Look { loss: missed(1), ..cut }), Hole::ANYWHERE, "that one has lost another");
-        assert_eq!(find(2, cut), Hole::ANYWHERE);
-        let bare = units(&[1], 0x80);
-        assert_eq!(find(1, look(&bare, false)), NOTHING);
-        assert_eq!(find(2, look(&bare, false)), Hole::ANYWHERE);
+        assert_eq!([is_whole(), is_whole(), is_whole()], [false, false, true]);
     }
 
     #[test]
-    fn what_is_left_of_a_picture_without_its_first_slice_is_no_part_of_the_next() {
-        let other = packet(&OTHER);
-        // Two delimiters: the first one's picture has lost its head.
-        let key = [&packet(&[9])[..], &packet(&KEY)].concat();
-        let found = find(&mut h264(), missed(1), look(&key, true), look(&other, false));
-        assert_eq!(found, Hole { remains: 1, ..NOTHING });
-        let damaged = [&packet(&[9])[..], &packet(&[9]), &other].concat();
-        let found = find(&mut h264(), missed(2), look(&damaged, false), look(&other, false));
-        assert_eq!(found, Hole { within: true, after: false, remains: 2 }, "it refers to what is lost");
-    }
-
-    #[test]
-    fn what_comes_after_a_loss_is_not_usual() {
-        let (mut holes, other, cut) = (h264(), packet(&OTHER), packet(&[1]));
-        for _ in 0..3 {
-            assert_eq!(find(&mut holes, missed(1), look(&other, false), look(&cut, false)), NOTHING);
-            holes.whole(look(&cut, false));
+    fn a_beginning_that_is_missing_leaves_no_hole() {
+        let without = |before: &[u8], account: Account| Account { before: before.to_vec(), ..account };
+        // Nothing tells whether the first of them has come to its end.
+        let picture = || Account { last: FULL + 1, ..other() };
+        for (next, lost, found) in [
+            (without(&[], other()), 1, NOTHING),
+            (without(&[], other()), 2, Hole::ANYWHERE),
+            (without(&[7, 8, 6], key()), 1, NOTHING),
+            (without(&[6], key()), 3, NOTHING),
+            (without(&[6], key()), 4, Hole::ANYWHERE),
+            (without(&[9, 6], key()), 2, Hole::ANYWHERE),
+            (key(), 1, Hole::ANYWHERE),
+            (Account { first_slice: false, ..without(&[], other()) }, 1, Hole::ANYWHERE),
+            (Account { skipped: true, ..without(&[], other()) }, 1, Hole::ANYWHERE),
+        ] {
+            assert_eq!(find(Nal::H265, &picture(), &behind(lost, next.clone())), found, "{lost} {next:?}");
+            let found = Hole { within: false, ..found };
+            assert_eq!(find(Nal::H264, &picture(), &behind(lost, next)), found);
         }
-    }
-
-    #[test]
-    fn where_little_is_known_a_hole_may_be_anywhere() {
-        let other = packet(&OTHER);
-        let look = look(&other, false);
-        assert_eq!(find(&mut h264(), Loss { uncounted: true, ..Loss::default() }, look, look), Hole::ANYWHERE);
-        assert_eq!(h264().find(Look { loss: missed(1), ..look }, None), Hole::ANYWHERE);
-        let mut holes = Holes::new(Id::HEVC);
-        assert!(holes.wants_next(Loss::default()) && !h264().wants_next(Loss::default()));
-        assert_eq!(holes.find(look, None), Hole::ANYWHERE, "the last one may be cut off");
-        assert_eq!(holes.find(look, Some(look)), NOTHING);
-        assert_eq!(find(&mut Holes::new(Id::VP8), missed(1), look, look), Hole::ANYWHERE);
-        // A stream that has just begun, and one that carries lengths in place of start codes.
-        assert_eq!(find(&mut Holes::new(Id::H264), missed(1), look, look), AFTER);
-        assert_eq!(Beginning::of(Nal::H264, &[0, 0, 0, 9, 0x65, 0x80, 0, 0, 1, 0x65]).before, [5; 0]);
-        assert_eq!(Beginning::of(Nal::H264, &packet(&[9; 1_000])).before.len(), MOST_UNITS);
+        // It has not come to its end, so that is what is missing.
+        let cut = Account { last: FULL, ..other() };
+        assert_eq!(find(Nal::H264, &cut, &behind(1, without(&[], other()))), Hole::ANYWHERE);
+        // A whole one, behind which nothing but a delimiter is missing.
+        assert_eq!(find(Nal::H264, &other(), &behind(1, without(&[], other()))), NOTHING);
     }
 
     #[test]
     fn units_that_come_now_and_then_are_not_missed() {
-        let mut holes = Holes::new(Id::H264);
-        let (with, without) = (packet(&[9, 6, 1]), packet(&OTHER));
-        for bytes in [&with, &without, &with, &without] {
-            holes.whole(look(bytes, false));
+        let seldom = Account { before: vec![6, 9], ..other() };
+        for usual in [vec![seldom.clone(), other()], vec![other(), seldom]] {
+            let found = used_to(Nal::H265, &usual).find(&other(), Some(&behind(1, other())));
+            assert_eq!(found, AFTER);
         }
-        assert_eq!(find(&mut holes, missed(1), look(&without, false), look(&without, false)), AFTER);
+    }
+
+    #[test]
+    fn what_is_missing_from_a_picture_is_a_hole_in_it() {
+        for nal in [Nal::H264, Nal::H265] {
+            let hurt = Account { hurt: true, ..key() };
+            assert_eq!(find(nal, &hurt, &other()), Hole::ANYWHERE);
+            assert_eq!(find(nal, &headless(), &other()), Hole::ANYWHERE);
+            let nothing = Account { slices: 0, first_slice: false, ..other() };
+            assert_eq!(find(nal, &nothing, &other()), Hole { headless: true, ..Hole::ANYWHERE });
+            // It refers to one that never came; a key frame refers to none.
+            assert_eq!(find(nal, &Account { skipped: true, ..other() }, &other()), Hole::ANYWHERE);
+            assert_eq!(find(nal, &Account { skipped: true, ..key() }, &other()), NOTHING);
+        }
+    }
+
+    #[test]
+    fn what_nobody_counted_may_be_anywhere() {
+        let next = Account { gap: Loss { missed: 1, uncounted: true }, before: Vec::new(), ..other() };
+        assert_eq!(find(Nal::H264, &other(), &next), Hole::ANYWHERE);
+    }
+
+    #[test]
+    fn a_connection_may_break_off_within_a_picture() {
+        let found = |nal, last| used_to(nal, &[other()]).find(&Account { last, ..other() }, None) != NOTHING;
+        assert_eq!([30, FULL, FULL + 1].map(|last| found(Nal::H264, last)), [false, true, false]);
+        assert_eq!([30, FULL, FULL + 1].map(|last| found(Nal::H265, last)), [false, true, true]);
+    }
+
+    #[test]
+    fn what_comes_with_a_loss_is_not_usual() {
+        let mut holes = used_to(Nal::H265, &[other()]);
+        let late = behind(1, Account { before: Vec::new(), full: Some((5, FULL)), ..other() });
+        for _ in 0..3 {
+            assert_eq!(holes.find(&other(), Some(&late)), NOTHING);
+            assert_eq!(holes.find(&late, Some(&other())), NOTHING);
+        }
     }
 }

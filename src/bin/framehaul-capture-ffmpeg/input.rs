@@ -8,8 +8,11 @@ use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::codec::{self, Parameters};
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, Rescale as _, format, media};
 
-use framehaul::capture::child::monotonic_ns;
 use framehaul::capture::wire::{ChildSettings, Kind};
+use framehaul::process::child::monotonic_ns;
+use framehaul_avopen::Opened;
+
+use crate::nal::Nal;
 
 const MICROSECONDS: Rational = Rational(1, 1_000_000);
 
@@ -41,24 +44,6 @@ pub struct Times {
     pub wall_micros: Option<i64>,
 }
 
-impl Times {
-    /// The times of the last of some pictures that came as one: as many as there are `before` it come between these
-    /// times, which are the first one's, and those of the `next` packet.
-    pub fn behind(self, before: u32, next: Option<Self>) -> Self {
-        let later = |first: Option<i64>, next: Option<i64>| match (first, next) {
-            (Some(first), Some(next)) if next > first => {
-                Some(first + (next - first) / (i64::from(before) + 1) * i64::from(before))
-            }
-            _ => first,
-        };
-        let next = next.unwrap_or_default();
-        Self {
-            pts_micros: later(self.pts_micros, next.pts_micros),
-            wall_micros: later(self.wall_micros, next.wall_micros),
-        }
-    }
-}
-
 /// How a stream is opened. The location may hold a password.
 pub struct Opening {
     location: String,
@@ -66,6 +51,8 @@ pub struct Opening {
     open_timeout: Duration,
     read_timeout: Duration,
     timed: bool,
+    /// Whether pictures come in pieces.
+    streamed: bool,
 }
 
 impl Opening {
@@ -78,6 +65,7 @@ impl Opening {
             read_timeout: Duration::from_millis(settings.read_timeout_ms),
             // FFmpeg counts the parts of a multipart answer at 25 a second, however fast they come.
             timed: settings.kind != Kind::Http,
+            streamed: settings.kind == Kind::Rtsp,
         }
     }
 
@@ -94,10 +82,14 @@ impl Opening {
             options.set(name, value);
         }
         let asked = deadline.clone();
-        let context = format::input_with_interrupt_and_dictionary(&self.location, move || asked.is_over(), options)?;
+        let Opened { context, in_pieces } =
+            framehaul_avopen::open(&self.location, options, move || asked.is_over(), self.streamed)?;
         let best = context.streams().best(media::Type::Video).ok_or(Error::StreamNotFound)?;
         let (stream, time_base) = (best.index(), best.time_base());
-        Ok(Input { context, deadline, read_timeout: self.read_timeout, stream, time_base, timed: self.timed })
+        // JPEGs come whole. Of others only FFmpeg knows how to put them together.
+        let pieces_of = Nal::of(best.parameters().id()).filter(|_| in_pieces);
+        let read_timeout = self.read_timeout;
+        Ok(Input { context, deadline, read_timeout, stream, time_base, timed: self.timed, pieces_of })
     }
 }
 
@@ -110,9 +102,15 @@ pub struct Input {
     time_base: Rational,
     /// Whether the pictures carry times of their own.
     timed: bool,
+    pieces_of: Option<Nal>,
 }
 
 impl Input {
+    /// What the pictures consist of, if each packet is a piece of one only.
+    pub fn pieces_of(&self) -> Option<Nal> {
+        self.pieces_of
+    }
+
     /// The codec's parameters.
     pub fn parameters(&self) -> Parameters {
         self.stream().parameters()
@@ -138,14 +136,20 @@ impl Input {
         self.context.stream(self.stream).expect("a stream stays while its context is open")
     }
 
+    /// A picture has been read: the time for the next one begins.
+    pub fn expect_next(&mut self) {
+        self.deadline.put(self.read_timeout);
+    }
+
     /// Waits for the next packet of the video.
     ///
     /// # Errors
     ///
-    /// FFmpeg's: [`Error::Eof`] at the end, [`Error::Exit`] where none came in time.
+    /// FFmpeg's: [`Error::Eof`] at the end, [`Error::Exit`] where the next picture did not come in time.
     pub fn read(&mut self, packet: &mut Packet) -> Result<(), Error> {
-        self.deadline.put(self.read_timeout);
         for _ in 0..MOST_IN_A_ROW {
+            // FFmpeg writes over what it is given, and would leave a packet's bytes to nobody.
+            *packet = Packet::empty();
             match packet.read(&mut self.context) {
                 Ok(()) if packet.stream() == self.stream => return Ok(()),
                 // Of another stream, or one that a demuxer cannot make sense of: it goes on after it.
@@ -178,20 +182,4 @@ impl Input {
 /// camera's sender reports (RFC 3550, 6.4.1), once there was one.
 fn reference_time(data: &[u8]) -> Option<i64> {
     data.first_chunk().map(|bytes| i64::from_ne_bytes(*bytes)).filter(|micros| *micros > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pictures_that_came_as_one_lie_evenly_before_the_next() {
-        let times = |micros| Times { pts_micros: Some(micros), wall_micros: None };
-        assert_eq!(times(40).behind(0, Some(times(120))), times(40));
-        assert_eq!(times(40).behind(1, Some(times(120))), times(80));
-        assert_eq!(times(40).behind(2, Some(times(160))), times(120));
-        for next in [None, Some(Times::default()), Some(times(30))] {
-            assert_eq!(times(40).behind(1, next), times(40));
-        }
-    }
 }

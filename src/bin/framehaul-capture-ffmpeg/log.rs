@@ -61,6 +61,7 @@ pub struct Log {
     /// Standard error as it was given to this process.
     out: File,
     line: Vec<u8>,
+    opening: bool,
     passed_on: u32,
     span_begun: Instant,
 }
@@ -82,7 +83,22 @@ impl Log {
         rustix::stdio::dup2_stdout(&stderr)?;
         log::set_level(log::Level::Warning);
         log::set_flags(log::Flags::PRINT_LEVEL);
-        Ok(Self { pipe: pipe.into(), out: out.into(), line: Vec::new(), passed_on: 0, span_begun: Instant::now() })
+        Ok(Self {
+            pipe: pipe.into(),
+            out: out.into(),
+            line: Vec::new(),
+            opening: false,
+            passed_on: 0,
+            span_begun: Instant::now(),
+        })
+    }
+
+    /// Passes on what was said while a stream was opened. Decoders that were shown pieces of its pictures then complain
+    /// of them for nothing.
+    pub fn opened(&mut self) {
+        self.opening = true;
+        self.heard();
+        self.opening = false;
     }
 
     /// Reads what was said since the last call, and passes it on.
@@ -122,7 +138,9 @@ impl Log {
                 let found = judge(&String::from_utf8_lossy(&line));
                 heard.loss.add(found.loss);
                 heard.decode_error |= found.decode_error;
-                self.pass_on(&line);
+                if !self.opening || !is_of_pieces(&line) {
+                    self.pass_on(&line);
+                }
                 self.line = line;
                 self.line.clear();
             }
@@ -142,12 +160,17 @@ impl Log {
     }
 }
 
+/// Whether it comes from a decoder whose pictures come in pieces.
+fn is_of_pieces(line: &[u8]) -> bool {
+    [&b"[h264 @ "[..], b"[hevc @ "].iter().any(|decoder| line.starts_with(decoder))
+}
+
 fn judge(line: &str) -> Heard {
     let says = |pieces: &[&str]| pieces.iter().any(|piece| line.contains(piece));
     let count = line.split_once(MISSED).and_then(|(_, rest)| rest.split(' ').next());
     let missed = count.and_then(|count| count.parse().ok()).unwrap_or_default();
     let uncounted = says(&LOSSES) || count.is_some() && missed == 0;
-    Heard { loss: Loss { missed, rows: u32::from(missed > 0), uncounted }, decode_error: says(&DECODE_ERRORS) }
+    Heard { loss: Loss { missed, uncounted }, decode_error: says(&DECODE_ERRORS) }
 }
 
 #[cfg(test)]
@@ -155,11 +178,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn decoders_are_known_by_their_names() {
+        for (line, expected) in [
+            ("[h264 @ 0x5581] [error] no frame!", true),
+            ("[hevc @ 0x5581] [error] PPS id out of range: 0", true),
+            ("[rtsp @ 0x5581] [error] method DESCRIBE failed: 401 Unauthorized", false),
+        ] {
+            assert_eq!(is_of_pieces(line.as_bytes()), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn losses_and_errors_of_decoders_are_evidence_and_nothing_else_is() {
-        let loss = |missed, uncounted| Heard {
-            loss: Loss { missed, rows: u32::from(missed > 0), uncounted },
-            decode_error: false,
-        };
+        let loss = |missed, uncounted| Heard { loss: Loss { missed, uncounted }, decode_error: false };
         let error = Heard { decode_error: true, ..Heard::default() };
         for (line, found) in [
             ("[rtsp @ 0x5581] [warning] RTP: missed 3 packets", loss(3, false)),

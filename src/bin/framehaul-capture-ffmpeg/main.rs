@@ -1,16 +1,15 @@
 //! Captures one camera with FFmpeg. The daemon starts it; it is of no use by hand.
 #![forbid(unsafe_code)]
 
-mod colour;
 mod decoder;
 mod evidence;
 mod holes;
 mod input;
-mod jpeg;
 mod keys;
 mod log;
 mod mjpeg;
-mod pixels;
+mod nal;
+mod pictures;
 mod source;
 
 use std::process::ExitCode;

@@ -4,21 +4,22 @@ use std::collections::VecDeque;
 
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::util::frame;
-use ffmpeg_next::{Error, Packet, codec};
+use ffmpeg_next::{Error, Packet, codec, packet};
 
 use framehaul::capture::wire::{ChildSettings, Kind, StreamInfo};
 use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError};
 use framehaul::model::Damaged;
 
-use crate::colour::Converter;
 use crate::decoder::{Decoded, Decoder, Taken};
-use crate::holes::{Hole, Holes, Look, Loss};
+use crate::holes::{Hole, Loss};
 use crate::input::{Input, Opening, Times};
-use crate::jpeg::JpegEncoder;
 use crate::keys::{Choice, Keys};
 use crate::log::{Heard, Log};
 use crate::mjpeg;
-use crate::pixels::{Pixels, Shape};
+use crate::pictures::{Assembled, Pictures, Piece};
+use framehaul_pictures::colour::Converter;
+use framehaul_pictures::jpeg::JpegEncoder;
+use framehaul_pictures::pixels::{Pixels, Shape};
 
 /// What may be kept for a key frame that stays away, bytes: some seconds of a stream.
 const MOST_KEPT: usize = 8 << 20;
@@ -54,7 +55,7 @@ struct Kept {
     hole: Hole,
 }
 
-/// What reading came to: a packet's times and what was lost before its end, or `None` at the end of the stream.
+/// What reading came to: a packet's times and what was lost before it, or `None` at the end of the stream.
 type Read = Result<Option<(Times, Loss)>, SourceError>;
 
 /// A stream opened by FFmpeg.
@@ -71,9 +72,10 @@ pub struct FfmpegSource {
     max_width: Option<u32>,
     decoder: Decoder,
     packet: Packet,
-    /// The packet after that, where it was needed to say what a loss has damaged.
-    ahead: Option<(Packet, Read)>,
-    holes: Holes,
+    /// Where the stream comes in pieces.
+    pictures: Option<Pictures>,
+    /// What reading came to when there were no further pieces.
+    no_more: Option<Result<(), SourceError>>,
     /// Whether the camera sends JPEGs, which are passed through where nothing speaks against it.
     sends_jpegs: bool,
     keys: Keys,
@@ -116,7 +118,7 @@ impl FfmpegSource {
         })?;
         let opening = Opening::new(settings);
         let opened = opening.open().and_then(|input| Ok((Decoder::open(&input)?, input)));
-        log.heard();
+        log.opened();
         let (decoder, input) = opened.map_err(|error| {
             log.say(&error.to_string());
             SourceError::NotOpened(error.to_string())
@@ -133,7 +135,7 @@ impl FfmpegSource {
                 codec: input.codec().name().to_owned(),
             },
             sends_jpegs: input.codec() == codec::Id::MJPEG,
-            holes: Holes::new(input.codec()),
+            pictures: input.pieces_of().map(Pictures::new),
             opening,
             input,
             log,
@@ -144,7 +146,7 @@ impl FfmpegSource {
             max_width: settings.max_width,
             decoder,
             packet: Packet::empty(),
-            ahead: None,
+            no_more: None,
             keys: Keys::new(settings.sampling),
             begun: false,
             before_begin: 0,
@@ -164,43 +166,58 @@ impl FfmpegSource {
         })
     }
 
-    /// The next packet's times, and what losses have damaged. `None` at the end.
+    /// The next picture's times, and what losses have damaged. `None` at the end.
     fn read(&mut self) -> Result<Option<(Times, Hole)>, SourceError> {
-        let read = match self.ahead.take() {
-            Some((packet, read)) => {
-                self.packet = packet;
-                read
+        self.input.expect_next();
+        loop {
+            if let Some(assembled) = self.pictures.as_mut().and_then(Pictures::next) {
+                let Assembled { bytes, pts, times, is_key, hole } = assembled;
+                self.packet = Packet::copy(&bytes);
+                self.packet.set_pts(pts);
+                self.packet.set_flags(if is_key { packet::Flags::KEY } else { packet::Flags::empty() });
+                return Ok(Some((self.timed(times), hole)));
             }
-            None => self.read_packet(),
-        };
-        let Some((times, loss)) = read? else { return Ok(None) };
-        if self.recorded || !self.holes.wants_next(loss) {
-            return Ok(Some((times, self.holes.at(look(&self.packet, loss)))));
+            if let Some(read) = self.no_more.take() {
+                return read.map(|()| None);
+            }
+            let read = self.read_packet();
+            let Some(pictures) = &mut self.pictures else {
+                let Some((times, loss)) = read? else { return Ok(None) };
+                let hole = if loss.any() { Hole::ANYWHERE } else { Hole::default() };
+                return Ok(Some((self.timed(times), hole)));
+            };
+            match read {
+                Ok(Some((times, mut loss))) => {
+                    loss.uncounted |= self.packet.is_corrupt();
+                    let bytes = self.packet.data().unwrap_or_default();
+                    pictures.take(&Piece { bytes, pts: self.packet.pts(), times, loss });
+                }
+                ended => {
+                    pictures.finish();
+                    self.no_more = Some(ended.map(|_| ()));
+                }
+            }
         }
-        let packet = std::mem::replace(&mut self.packet, Packet::empty());
-        let read = self.read_packet();
-        let next = if let Ok(Some(next)) = &read { Some(*next) } else { None };
-        let hole = self.holes.find(look(&packet, loss), next.map(|(_, loss)| look(&self.packet, loss)));
-        self.ahead = Some((std::mem::replace(&mut self.packet, packet), read));
-        Ok(Some((times.behind(hole.remains, next.map(|(times, _)| times)), hole)))
     }
 
     fn read_packet(&mut self) -> Read {
         let read = self.input.read(&mut self.packet);
         let Heard { loss, .. } = self.log.heard();
         match read {
-            Ok(()) => {
-                let mut times = self.input.times(&self.packet);
-                times.pts_micros = times.pts_micros.map(|pts| pts + self.offset_micros).or(self.next_by_rate());
-                self.read_pts_micros = times.pts_micros;
-                Ok(Some((times, loss)))
-            }
+            Ok(()) => Ok(Some((self.input.times(&self.packet), loss))),
             Err(Error::Eof) => Ok(None),
             Err(error) => {
                 self.log.say(&error.to_string());
                 Err(SourceError::Ended(error.to_string()))
             }
         }
+    }
+
+    /// The times of the picture that is next.
+    fn timed(&mut self, mut times: Times) -> Times {
+        times.pts_micros = times.pts_micros.map(|pts| pts + self.offset_micros).or(self.next_by_rate());
+        self.read_pts_micros = times.pts_micros;
+        times
     }
 
     /// When the next picture is due by the rate that the stream declares. A file may hold pictures without times, and
@@ -351,10 +368,6 @@ impl FfmpegSource {
         }
         self.convert(damaged)
     }
-}
-
-fn look(packet: &Packet, loss: Loss) -> Look<'_> {
-    Look { bytes: packet.data().unwrap_or_default(), is_key: packet.is_key(), loss }
 }
 
 /// A number that changes with the picture: CRC-32C over some of its luma.

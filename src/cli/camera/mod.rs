@@ -3,7 +3,7 @@
 pub(super) mod client;
 pub(super) mod spec;
 mod sse;
-mod view;
+pub(super) mod view;
 mod watch;
 
 use std::path::PathBuf;

@@ -8,8 +8,8 @@ use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
-use crate::cli::Format;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::{Format, password};
 use crate::model::{CameraId, DestinationName};
 
 /// Where a stream is, and how it is opened.
@@ -131,33 +131,20 @@ impl OpenArgs {
     }
 
     fn password(&self) -> Result<Option<SecretString>, Failure> {
-        let mut text = match &self.password_file {
-            Some(file) => std::fs::read_to_string(file).map_err(|error| {
-                Failure::new(Kind::Config, format!("cannot read password file {}: {error}", file.display()))
-            })?,
-            None if self.password_stdin => {
-                if stdin().is_terminal() {
-                    let detail = "--password-stdin would show the password here: pipe it in, or use --password-file";
-                    return Err(Failure::new(Kind::Usage, detail));
-                }
-                let mut text = String::new();
-                let read = stdin().read_to_string(&mut text);
-                read.map_err(|error| Failure::new(Kind::Usage, format!("cannot read the password: {error}")))?;
-                text
-            }
-            None => return Ok(None),
-        };
-        // What an editor or `echo` adds is not part of it.
-        if text.ends_with('\n') {
-            text.pop();
-            if text.ends_with('\r') {
-                text.pop();
-            }
+        if let Some(file) = &self.password_file {
+            return password::of_file(file).map(Some);
         }
-        if text.is_empty() {
-            return Err(Failure::new(Kind::Usage, "the password is empty: leave the option out for none"));
+        if !self.password_stdin {
+            return Ok(None);
         }
-        Ok(Some(text.into()))
+        if stdin().is_terminal() {
+            let detail = "--password-stdin would show the password here: pipe it in, or use --password-file";
+            return Err(Failure::new(Kind::Usage, detail));
+        }
+        let mut text = String::new();
+        let read = stdin().read_to_string(&mut text);
+        read.map_err(|error| Failure::new(Kind::Usage, format!("cannot read the password: {error}")))?;
+        password::of_text(text).map(Some)
     }
 }
 

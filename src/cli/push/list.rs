@@ -1,24 +1,9 @@
 //! The list that `framehaul push` prints.
 
-use clap::ValueEnum;
-
 use crate::cli::failure::{Failure, print};
+use crate::cli::printer::{self, ListFormat, quoted};
 use crate::cli::table::{NONE, plain};
 use crate::push::{Entry, Fate};
-
-/// For whom the list is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
-pub enum ListFormat {
-    /// For people.
-    #[default]
-    Table,
-    /// One JSON array.
-    Json,
-    /// Comma-separated values with a head (RFC 4180).
-    Csv,
-    /// A JSON object a line.
-    Ndjson,
-}
 
 /// Prints entries as they come.
 pub struct List {
@@ -30,8 +15,12 @@ impl List {
     pub fn new(format: ListFormat) -> Self {
         Self { format, empty: true }
     }
+}
 
-    pub fn entry(&mut self, entry: &Entry) -> Result<(), Failure> {
+impl printer::List for List {
+    type Entry = Entry;
+
+    fn entry(&mut self, entry: &Entry) -> Result<(), Failure> {
         let first = std::mem::take(&mut self.empty);
         match self.format {
             ListFormat::Table => {
@@ -54,8 +43,7 @@ impl List {
         }
     }
 
-    /// Ends it, also where it is empty.
-    pub fn end(&self) -> Result<(), Failure> {
+    fn end(&self) -> Result<(), Failure> {
         match (self.format, self.empty) {
             (ListFormat::Json, true) => print("[]\n"),
             (ListFormat::Json, false) => print("\n]\n"),
@@ -101,12 +89,8 @@ fn line(entry: &Entry) -> String {
             fields.extend([(*lost).to_owned(), error.clone().unwrap_or_default()]);
         }
     }
-    let fields: Vec<String> = fields.into_iter().map(quoted).collect();
+    let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();
     fields.join(",") + "\r\n"
-}
-
-fn quoted(field: String) -> String {
-    if field.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
 }
 
 #[cfg(test)]

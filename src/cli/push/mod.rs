@@ -1,27 +1,25 @@
 //! `framehaul push`: pictures into a bucket without a daemon.
 
 mod list;
-mod printer;
 mod source;
 
 use std::future::pending;
 use std::num::NonZeroU32;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::list::ListFormat;
-use self::printer::Printer;
+use self::list::List;
 use super::ConfigArgs;
 use super::camera::spec::OpenArgs;
 use super::failure::{Failure, Kind, finish, note};
-use super::progress::{self, bar, grouped};
+use super::interrupt::{COMES_TO_ITS_END, until_interrupted_twice};
+use super::printer::{ListFormat, Printer};
+use super::progress::{bar, grouped};
 use super::spool::size;
 use crate::capture::ErrorKind;
 use crate::config::Settings;
@@ -62,7 +60,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "PIXELS")]
     max_width: Option<u32>,
     /// Pictures on their way at the same time.
-    #[arg(long, value_name = "C", default_value_t = 256)]
+    #[arg(long, value_name = "C", default_value_t = 512)]
     concurrency: usize,
     /// How often each picture is tried again.
     #[arg(long, value_name = "R", default_value_t = 10)]
@@ -122,36 +120,11 @@ fn push(settings: &Settings, args: &PushArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Kind::Other, format!("cannot start a runtime: {error}")))?;
     let done = runtime.block_on(async {
         let stop = Notify::new();
-        until_interrupted_twice(&stop, work(push, source, args, &stop)).await
+        until_interrupted_twice(&stop, COMES_TO_ITS_END, work(push, source, args, &stop)).await
     });
     // A disk, or standard input, that does not answer must not keep us.
     runtime.shutdown_background();
     done
-}
-
-/// Tells `stop` of the first signal; the second one ends the work wherever it is.
-async fn until_interrupted_twice(
-    stop: &Notify,
-    work: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::new(Kind::Other, format!("cannot listen for signals: {error}")));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let (mut work, mut asked) = (pin!(work), false);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        if asked {
-            return Err(Failure::new(Kind::NotNow, "interrupted twice: what was on its way may be stored or not"));
-        }
-        asked = true;
-        stop.notify_one();
-        progress::clear();
-        note("interrupted: what is on its way comes to its end; once more to end at once");
-    }
 }
 
 async fn work(push: Push, source: Source, args: &PushArgs, stop: &Notify) -> Result<(), Failure> {
@@ -159,7 +132,7 @@ async fn work(push: Push, source: Source, args: &PushArgs, stop: &Notify) -> Res
     let (pictures, mut entries) = push.start().await.map_err(failed)?;
     let feeding = AbortOnDropHandle::new(tokio::spawn(source.feed(pictures, limit)));
     let mut far = entries.progress();
-    let mut printer = Printer::start(args.format)?;
+    let mut printer = Printer::start(List::new(args.format))?;
     loop {
         tokio::select! {
             // Whoever reads the list slowly, or has read enough of it, wants the pictures stored all the same.

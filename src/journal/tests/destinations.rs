@@ -80,7 +80,7 @@ async fn of_what_version_2_has_stored_nobody_says_where() {
     bench.opened.journal.barrier().await;
     let dir = bench.close();
     let sql = Connection::open(dir.path().join("journal.sqlite")).unwrap();
-    sql.execute_batch(BACK_TO_2).unwrap();
+    sql.execute_batch(&[BACK_TO_5, BACK_TO_2].concat()).unwrap();
     drop(sql);
     let bench = open(dir, &[("default", "gs://now/")], &Spooled::new());
     let first = whereabouts(bench.list("a", Cursor::default(), 1).unwrap());

@@ -13,10 +13,10 @@ use crate::journal::{CatalogChange, Totals};
 use crate::model::{CameraId, Cursor, LostReason, ManagedBy, Outcome, RawCameraSpec, SeqRange, Settled};
 
 /// A small disk of its own, for which the tests need to be root.
-struct Disk(TempDir);
+pub(crate) struct Disk(TempDir);
 
 impl Disk {
-    fn new(mebibytes: u32) -> Self {
+    pub(crate) fn new(mebibytes: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mount = ["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=700"), "framehaul-test"];
         let mounted = Command::new("mount").args(mount).arg(dir.path()).status().expect("there is a mount command");
@@ -25,14 +25,14 @@ impl Disk {
     }
 
     /// A state directory on it. It goes with the disk.
-    fn state(&self) -> TempDir {
+    pub(crate) fn state(&self) -> TempDir {
         let dir = TempDir::new_in(self.0.path()).unwrap();
         assert!(dir.path().starts_with(self.0.path()));
         dir
     }
 
     /// Takes all room that is left.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = std::fs::File::options().create(true).append(true).open(self.filler()).unwrap();
         let error = loop {
             if let Err(error) = file.write_all(&[1; 4096]) {
@@ -42,7 +42,7 @@ impl Disk {
         assert_eq!(error.kind(), ErrorKind::StorageFull);
     }
 
-    fn empty(&self) {
+    pub(crate) fn empty(&self) {
         std::fs::remove_file(self.filler()).unwrap();
     }
 
@@ -128,7 +128,7 @@ async fn a_full_disk_ends_nothing_and_all_of_it_is_recorded_once_there_is_room()
     let camera: CameraId = "c".parse().unwrap();
     let raw: RawCameraSpec = serde_json::from_str(r#"{"url": "rtsp://192.0.2.1/"}"#).unwrap();
     let put = (camera.clone(), raw.validate(None).unwrap(), ManagedBy::Api);
-    let change = CatalogChange { puts: vec![put], deletes: vec![] };
+    let change = CatalogChange { puts: vec![put], ..CatalogChange::default() };
     let mut changed = Box::pin(bench.opened.journal.change_catalog(change));
     assert!(timeout(Duration::from_millis(1_200), &mut changed).await.is_err(), "changed without room");
     soon("answered", bench.opened.journal.answers()).await;

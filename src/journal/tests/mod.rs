@@ -1,9 +1,11 @@
 //! The journal as a whole: what is written, read again, and gone after its time.
 
 mod destinations;
-mod full;
+pub(crate) mod full;
 mod manifests;
+mod nvrs;
 mod recovery;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,10 +17,12 @@ use tempfile::TempDir;
 
 use super::retention::{Age, Pruned};
 use super::{
-    Commits, Entry, JournalError, Ledger, Ledgers, Opened, ReadError, Reader, SessionEnd, StateDir, Totals, schema,
+    CatalogChange, Commits, Entry, JournalError, Ledger, Ledgers, Opened, ReadError, Reader, SessionEnd, StateDir,
+    Totals, schema,
 };
 use crate::model::{
-    CameraId, Cursor, DestinationName, LostReason, Outcome, Seq, SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
+    Batch, BatchEnd, CameraId, Cursor, DestinationName, Ended, LostReason, ManagedBy, Outcome, RawCameraSpec, Seq,
+    SeqRange, Settled, SpooledCamera, Stored, UnixMicros,
 };
 
 /// What a spool has found of each camera.
@@ -55,8 +59,8 @@ impl Bench {
         let told = Arc::new(Mutex::new(Vec::new()));
         let listener = told.clone();
         let hear = move |settled| listener.lock().unwrap().push(settled);
-        let mut opened = take(dir.path()).recover(spooled, hear, |_| ()).unwrap();
-        let ledgers = Ledgers::new(opened.cameras.drain(..).map(|camera| camera.ledger));
+        let opened = take(dir.path()).recover(spooled, hear, |_| ()).unwrap();
+        let ledgers = Ledgers::new(opened.cameras.iter().map(|camera| camera.ledger.clone()));
         Self { dir, opened, ledgers, told }
     }
 
@@ -367,7 +371,7 @@ async fn who_only_reads_says_what_an_older_journal_wants() {
     Reader::of(bench.dir.path()).unwrap();
     bench.sql().execute_batch("PRAGMA user_version = 2;").unwrap();
     let error = Reader::of(bench.dir.path()).unwrap_err().to_string();
-    assert!(error.ends_with("has format 2, this program reads format 4: start the daemon once"), "{error}");
+    assert!(error.ends_with("has format 2, this program reads format 6: start the daemon once"), "{error}");
 }
 
 #[tokio::test]
@@ -395,8 +399,10 @@ async fn marks_of_damage_are_listed_and_a_journal_of_version_3_gets_room_for_the
 
     let dir = bench.close();
     let sql = Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    sql.execute_batch(BACK_TO_5).unwrap();
     sql.execute_batch(
-        "ALTER TABLE frame DROP COLUMN damaged; ALTER TABLE session DROP COLUMN time_source; PRAGMA user_version = 3;",
+        "DROP TABLE batch; ALTER TABLE frame DROP COLUMN damaged; ALTER TABLE session DROP COLUMN time_source;
+         PRAGMA user_version = 3;",
     )
     .unwrap();
     drop(sql);
@@ -404,8 +410,60 @@ async fn marks_of_damage_are_listed_and_a_journal_of_version_3_gets_room_for_the
     assert_eq!(marks(list), [false; 4]);
 }
 
-/// What makes a journal of this version one of version 2.
+#[tokio::test]
+async fn a_batch_is_remembered_with_its_end_and_its_password_is_not() {
+    let batch = Batch {
+        frames: 50,
+        from: Duration::from_millis(1_500),
+        give_up_after: Duration::from_secs(60),
+        created: UnixMicros(5),
+        end: None,
+    };
+    let raw = r#"{"url": "rtsp://h/", "user": "u", "password": "p%40"}"#;
+    let spec = serde_json::from_str::<RawCameraSpec>(raw).unwrap().validate(None).unwrap();
+    let ids: [CameraId; 2] = ["a".parse().unwrap(), "b".parse().unwrap()];
+    let change = CatalogChange {
+        puts: ids.iter().map(|id| (id.clone(), spec.clone(), ManagedBy::Batch)).collect(),
+        batches: ids.iter().map(|id| (id.clone(), batch.clone())).collect(),
+        ..CatalogChange::default()
+    };
+    let bench = Bench::new(&[]);
+    bench.opened.journal.change_catalog(change).await.unwrap();
+    let ends = [Ended::Failed, Ended::Cancelled].map(|how| BatchEnd {
+        at: UnixMicros(9),
+        how,
+        message: Some("no such file".to_owned()),
+    });
+    let mut bench = bench.reopen();
+    for (end, revision) in ends.iter().zip([2, 2]) {
+        // The first end counts.
+        assert_eq!(bench.opened.journal.end_batch(ids[0].clone(), end.clone()).await, Some(revision));
+        bench = bench.reopen();
+        let known: Vec<_> = bench.opened.cameras.iter().map(|known| (known.batch.clone(), known.managed_by)).collect();
+        let ended = Batch { end: Some(ends[0].clone()), ..batch.clone() };
+        assert_eq!(known, [(Some(ended), ManagedBy::Batch), (Some(batch.clone()), ManagedBy::Batch)]);
+        let passwords = bench.opened.cameras.iter().map(|known| known.spec.as_ref().unwrap().password.is_some());
+        assert_eq!(passwords.collect::<Vec<_>>(), [false, true]);
+    }
+    let change = CatalogChange { deletes: ids.to_vec(), ..CatalogChange::default() };
+    bench.opened.journal.change_catalog(change).await.unwrap();
+    assert!(bench.reopen().opened.cameras.iter().all(|known| known.batch.is_none() && known.spec.is_none()));
+}
+
+/// What makes a journal of this version one of version 5.
+const BACK_TO_5: &str = "
+DROP TABLE export_job;
+DROP TABLE export_task;
+DROP TABLE export_word;
+DROP TABLE export_lease;
+DROP TABLE nvr;
+DROP TABLE nvr_camera;
+PRAGMA user_version = 5;
+";
+
+/// What makes one of version 5 one of version 2.
 const BACK_TO_2: &str = "
+DROP TABLE batch;
 DROP TABLE manifest;
 DROP TABLE manifest_pending;
 ALTER TABLE frame DROP COLUMN destination;
@@ -469,7 +527,7 @@ async fn a_journal_of_version_1_is_numbered_and_loses_nothing() {
     assert_eq!(bench.ledger("a").totals().lost, 4);
     // Nobody knows how old the tombstone is: it counts as new.
     assert_eq!(bench.prune("a", 1_000).await.entries, 1);
-    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(4));
+    assert_eq!(bench.sql().pragma_query_value(None, "user_version", |row| row.get(0)), Ok(6));
     // It opens again as what it is now.
     assert_eq!(bench.reopen().commits(4), expected[4..]);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::{Destination, UploadSettings};
-use crate::storage::{After, BucketError, Created, Page};
+use crate::storage::{After, BucketError, Created, Incoming, Page, StreamError, Streamed};
 
 /// A bucket that is slow and fails by chance.
 struct Moody {
@@ -52,6 +52,10 @@ impl Bucket for Moody {
             objects.entry(key.to_owned()).or_insert(ObjectInfo { bytes: content.len() as u64, crc32c });
         }
         if fails { Err(failure(BucketErrorKind::Transient, lost)) } else { Ok(created) }
+    }
+
+    async fn create_stream(&self, _: &str, _: Incoming) -> Result<Streamed, StreamError> {
+        unreachable!("pictures are put whole")
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {

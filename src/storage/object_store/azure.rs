@@ -1,15 +1,20 @@
 //! Azure Blob Storage.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::object_store::azure::{MicrosoftAzureBuilder, split_sas};
+use ::object_store::azure::{
+    AzureAuthorizer, AzureConfigKey, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder, split_sas,
+};
+use ::object_store::client::HttpRequest;
+use http::header;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::notes::Connector;
 use super::renewable::Renewable;
-use super::{ObjectStoreBucket, Permissions, Store, client_options, no_retries};
+use super::{Client, Cloud, ObjectStoreBucket, Permissions, client_options, no_retries};
 use crate::config::Credentials;
 use crate::storage::BucketError;
 
@@ -34,10 +39,10 @@ pub fn open(
     let endpoint = endpoint.map(str::to_owned);
     let make = Box::new(move || make(&name, endpoint.as_deref(), &source));
     let stores = Renewable::new(format!("az://{container}"), credentials, make)?;
-    Ok(ObjectStoreBucket::new("az", container, prefix, PERMISSIONS, stores))
+    Ok(ObjectStoreBucket::new(Cloud::Azure, container, prefix, PERMISSIONS, stores))
 }
 
-fn make(container: &str, endpoint: Option<&str>, credentials: &Credentials) -> Result<Arc<dyn Store>, String> {
+fn make(container: &str, endpoint: Option<&str>, credentials: &Credentials) -> Result<Client, String> {
     let mut endpoint = endpoint.map(str::to_owned);
     let builder = match credentials {
         Credentials::Default => MicrosoftAzureBuilder::from_env().with_use_emulator(false),
@@ -67,8 +72,9 @@ fn make(container: &str, endpoint: Option<&str>, credentials: &Credentials) -> R
         Some(endpoint) => builder.with_endpoint(endpoint),
         None => builder,
     };
+    let builder = builder.with_container_name(container);
+    let account = builder.get_config_value(&AzureConfigKey::AccountName);
     let store = builder
-        .with_container_name(container)
         .with_retry(no_retries())
         .with_client_options(options)
         .with_http_connector(Connector)
@@ -78,7 +84,36 @@ fn make(container: &str, endpoint: Option<&str>, credentials: &Credentials) -> R
             Credentials::KeyFile(path) => format!("the AccountKey in {} is none: check `key_file`", path.display()),
             _ => format!("cannot make a client: {error}: check the destination's `credentials`"),
         })?;
-    Ok(Arc::new(store))
+    let signer = account.filter(|_| !matches!(credentials, Credentials::Anonymous)).map(|account| {
+        let credentials = store.credentials().clone();
+        Arc::new(Signer { credentials, account })
+    });
+    Ok(Client { store: Arc::new(store), signer })
+}
+
+/// Signs requests whose headers were changed after the crate had signed them.
+pub(super) struct Signer {
+    credentials: AzureCredentialProvider,
+    account: String,
+}
+
+impl Signer {
+    /// Signs a request once more, where its signature covers its headers.
+    pub(super) async fn sign_again(&self, request: &mut HttpRequest) -> ::object_store::Result<()> {
+        let credential = self.credentials.get_credential().await?;
+        if matches!(*credential, AzureCredential::AccessKey(_)) {
+            request.headers_mut().remove(header::AUTHORIZATION);
+            AzureAuthorizer::new(&credential, &self.account).try_authorize(request)?;
+        }
+        Ok(())
+    }
+}
+
+/// Without what it signs with.
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("account", &self.account).finish_non_exhaustive()
+    }
 }
 
 /// What a key file says.

@@ -15,12 +15,13 @@ use ::object_store::client::{
 };
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderValue, header};
 use tokio::time::timeout;
 
 use crate::storage::bucket::retry_after;
 use crate::storage::client::client;
 
+use super::azure::Signer;
 use super::refusal::deepest;
 
 /// How long a token may take. The crate sets no deadline when it asks a metadata server; a silent one would take the
@@ -73,19 +74,42 @@ pub(super) enum Asked {
     Object,
     /// A page of names.
     List,
+    /// To begin an object in parts, to put one of them, or to give them up.
+    Part,
+    /// To put its parts together, if there is no such object.
+    Finish {
+        /// What it is: Azure is told at the end.
+        content_type: &'static str,
+    },
+}
+
+/// Whether a request is about an object in parts. The crate sends no extensions along with most of them.
+fn is_of_parts(request: &HttpRequest) -> bool {
+    let mut query = request.uri().query().unwrap_or_default().split('&');
+    query.any(|pair| matches!(pair.split('=').next(), Some("uploads" | "uploadId")) || is_azure_part(pair))
+}
+
+fn is_azure_part(pair: &str) -> bool {
+    matches!(pair, "comp=block" | "comp=blocklist")
 }
 
 /// A note that goes along with a request.
 #[derive(Clone, Debug)]
 pub(super) struct Notes {
     asked: Asked,
+    signer: Option<Arc<Signer>>,
     heard: Arc<Mutex<Heard>>,
 }
 
 impl Notes {
     /// An empty one.
-    pub(super) fn of(asked: Asked) -> Self {
-        Self { asked, heard: Arc::default() }
+    pub(super) fn of(asked: Asked, signer: Option<Arc<Signer>>) -> Self {
+        Self { asked, signer, heard: Arc::default() }
+    }
+
+    /// Does what asks without extensions.
+    pub(super) async fn along<T>(&self, asks: impl Future<Output = T>) -> T {
+        ALONG.scope(self.clone(), asks).await
     }
 
     /// What to give to the crate.
@@ -103,6 +127,11 @@ impl Notes {
     fn note(&self, heard: Heard) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
     }
+}
+
+tokio::task_local! {
+    /// The note of what this task asks.
+    static ALONG: Notes;
 }
 
 /// Makes clients that take notes.
@@ -127,8 +156,15 @@ struct Noting {
 
 #[async_trait]
 impl HttpService for Noting {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Some(notes) = request.extensions().get::<Notes>().cloned() else { return self.token(request).await };
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let mut notes = request.extensions().get::<Notes>().cloned();
+        if is_of_parts(&request) {
+            notes = ALONG.try_with(Notes::clone).ok().or(notes);
+        }
+        let Some(notes) = notes else { return self.token(request).await };
+        if let Asked::Finish { content_type } = notes.asked {
+            finish_create_only(&mut request, content_type, notes.signer.as_deref()).await?;
+        }
         let response = match self.client.call(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -138,11 +174,20 @@ impl HttpService for Noting {
             }
         };
         let (parts, body) = response.into_parts();
-        let status = parts.status.as_u16();
+        let mut status = parts.status.as_u16();
         let (body, text) = match status {
             300.. => {
                 let text = beginning(body).await;
                 (Ok(HttpResponseBody::from(text.clone())), text)
+            }
+            _ if matches!(notes.asked, Asked::Part | Asked::Finish { .. }) => {
+                let content = whole(body, MAX_REFUSAL).await?;
+                let text = String::from_utf8_lossy(&content).into_owned();
+                // Of what it puts together S3 says 200 before it knows, so that nobody thinks it dead meanwhile.
+                if text.contains("<Error>") {
+                    status = 500;
+                }
+                (Ok(HttpResponseBody::from(content)), text)
             }
             _ if notes.asked == Asked::List => (list(body).await.map(HttpResponseBody::from), String::new()),
             _ => (Ok(body), String::new()),
@@ -155,6 +200,24 @@ impl HttpService for Noting {
             region: header("x-amz-bucket-region"),
         });
         Ok(HttpResponse::from_parts(parts, body?))
+    }
+}
+
+/// Makes the request that puts an object's parts together one that creates, and overwrites nothing.
+async fn finish_create_only(
+    request: &mut HttpRequest,
+    content_type: &'static str,
+    signer: Option<&Signer>,
+) -> Result<(), HttpError> {
+    let to_azure = request.uri().query().is_some_and(|query| query.split('&').any(is_azure_part));
+    let headers = request.headers_mut();
+    headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
+    if to_azure {
+        headers.insert("x-ms-blob-content-type", HeaderValue::from_static(content_type));
+    }
+    match signer {
+        Some(signer) => signer.sign_again(request).await.map_err(|error| unusable(deepest(&error))),
+        None => Ok(()),
     }
 }
 

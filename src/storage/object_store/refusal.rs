@@ -42,6 +42,11 @@ impl Failure {
         )
     }
 
+    /// Whether there is no such upload in parts, or not any more.
+    pub(super) fn is_no_upload(&self) -> bool {
+        matches!(self.answer(), Some((404, "NoSuchUpload") | (400, "InvalidBlockList")))
+    }
+
     /// Whether a read was refused because there is no object, though there is a bucket.
     pub(super) fn is_no_object(&self) -> bool {
         matches!(self.answer(), Some((404, code)) if !is_bucket_missing(code))

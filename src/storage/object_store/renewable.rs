@@ -5,7 +5,7 @@
 //! same configuration, which reads the key file again; attempts under way keep the one they have.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -14,10 +14,10 @@ use crate::config::Credentials;
 use crate::storage::pace::{Pace, Verdict};
 use crate::storage::{BucketError, BucketErrorKind};
 
-use super::Store;
+use super::Client;
 
 /// Makes a client. Its error is shown, and repeats nothing that a key file holds.
-type Make = Box<dyn Fn() -> Result<Arc<dyn Store>, String> + Send + Sync>;
+type Make = Box<dyn Fn() -> Result<Client, String> + Send + Sync>;
 
 /// A client, of which there may be another one at any time.
 pub(super) struct Renewable {
@@ -28,7 +28,7 @@ pub(super) struct Renewable {
 }
 
 struct State {
-    current: Arc<dyn Store>,
+    current: Client,
     pace: Pace,
 }
 
@@ -46,7 +46,7 @@ impl Renewable {
     }
 
     /// The client for an attempt that begins now, and its number.
-    pub(super) fn current(&self) -> (u64, Arc<dyn Store>) {
+    pub(super) fn current(&self) -> (u64, Client) {
         let state = self.state();
         (state.pace.number, state.current.clone())
     }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::notes::Connector;
 use super::renewable::Renewable;
-use super::{ObjectStoreBucket, Permissions, Store, client_options, no_retries};
+use super::{Client, Cloud, ObjectStoreBucket, Permissions, client_options, no_retries};
 use crate::config::Credentials;
 use crate::storage::BucketError;
 
@@ -34,7 +34,7 @@ pub fn open(
     let (endpoint, region) = (endpoint.map(str::to_owned), region.map(str::to_owned));
     let make = Box::new(move || make(&name, endpoint.as_deref(), region.as_deref(), &source));
     let stores = Renewable::new(format!("s3://{bucket}"), credentials, make)?;
-    Ok(ObjectStoreBucket::new("s3", bucket, prefix, PERMISSIONS, stores))
+    Ok(ObjectStoreBucket::new(Cloud::S3, bucket, prefix, PERMISSIONS, stores))
 }
 
 fn make(
@@ -42,7 +42,7 @@ fn make(
     endpoint: Option<&str>,
     region: Option<&str>,
     credentials: &Credentials,
-) -> Result<Arc<dyn Store>, String> {
+) -> Result<Client, String> {
     let mut builder = match credentials {
         Credentials::Default => AmazonS3Builder::from_env(),
         Credentials::Anonymous => AmazonS3Builder::new().with_skip_signature(true),
@@ -86,7 +86,8 @@ fn make(
         .with_http_connector(Connector)
         .build()
         .map_err(|error| format!("cannot make a client: {error}: check the destination's `credentials`"))?;
-    Ok(Arc::new(store))
+    // The signature does not cover what is added later.
+    Ok(Client { store: Arc::new(store), signer: None })
 }
 
 /// What a key file says.

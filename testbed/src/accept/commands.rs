@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::text;
@@ -49,6 +49,37 @@ pub(super) fn clean_clone() -> anyhow::Result<Outcome> {
     Ok(Outcome {
         bound: "from a clean clone `make test` passes and `DEMO_SECONDS=30 make demo` ends with lost = 0 and all integers right".into(),
         figure: json!({ "demo": figure, "tests_passed": passed }),
+        faults: 0,
+        pass: problems.is_empty(),
+        problems,
+    })
+}
+
+/// The demo of recordings in a clean clone, for so many seconds; `judge` looks at the line that it ends with.
+pub(super) fn demo_of_recordings(seconds: u64, judge: fn(&Value) -> Result<(), String>) -> anyhow::Result<Outcome> {
+    fresh_clone()?;
+    // What others have made is compiled by now. Cargo makes what is ours anew: it lies elsewhere.
+    let (ours, theirs) = (Path::new("target/debug"), Path::new(CLONE).join("target/debug"));
+    std::fs::create_dir_all(&theirs).with_context(|| format!("cannot make {}", theirs.display()))?;
+    for part in [".fingerprint", "build", "deps"] {
+        text(Command::new("cp").arg("-al").arg(ours.join(part)).arg(&theirs))?;
+    }
+    let demo =
+        quietly(Command::new("make").arg("demo-nvr").env("DEMO_SECONDS", seconds.to_string()).current_dir(CLONE))?;
+    let last = demo.output.lines().last().unwrap_or_default();
+    let figure: Value = serde_json::from_str(last).unwrap_or(Value::Null);
+    let mut problems = Vec::new();
+    if !demo.success {
+        problems
+            .push(format!("`DEMO_SECONDS={seconds} make demo-nvr` failed; its output ends with: {}", demo.tail(20)));
+    }
+    problems.extend(judge(&figure).err());
+    Ok(Outcome {
+        bound: format!(
+            "from a clean clone `DEMO_SECONDS={seconds} make demo-nvr` ends with all tasks done, failed = 0, and every \
+             recording there once"
+        ),
+        figure: json!({ "demo": figure }),
         faults: 0,
         pass: problems.is_empty(),
         problems,
@@ -202,6 +233,87 @@ pub(super) fn whole(figure: &Value, field: &str) -> Result<u64, String> {
 fn tests_passed(output: &str) -> u64 {
     let summaries = output.lines().filter_map(|line| line.strip_prefix("test result: ")?.split_once(". "));
     summaries.filter_map(|(_, counts)| counts.split_once(" passed")?.0.parse::<u64>().ok()).sum()
+}
+
+/// Figures of a part of the benchmark: of a whole run, where `BENCH` names the file that it has written, else of a run now.
+pub(super) fn bench(part: &str) -> anyhow::Result<Value> {
+    if let Some(file) = std::env::var_os("BENCH") {
+        return whole_run(Path::new(&file), part);
+    }
+    let file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+    let run = ["bench", "--locked", "--profile", "dev", "-p", "framehaul", "--bench", "push", "--", part, "--json"];
+    let ended = quietly(Command::new("cargo").args(run).arg(file.path()))?;
+    ensure!(ended.success, "the benchmark's part `{part}` failed; its output ends with: {}", ended.tail(20));
+    let report: Value = serde_json::from_slice(&std::fs::read(file.path())?).context("its report is no JSON")?;
+    Ok(report["parts"][part].clone())
+}
+
+/// Of `make bench JSON=FILE`, if that has measured this code, and in full.
+fn whole_run(file: &Path, part: &str) -> anyhow::Result<Value> {
+    let name = file.display();
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+    let report: Value = serde_json::from_slice(&bytes).with_context(|| format!("{name} is no JSON"))?;
+    ensure!(report["quick"] == false, "{name} is of a short run: run `make bench` without QUICK");
+    let commit =
+        report["machine"]["commit"].as_str().with_context(|| format!("{name} does not say of which commit"))?;
+    // What was measured is written into these.
+    let besides = ["--", ":/", ":(top,exclude)docs", ":(top,exclude)README.md"];
+    let same = quietly(Command::new("git").args(["diff", "--quiet", commit, "HEAD"]).args(besides))?;
+    ensure!(same.success, "{name} is of commit {commit}, which is not this code: run `make bench JSON={name}` again");
+    let mut figures = report["parts"][part].clone();
+    ensure!(figures.is_object(), "{name} has no part `{part}`");
+    figures["run"] = json!({ "command": report["command"], "commit": commit, "date": report["machine"]["date"] });
+    Ok(figures)
+}
+
+/// The benchmark's page and the README's headline, made anew in a clean clone, and those that are committed.
+pub(super) fn regenerated() -> anyhow::Result<Outcome> {
+    const PAGE: &str = "docs/benchmarks.md";
+    let mut problems = Vec::new();
+    // Where it is said by which command, and when.
+    let told = |text: &str| text.contains("make bench") && text.contains(" UTC");
+    let headline = |readme: &str| {
+        let place = readme.split_once("<!-- bench -->").and_then(|(_, rest)| rest.split_once("<!-- /bench -->"));
+        place.map(|(headline, _)| headline.trim().to_owned()).filter(|headline| told(headline))
+    };
+    let readme = std::fs::read_to_string("README.md").context("cannot read README.md")?;
+    let ours = headline(&readme);
+    if ours.is_none() {
+        problems.push("the README has no headline with its date and command".to_owned());
+    }
+    if !std::fs::read_to_string(PAGE).is_ok_and(|page| told(&page)) {
+        problems.push(format!("there is no {PAGE} with its date and command"));
+    }
+    fresh_clone()?;
+    // As the clone has them they are those of an earlier run.
+    let place = |file: &str| Path::new(CLONE).join(file);
+    for file in [PAGE, "docs/benchmarks"] {
+        let path = place(file);
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if removed.is_err() {
+            problems.push(format!("the clone has no {file}"));
+        }
+    }
+    let begun = Instant::now();
+    let bench = quietly(Command::new("make").args(["bench", "QUICK=1"]).current_dir(CLONE))?;
+    let minutes = (begun.elapsed().as_secs_f64() / 6.0).round() / 10.0;
+    if !bench.success {
+        problems.push(format!("`make bench QUICK=1` failed; its output ends with: {}", bench.tail(20)));
+    }
+    let page = std::fs::read_to_string(place(PAGE)).unwrap_or_default();
+    let plots = std::fs::read_dir(place("docs/benchmarks")).map_or(0, Iterator::count);
+    let theirs = headline(&std::fs::read_to_string(place("README.md"))?);
+    if !told(&page) || plots == 0 || theirs.is_none() || theirs == ours {
+        problems.push(format!("page, {plots} plots and headline were not made anew"));
+    }
+    Ok(Outcome {
+        bound: "`make bench` makes docs/benchmarks.md anew in a clean clone; the README shows the headline with its date and command"
+            .into(),
+        figure: json!({ "headline": ours, "sections": page.matches("\n## ").count(), "plots": plots, "build_and_bench_minutes": minutes }),
+        faults: 0,
+        pass: problems.is_empty(),
+        problems,
+    })
 }
 
 fn fresh_clone() -> anyhow::Result<()> {

@@ -4,6 +4,9 @@ mod damage;
 mod delivery;
 mod fast_capture;
 mod push;
+mod push_bounds;
+mod recorders;
+mod recorders_2;
 
 use std::time::Duration;
 
@@ -20,13 +23,15 @@ use crate::scenario::{
 type Named = (&'static str, fn() -> Vec<Plan>);
 
 /// All of them. The Makefile's help names them as well.
-pub(super) const ALL: [Named; 6] = [
+pub(super) const ALL: [Named; 8] = [
     ("live-path-1", live_path_1),
     ("live-path-2", live_path_2),
     ("spool", spool),
     ("delivery", delivery::delivery),
     ("fast-capture", fast_capture::fast_capture),
     ("push", push::push),
+    ("recorders-1", recorders::recorders_1),
+    ("recorders-2", recorders_2::recorders_2),
 ];
 
 fn live_path_1() -> Vec<Plan> {

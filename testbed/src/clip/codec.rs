@@ -85,6 +85,20 @@ impl Codec {
         Ok(())
     }
 
+    /// The pictures of a clip's stream, each with what belongs to it.
+    pub(crate) fn units(self, stream: &[u8]) -> Vec<&[u8]> {
+        // What each picture begins with and nothing within it contains: the access-unit delimiter, the start of a JPEG.
+        let start: &[u8] = match self {
+            Self::H264 => &[0, 0, 0, 1, 0x09],
+            Self::H265 => &[0, 0, 0, 1, 0x46, 0x01],
+            Self::Mjpeg => &START_OF_IMAGE,
+        };
+        let starts: Vec<usize> =
+            stream.windows(start.len()).enumerate().filter(|(_, at)| *at == start).map(|(offset, _)| offset).collect();
+        let ends = starts.iter().skip(1).copied().chain([stream.len()]);
+        starts.iter().zip(ends).map(|(&start, end)| &stream[start..end]).collect()
+    }
+
     /// For each picture of a stream, whether it is a key frame.
     pub(super) fn pictures(self, stream: &[u8]) -> anyhow::Result<Vec<bool>> {
         let mut keys = Vec::new();

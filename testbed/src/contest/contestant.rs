@@ -68,7 +68,10 @@ impl Programs {
         {
             ensure!(dir.join(name).is_file(), "no {name} in {}: run cargo build --workspace --bins", dir.display());
         }
-        let python = python.map(python::environment).transpose().context("cannot install OpenCV for Python")?;
+        let python = python
+            .map(|dir| python::environment(&dir.join("opencv-python"), python::REQUIREMENTS))
+            .transpose()
+            .context("cannot install OpenCV for Python")?;
         Ok(Self { dir, python })
     }
 }

@@ -1,5 +1,6 @@
 //! Runs a program to its end and measures what it took.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
@@ -9,7 +10,7 @@ use anyhow::{Context, ensure};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// Clock ticks a second in /proc, on every Linux (proc(5), `sysconf(_SC_CLK_TCK)`).
-const TICKS_PER_SECOND: u64 = 100;
+pub(super) const TICKS_PER_SECOND: u64 = 100;
 /// How often memory is looked at; more often would take the memory's lock away from the program.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a program may take. Under callgrind it takes fifty times as long as usually.
@@ -120,7 +121,7 @@ impl Drop for Kept {
 }
 
 /// Whether a child has ended; it is left to be waited for.
-fn ended(pid: u32) -> anyhow::Result<bool> {
+pub(super) fn ended(pid: u32) -> anyhow::Result<bool> {
     let id = i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))?;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     Ok(waitid(WaitId::Pid(id), options).context("cannot look after a child")?.is_some())
@@ -143,6 +144,41 @@ pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.trim().parse::<u64>().ok()?)
+}
+
+/// Processor time that each thread of a process has had so far, by the scheduler's own account: exact where
+/// [`processor_time`] is so to a hundredth of a second, for what takes little.
+#[derive(Debug, Clone)]
+pub struct Threads(BTreeMap<String, Duration>);
+
+impl Threads {
+    /// Of a process that runs.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or the kernel keeps no such account (`CONFIG_SCHED_INFO`).
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        let path = format!("/proc/{pid}/task");
+        let mut threads = BTreeMap::new();
+        for thread in std::fs::read_dir(&path).with_context(|| format!("cannot read {path}"))? {
+            let thread = thread.with_context(|| format!("cannot read {path}"))?;
+            // One that has ended meanwhile.
+            let Ok(account) = std::fs::read_to_string(thread.path().join("schedstat")) else { continue };
+            let spent = account.split(' ').next().and_then(|ns| ns.parse().ok());
+            let spent = Duration::from_nanos(spent.with_context(|| format!("{path}: no time in `{account}`"))?);
+            threads.insert(thread.file_name().to_string_lossy().into_owned(), spent);
+        }
+        ensure!(!threads.is_empty(), "{path} tells of no thread's processor time");
+        Ok(Self(threads))
+    }
+
+    /// What they have had since `before`, together; what a thread had that ended meanwhile is not among it.
+    pub fn since(&self, before: &Self) -> Duration {
+        let since = |(thread, spent): (&String, &Duration)| {
+            spent.saturating_sub(before.0.get(thread).copied().unwrap_or_default())
+        };
+        self.0.iter().map(since).sum()
+    }
 }
 
 /// Memory that a process shares with no other, bytes.
@@ -195,6 +231,22 @@ mod tests {
         assert!(trial.status.success() && trial.threads == 1, "{trial:?}");
         assert!(trial.private > 64 << 20 && trial.private < 128 << 20, "{trial:?}");
         assert!(trial.processor >= Duration::from_millis(30), "{trial:?}");
+    }
+
+    #[test]
+    fn the_time_of_threads_is_that_of_their_process() {
+        // In two threads of which one has little to do.
+        let script = "import threading, time\n\
+                      threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nwhile True: pass";
+        let child = Kept(Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap());
+        let pid = child.0.id();
+        thread::sleep(Duration::from_millis(200));
+        let (threads, process) = (Threads::of(pid).unwrap(), processor_time(pid).unwrap());
+        thread::sleep(Duration::from_millis(500));
+        let (threads, process) = (Threads::of(pid).unwrap().since(&threads), processor_time(pid).unwrap() - process);
+        assert!(process >= Duration::from_millis(50), "{process:?}");
+        assert!(threads.abs_diff(process) <= Duration::from_millis(50), "{threads:?}, {process:?}");
+        assert!(Threads::of(u32::MAX).is_err());
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Process {
     }
 
     /// Starts it, after `before`; it must not be running.
-    pub(super) fn start(&self, command: &mut Command, before: impl FnOnce()) -> anyhow::Result<()> {
+    pub(crate) fn start(&self, command: &mut Command, before: impl FnOnce()) -> anyhow::Result<()> {
         let mut child = self.lock();
         ensure!(child.is_none(), "framehaul is running already");
         before();
@@ -32,22 +32,22 @@ impl Process {
         Ok(())
     }
 
-    pub(super) fn id(&self) -> Option<u32> {
+    pub(crate) fn id(&self) -> Option<u32> {
         self.lock().as_ref().map(Child::id)
     }
 
-    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let child = self.lock();
         signals::send(child.as_ref().context("framehaul does not run")?.id(), signal)
     }
 
     /// Its status, if it has ended by now. It counts as running until [`wait_for_end`](Self::wait_for_end) has seen it.
-    pub(super) fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
         self.lock().as_mut().context("framehaul does not run")?.try_wait().context("cannot look after framehaul")
     }
 
     /// Waits for its end; kills it when that does not come in time, which is an error.
-    pub(super) fn wait_for_end(&self, patience: Duration) -> anyhow::Result<ExitStatus> {
+    pub(crate) fn wait_for_end(&self, patience: Duration) -> anyhow::Result<ExitStatus> {
         ensure!(self.id().is_some(), "framehaul does not run");
         let ended = wait(patience, || self.ended());
         self.kill();
@@ -55,7 +55,7 @@ impl Process {
     }
 
     /// Kills it, unless it has ended, and collects its status.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         Self::end(&mut self.lock());
     }
 

@@ -15,14 +15,15 @@ use crate::daemon::Process;
 
 /// What came from outside so far.
 #[derive(Debug)]
-pub(super) struct Interrupt {
+pub(crate) struct Interrupt {
     hauling: Arc<AtomicBool>,
     first: Receiver<()>,
 }
 
 impl Interrupt {
-    /// Listens from now on, on a thread of its own. The daemon dies with us when we end at once; the cameras do anyway.
-    pub(super) fn listen(daemon: Process) -> anyhow::Result<Self> {
+    /// Listens from now on, on a thread of its own. These processes die with us when we end at once; what is in our own
+    /// process does anyway.
+    pub(crate) fn listen(first: Process, others: Vec<Process>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
         let runtime = runtime.context("cannot start the runtime for signals")?;
         let mut signals = {
@@ -31,28 +32,28 @@ impl Interrupt {
             [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]
         };
         let hauling = Arc::new(AtomicBool::new(false));
-        let (say, first) = mpsc::channel();
+        let (say, came) = mpsc::channel();
         let begun = hauling.clone();
         thread::spawn(move || {
             runtime.block_on(next(&mut signals));
             if !begun.load(Ordering::SeqCst) {
-                end(&daemon, "stopped by a signal before the cameras were running");
+                end(&first, &others, "stopped by a signal before all of it was running");
             }
             // Nobody listens any more when the demo is about to end by itself.
             let _ = say.send(());
             runtime.block_on(next(&mut signals));
-            end(&daemon, "stopped by a second signal, without reading anything back");
+            end(&first, &others, "stopped by a second signal, without reading anything back");
         });
-        Ok(Self { hauling, first })
+        Ok(Self { hauling, first: came })
     }
 
     /// From now on the first signal leaves time for a judgement.
-    pub(super) fn hauling(&self) {
+    pub(crate) fn hauling(&self) {
         self.hauling.store(true, Ordering::SeqCst);
     }
 
     /// Waits for the first signal; false if it does not come within this time.
-    pub(super) fn came_within(&self, time: Duration) -> anyhow::Result<bool> {
+    pub(crate) fn came_within(&self, time: Duration) -> anyhow::Result<bool> {
         match self.first.recv_timeout(time) {
             Ok(()) => Ok(true),
             Err(RecvTimeoutError::Timeout) => Ok(false),
@@ -61,10 +62,11 @@ impl Interrupt {
     }
 }
 
-fn end(daemon: &Process, why: &str) -> ! {
+fn end(first: &Process, others: &[Process], why: &str) -> ! {
     // The terminal may be what has gone.
     let _ = writeln!(std::io::stderr(), "Error: {why}");
-    daemon.kill_and_exit(1)
+    others.iter().for_each(Process::kill);
+    first.kill_and_exit(1)
 }
 
 async fn next([interrupt, terminate, hangup]: &mut [Signal; 3]) {

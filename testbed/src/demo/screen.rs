@@ -10,11 +10,11 @@ use crate::daemon::Status;
 const PLAIN_EVERY: u64 = 5;
 
 /// What is known of a camera's codec, by its id.
-pub(super) type CodecOf = fn(&str) -> Option<Codec>;
+pub(crate) type CodecOf = fn(&str) -> Option<Codec>;
 
 /// Standard error, as a screen.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     terminal: bool,
     /// Lines of the table that stands at the bottom.
     drawn: usize,
@@ -22,31 +22,36 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { terminal: std::io::stderr().is_terminal(), drawn: 0, ticks: 0 }
     }
 
     /// Prints a text above the table.
-    pub(super) fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.write(&format!("{}{text}\n", self.erase()));
         self.drawn = 0;
     }
 
     /// Shows the cameras as they are now; to be called once a second.
-    pub(super) fn tick(&mut self, elapsed: u64, cameras: &[(String, Status)], codec_of: CodecOf) {
+    pub(crate) fn tick(&mut self, elapsed: u64, cameras: &[(String, Status)], codec_of: CodecOf) {
+        let line = || cameras.iter().map(|camera| line(camera, codec_of)).collect::<Vec<_>>().join("; ");
+        self.show(elapsed, || table(cameras, codec_of), line);
+    }
+
+    /// Shows a table in the place of the last one, or a line now and then; to be called once a second.
+    pub(crate) fn show(&mut self, elapsed: u64, table: impl FnOnce() -> String, line: impl FnOnce() -> String) {
         if self.terminal {
-            let table = table(cameras, codec_of);
+            let table = table();
             self.write(&format!("{}{table}", self.erase()));
             self.drawn = table.lines().count();
         } else if self.ticks.is_multiple_of(PLAIN_EVERY) {
-            let cameras: Vec<String> = cameras.iter().map(|camera| line(camera, codec_of)).collect();
-            self.write(&format!("{elapsed:>4} s  {}\n", cameras.join("; ")));
+            self.write(&format!("{elapsed:>4} s  {}\n", line()));
         }
         self.ticks += 1;
     }
 
     /// Leaves the table where it is, for good.
-    pub(super) fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.drawn = 0;
     }
 

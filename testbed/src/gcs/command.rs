@@ -1,13 +1,13 @@
 //! The server as a program.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 use super::knobs::Knobs;
 use super::server::{GcsServer, Options};
+use crate::private::write_private;
 use crate::signals::told_to_end;
 
 /// Cloud Storage's JSON API on 127.0.0.1, with faults on demand.
@@ -33,6 +33,10 @@ pub struct Args {
     /// Keep only metadata and checksums, and throw the bytes away.
     #[arg(long, conflicts_with = "root")]
     pub discard: bool,
+    /// Speak TLS as well, on a second port that the line tells as "tls_endpoint", and write the certificate of the
+    /// authority that has signed for it here.
+    #[arg(long, value_name = "FILE")]
+    pub tls_authority: Option<PathBuf>,
     /// Write the service account's key file here, readable by its owner only.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
@@ -54,22 +58,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         any_bucket: args.any_bucket,
         root: args.root,
         discard: args.discard,
+        tls: args.tls_authority.is_some(),
         knobs: args.knobs,
     })?;
     if let Some(path) = &args.key_file {
         write_private(path, &server.service_account_key())
             .with_context(|| format!("cannot write the key file {}", path.display()))?;
     }
-    let line = serde_json::json!({ "endpoint": server.endpoint() });
+    let mut line = serde_json::json!({ "endpoint": server.endpoint() });
+    if let (Some(path), Some(authority)) = (&args.tls_authority, server.authority()) {
+        std::fs::write(path, authority).with_context(|| format!("cannot write {}", path.display()))?;
+        line["tls_endpoint"] = server.tls_endpoint().into();
+    }
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot print the endpoint on standard output")?;
     drop(stdout);
 
     told.await;
     Ok(())
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
 }

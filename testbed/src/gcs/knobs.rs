@@ -47,6 +47,9 @@ pub struct Knobs {
     /// How fast the bodies of slow answers come; one byte per second when absent.
     #[arg(long)]
     pub slow_answer_bytes_per_s: Option<u64>,
+    /// Share of pieces of resumable uploads of which the first half is taken and no more, from 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub rate_part: f64,
     /// The `Retry-After` of injected answers, in seconds; no such header when absent.
     #[arg(long)]
     pub retry_after_s: Option<u32>,
@@ -108,6 +111,7 @@ impl Knobs {
             ("rate_reset", self.rate_reset),
             ("rate_hang", self.rate_hang),
             ("rate_slow_answer", self.rate_slow_answer),
+            ("rate_part", self.rate_part),
         ];
         for (name, rate) in rates {
             if !(0.0..=1.0).contains(&rate) {
@@ -175,6 +179,8 @@ pub(super) enum Fault {
     Hang,
     /// The body of its answer comes slowly.
     SlowAnswer,
+    /// It takes half of the piece, if it brings one.
+    Part,
 }
 
 /// The random numbers behind the knobs. Faults, latencies and waits have a sequence each, so that turning a latency on
@@ -212,6 +218,7 @@ impl Dice {
             (knobs.rate_reset, Fault::Reset),
             (knobs.rate_hang, Fault::Hang),
             (knobs.rate_slow_answer, Fault::SlowAnswer),
+            (knobs.rate_part, Fault::Part),
         ]
         .into_iter()
         .find_map(|(rate, fault)| {
@@ -281,6 +288,7 @@ mod tests {
             rate_reset: 0.05,
             rate_hang: 0.05,
             rate_slow_answer: 0.05,
+            rate_part: 0.05,
             latency_median_ms: 10.0,
             latency_sigma: 1.0,
             ..Knobs::default()
@@ -306,6 +314,7 @@ mod tests {
             (Fault::Reset, 16..=84),
             (Fault::Hang, 16..=84),
             (Fault::SlowAnswer, 16..=84),
+            (Fault::Part, 16..=84),
         ] {
             assert!(bounds.contains(&count(fault)), "{fault:?}: {}", count(fault));
         }

@@ -10,7 +10,13 @@ use bytes::Bytes;
 pub(super) struct Pieces {
     slices: Vec<Bytes>,
     len: usize,
+    /// Bytes before those of the slices, of which nothing is left but their CRC32C.
+    let_go: usize,
+    crc32c: u32,
 }
+
+/// So many bytes of a body that is discarded are held at least.
+const HELD: usize = 4 << 20;
 
 impl Pieces {
     /// Appends the next slice.
@@ -23,11 +29,20 @@ impl Pieces {
 
     /// Appends all slices of another body.
     pub(super) fn append(&mut self, mut other: Pieces) {
+        debug_assert_eq!(other.let_go, 0, "these bytes are gone");
         self.len += other.len;
         self.slices.append(&mut other.slices);
     }
 
-    /// Bytes in all slices.
+    /// Forgets all bytes but their number and CRC32C, once there are many. They can be neither read nor sliced after that.
+    pub(super) fn let_go(&mut self) {
+        if self.len - self.let_go >= HELD {
+            (self.crc32c, self.let_go) = (self.crc32c(), self.len);
+            self.slices.clear();
+        }
+    }
+
+    /// Bytes in all slices, and those that were let go.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -62,17 +77,20 @@ impl Pieces {
 
     /// The CRC32C of all bytes.
     pub(super) fn crc32c(&self) -> u32 {
-        self.slices.iter().fold(0, |crc, slice| crc32c::crc32c_append(crc, slice))
+        self.slices.iter().fold(self.crc32c, |crc, slice| crc32c::crc32c_append(crc, slice))
     }
 
-    /// The MD5 of all bytes.
-    pub(super) fn md5(&self) -> [u8; 16] {
+    /// The MD5 of all bytes; `None` where some were let go.
+    pub(super) fn md5(&self) -> Option<[u8; 16]> {
         use md5::Digest as _;
+        if self.let_go > 0 {
+            return None;
+        }
         let mut hash = md5::Md5::new();
         for slice in &self.slices {
             hash.update(slice);
         }
-        hash.finalize().into()
+        Some(hash.finalize().into())
     }
 }
 
@@ -106,7 +124,21 @@ mod tests {
     fn checksums_do_not_depend_on_the_cuts() {
         // The check value of CRC-32C, and an MD5 of RFC 1321's test suite.
         assert_eq!(pieces(&["1234", "", "56789"]).crc32c(), 0xe306_9283);
-        let md5 = pieces(&["message", " dig", "est"]).md5();
+        let md5 = pieces(&["message", " dig", "est"]).md5().unwrap();
         assert_eq!(u128::from_be_bytes(md5), 0xf96b_697d_7cb7_938d_525a_2f31_aaf1_61d0);
+    }
+
+    #[test]
+    fn what_is_let_go_counts() {
+        let (mut whole, mut part) = (Pieces::default(), Pieces::default());
+        for n in 0..100_u8 {
+            let slice = Bytes::from(vec![n; HELD / 7]);
+            whole.push(slice.clone());
+            part.push(slice);
+            part.let_go();
+            assert!(part.slices.len() <= 7, "{}", part.slices.len());
+        }
+        assert_eq!((part.len(), part.crc32c()), (whole.len(), whole.crc32c()));
+        assert!(whole.md5().is_some() && part.md5().is_none());
     }
 }

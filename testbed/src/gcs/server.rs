@@ -12,8 +12,10 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 use super::arrivals::{Arrival, Arrivals};
 use super::knobs::{Dice, Knobs};
@@ -22,6 +24,7 @@ use super::service::{App, State};
 use super::stats::Stats;
 use super::store::{Body, Store};
 use super::tokens::Tokens;
+use crate::tls::Identity;
 
 /// How to start a [`GcsServer`]. The default has no buckets, so name one or say `any_bucket`.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +41,8 @@ pub struct Options {
     /// Keeps metadata and checksums, about 300 bytes per object, but throws the objects' bytes away: for measurements
     /// that store more than fits in memory.
     pub discard: bool,
+    /// Whether there is a second port, which speaks TLS.
+    pub tls: bool,
     /// The faults to start with.
     pub knobs: Knobs,
 }
@@ -64,6 +69,8 @@ pub struct ObjectInfo {
 #[derive(Debug)]
 pub struct GcsServer {
     app: Arc<App>,
+    /// Where it speaks TLS, and the certificate to be trusted there.
+    tls: Option<(String, String)>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -79,10 +86,9 @@ impl GcsServer {
             std::fs::create_dir_all(root)
                 .with_context(|| format!("cannot make the directory for objects {}", root.display()))?;
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
-        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        listener.set_nonblocking(true).context("cannot make the listening socket non-blocking")?;
-        let address = listener.local_addr().context("cannot read the listening socket's address")?;
+        let (listener, address) = listen(options.port)?;
+        let identity = options.tls.then(Identity::new).transpose()?;
+        let secured = identity.map(|identity| listen(0).map(|listening| (identity, listening))).transpose()?;
         let app = Arc::new(App {
             endpoint: format!("http://{address}"),
             root: options.root,
@@ -104,22 +110,38 @@ impl GcsServer {
             .enable_all()
             .build()
             .context("cannot build the server's runtime")?;
-        let listener = {
+        let hand_over = |listener| {
             let _context = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).context("cannot hand the socket to the runtime")?
+            tokio::net::TcpListener::from_std(listener).context("cannot hand the socket to the runtime")
         };
+        let mut doors = vec![Door { listener: hand_over(listener)?, tls: None }];
+        let mut tls = None;
+        if let Some((identity, (listener, address))) = secured {
+            doors.push(Door { listener: hand_over(listener)?, tls: Some(identity.acceptor) });
+            tls = Some((format!("https://{address}"), identity.authority));
+        }
         let (stop, stopped) = oneshot::channel();
         let serving = app.clone();
         let thread = std::thread::Builder::new()
             .name("testbed-gcs".into())
-            .spawn(move || run(&runtime, listener, &serving, stopped))
+            .spawn(move || run(&runtime, doors, &serving, stopped))
             .context("cannot start the server's thread")?;
-        Ok(GcsServer { app, stop: Some(stop), thread: Some(thread) })
+        Ok(GcsServer { app, tls, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where to send requests: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         self.app.endpoint.clone()
+    }
+
+    /// Where to send requests by TLS, if it speaks that: `https://127.0.0.1:PORT`.
+    pub fn tls_endpoint(&self) -> Option<&str> {
+        self.tls.as_ref().map(|(endpoint, _)| endpoint.as_str())
+    }
+
+    /// The certificate, as PEM, that whoever comes there has to trust.
+    pub fn authority(&self) -> Option<&str> {
+        self.tls.as_ref().map(|(_, authority)| authority.as_str())
     }
 
     /// Where its metadata server is, as the environment variable `GCE_METADATA_HOST` wants it: `127.0.0.1:PORT`.
@@ -230,17 +252,38 @@ impl Drop for GcsServer {
     }
 }
 
+/// Connections that may wait to be accepted: as many as Linux lets them by itself.
+const AT_THE_DOOR: i32 = 4096;
+
+/// Listens on a port, 0 for a free one.
+fn listen(port: u16) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    // The 128 that come of that are fewer than a burst's first connections, and Linux resets some of those beyond.
+    rustix::net::listen(&listener, AT_THE_DOOR).context("cannot lengthen the queue of connections")?;
+    listener.set_nonblocking(true).context("cannot make the listening socket non-blocking")?;
+    let address = listener.local_addr().context("cannot read the listening socket's address")?;
+    Ok((listener, address))
+}
+
+/// Where connections come in, and what they speak there.
+struct Door {
+    listener: tokio::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
 /// Accepts connections until told to stop. The connections end with the runtime, which is dropped on return.
-fn run(runtime: &Runtime, listener: tokio::net::TcpListener, app: &Arc<App>, stopped: oneshot::Receiver<()>) {
+fn run(runtime: &Runtime, doors: Vec<Door>, app: &Arc<App>, stopped: oneshot::Receiver<()>) {
     runtime.block_on(async {
-        tokio::select! {
-            () = accept(listener, app) => {}
-            _ = stopped => {}
+        for door in doors {
+            tokio::spawn(accept(door, app.clone()));
         }
+        // An error means that nobody can tell any more.
+        let _ = stopped.await;
     });
 }
 
-async fn accept(listener: tokio::net::TcpListener, app: &Arc<App>) {
+async fn accept(Door { listener, tls }: Door, app: Arc<App>) {
     loop {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
@@ -262,13 +305,25 @@ async fn accept(listener: tokio::net::TcpListener, app: &Arc<App>) {
                 continue;
             }
         };
-        let app = app.clone();
+        let (app, tls) = (app.clone(), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| app.serve(request, &line));
-            // A connection that breaks is the client's business, and the broken request has been counted.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+            match tls {
+                None => serve(socket, &app, &line).await,
+                Some(tls) => {
+                    // Or it does not like the certificate: its own business.
+                    if let Ok(socket) = tls.accept(socket).await {
+                        serve(socket, &app, &line).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, app: &App, line: &Line) {
+    let service = service_fn(|request| app.serve(request, line));
+    // A connection that breaks is the client's business, and the broken request has been counted.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
 }
 
 /// Files are numbered from the clock, so that a server does not write over what an earlier one left in the directory.

@@ -28,8 +28,8 @@ use super::store::{Preconditions, Store};
 use super::tokens::Tokens;
 use super::upload::Upload;
 
-/// The longest request body, in bytes. Bodies are held in memory until they have arrived, and larger objects go up in
-/// pieces anyway.
+/// The longest request body, in bytes. Bodies are held in memory until they have arrived, but for objects that are
+/// discarded.
 const BODY_LIMIT: usize = 1 << 30;
 
 /// All connections' common part.
@@ -118,7 +118,8 @@ impl App {
         let call = Call::of(&head.method, &head.uri, &query);
         let control = call.as_ref().is_ok_and(Call::is_control);
         let bandwidth = self.state().knobs.bandwidth_bytes_per_s.filter(|_| !control);
-        let body = receive(body, bandwidth).await.map_err(|error| {
+        let is_discarded = self.discard && matches!(call, Ok(Call::UploadMedia { .. }));
+        let body = receive(body, bandwidth, is_discarded).await.map_err(|error| {
             self.state().stats.aborted += 1;
             NoAnswer::Broken(error)
         })?;
@@ -143,7 +144,7 @@ impl App {
         }
         let mut answer = match refusal {
             Some(refusal) => Err(refusal),
-            None => self.perform(&call, &query, &head.headers, body).await,
+            None => self.perform(&call, &query, &head.headers, body, fault).await,
         };
         // One that was refused has stored nothing: that answer is not worth losing.
         let lost = match fault {
@@ -197,8 +198,8 @@ impl App {
                 match fault {
                     Some(Fault::Hang) => injected.hangs += 1,
                     Some(Fault::SlowAnswer) => injected.slow_answers += 1,
-                    // These two are counted when it is known that there is something to lose.
-                    Some(Fault::LostAnswer | Fault::Reset | Fault::Status(_)) | None => {}
+                    // These are counted when it is known that there is something to lose.
+                    Some(Fault::LostAnswer | Fault::Reset | Fault::Part | Fault::Status(_)) | None => {}
                 }
                 admission.fault = fault;
                 if let Some(per_s) = knobs.uploads_per_s.filter(|_| call.is_upload()) {
@@ -219,7 +220,14 @@ impl App {
         admission
     }
 
-    async fn perform(&self, call: &Call, query: &Query, headers: &HeaderMap, body: Pieces) -> Result<Answer, Refusal> {
+    async fn perform(
+        &self,
+        call: &Call,
+        query: &Query,
+        headers: &HeaderMap,
+        body: Pieces,
+        fault: Option<Fault>,
+    ) -> Result<Answer, Refusal> {
         if !call.is_control() && !call.is_about_tokens() {
             self.authorize(headers)?;
         }
@@ -256,7 +264,7 @@ impl App {
                 let (upload, when) = self.read(bucket, query, Upload::resumable(query, headers, &body))?;
                 self.start_session(bucket, upload, when, headers)
             }
-            Call::UploadPiece { id } => self.piece(id, headers, body).await,
+            Call::UploadPiece { id } => self.piece(id, headers, body, fault == Some(Fault::Part)).await,
             Call::UploadCancel { id } => self.cancel_session(id),
             Call::GetMetadata { bucket, name } => {
                 let object = self.find(bucket, name, query)?;
@@ -317,15 +325,22 @@ impl std::fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// Reads a body at no more than `bytes_per_s`. `None` stands for one that is longer than the limit.
-async fn receive(mut body: Incoming, bytes_per_s: Option<u64>) -> Result<Option<Pieces>, hyper::Error> {
+/// Reads a body at no more than `bytes_per_s`. `None` stands for one that is longer than the limit, which is none for one
+/// that is discarded.
+async fn receive(
+    mut body: Incoming,
+    bytes_per_s: Option<u64>,
+    is_discarded: bool,
+) -> Result<Option<Pieces>, hyper::Error> {
     let started = Instant::now();
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
         if let Ok(slice) = frame?.into_data() {
             pieces.push(slice);
         }
-        if pieces.len() > BODY_LIMIT {
+        if is_discarded {
+            pieces.let_go();
+        } else if pieces.len() > BODY_LIMIT {
             return Ok(None);
         }
         if let Some(rate) = bytes_per_s {

@@ -70,8 +70,19 @@ impl App {
     }
 
     /// Takes a piece, or a question about what has arrived, and stores the object when it is whole.
-    pub(super) async fn piece(&self, id: &str, headers: &HeaderMap, body: Pieces) -> Result<Answer, Refusal> {
-        let range = Range::of(headers, body.len() as u64)?;
+    pub(super) async fn piece(
+        &self,
+        id: &str,
+        headers: &HeaderMap,
+        mut body: Pieces,
+        half: bool,
+    ) -> Result<Answer, Refusal> {
+        let mut range = Range::of(headers, body.len() as u64)?;
+        let less = if half { range.halve() } else { None };
+        if let Some(less) = less {
+            body = body.slice(0..less as usize);
+            self.state().stats.injected.parts += 1;
+        }
         let mut open = {
             let mut state = self.state();
             let session = state.sessions.get_mut(id).ok_or_else(gone)?;
@@ -79,7 +90,11 @@ impl App {
                 Session::Stored(object) => return Ok(json_answer(object)),
                 Session::Storing => return Err(Refusal::injected(503, None)),
                 Session::Open(open) => {
-                    if !open.take(&range, &body)? {
+                    let is_whole = open.take(&range, &body)?;
+                    if self.discard {
+                        open.upload.media.let_go();
+                    }
+                    if !is_whole {
                         return Ok(open.incomplete());
                     }
                 }
@@ -190,6 +205,14 @@ impl Range {
         Ok(range)
     }
 
+    /// Makes half of a piece of it, whole quanta of which there must be two, and says how long that is.
+    fn halve(&mut self) -> Option<u64> {
+        let (first, end) = self.bytes?;
+        let less = (end - first) / 2 / QUANTUM * QUANTUM;
+        self.bytes = Some((first, first + less)).filter(|_| less > 0).or(self.bytes);
+        (less > 0).then_some(less)
+    }
+
     fn parse(text: &str) -> Option<Range> {
         let (bytes, total) = text.strip_prefix("bytes ")?.split_once('/')?;
         let total = if total == "*" { None } else { Some(total.parse().ok()?) };
@@ -205,6 +228,22 @@ impl Range {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_piece_is_whole_quanta() {
+        for (bytes, half) in [
+            (Some((0, 4 * QUANTUM)), Some(2 * QUANTUM)),
+            (Some((QUANTUM, 4 * QUANTUM)), Some(QUANTUM)),
+            (Some((5, 5 + 2 * QUANTUM)), Some(QUANTUM)),
+            (Some((0, 2 * QUANTUM - 1)), None),
+            (None, None),
+        ] {
+            let mut range = Range { bytes, total: Some(9 * QUANTUM) };
+            assert_eq!(range.halve(), half, "{bytes:?}");
+            let expected = half.map_or(bytes, |half| bytes.map(|(first, _)| (first, first + half)));
+            assert_eq!(range.bytes, expected);
+        }
+    }
 
     #[test]
     fn content_ranges_are_read() {

@@ -85,6 +85,8 @@ pub struct Injected {
     pub hangs: u64,
     /// Calls answered slowly by `rate_slow_answer`.
     pub slow_answers: u64,
+    /// Pieces of which half was taken by `rate_part`.
+    pub parts: u64,
     /// Calls answered with `refuse_status`.
     pub refused: u64,
     /// Uploads answered with 400 by `refuse_name`.

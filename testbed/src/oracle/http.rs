@@ -81,6 +81,23 @@ impl Http {
         json: Option<String>,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
+        let json = json.map(|json| ("application/json", json.into()));
+        self.send_body(method, url, bearer, json, headers)
+    }
+
+    /// The same with a body of any type, told before it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no complete answer within 30 s.
+    pub fn send_body(
+        &self,
+        method: Method,
+        url: &str,
+        bearer: Option<&str>,
+        body: Option<(&str, Bytes)>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
         let mut request = Request::builder().method(&method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -88,10 +105,10 @@ impl Http {
         if let Some(token) = bearer {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        if json.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some((kind, _)) = &body {
+            request = request.header(CONTENT_TYPE, *kind);
         }
-        let body = Full::from(json.unwrap_or_default());
+        let body = Full::from(body.map(|(_, bytes)| bytes).unwrap_or_default());
         let request = request.body(body).with_context(|| format!("cannot ask for `{url}`"))?;
         let client = self.client.clone();
         let (answer, answered) = mpsc::channel();

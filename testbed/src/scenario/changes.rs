@@ -158,7 +158,7 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
     for &change in &changes {
         let id = change.id;
         let (verdict, entries) = examine(&daemon, &Storage::Directory, id, &mut problems)?;
-        problems.check(verdict.tombstoned == 0, || format!("camera {id} lost {} frames", verdict.tombstoned));
+        problems.check(verdict.tombstoned == 0, || format!("camera {id} lost frames: {}", lost(&entries).join(", ")));
         let expected = [told(change.why, change.from), told("removed", change.to)];
         let found = sessions(&entries);
         problems.check(found == expected, || format!("camera {id}: its sessions say {found:?}, not {expected:?}"));
@@ -181,9 +181,9 @@ pub fn changes(stage: &Stage, plan: &Changes) -> anyhow::Result<Outcome> {
             });
         }
     }
-    let (verdict, _) = examine(&daemon, &Storage::Directory, BYSTANDER, &mut problems)?;
+    let (verdict, entries) = examine(&daemon, &Storage::Directory, BYSTANDER, &mut problems)?;
     problems.check(verdict.sessions == 1 && verdict.tombstoned == 0, || {
-        format!("the bystander has {} sessions and lost {} frames", verdict.sessions, verdict.tombstoned)
+        format!("the bystander has {} sessions and lost frames: {}", verdict.sessions, lost(&entries).join(", "))
     });
     let within_it = if plan.in_stream { ", changes of size within the stream of each codec" } else { "" };
     let bound = format!(
@@ -237,6 +237,15 @@ fn sessions(entries: &[Entry]) -> Vec<Value> {
         Entry::Session { why, codec, width, height, .. } => {
             Some(json!({ "why": why, "codec": codec, "width": width, "height": height }))
         }
+        _ => None,
+    };
+    entries.iter().filter_map(told).collect()
+}
+
+/// Which frames are lost, and why.
+fn lost(entries: &[Entry]) -> Vec<String> {
+    let told = |entry: &Entry| match entry {
+        Entry::Tombstone { seq, last, reason, .. } => Some(format!("{seq} to {last} ({reason})")),
         _ => None,
     };
     entries.iter().filter_map(told).collect()

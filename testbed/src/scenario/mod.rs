@@ -19,23 +19,26 @@ mod mutated;
 mod order;
 mod prometheus;
 mod push;
+mod recorder;
 mod recovery;
 mod reload;
 mod service;
 mod settings;
+mod slope;
 mod sources;
 mod spool;
 mod stage;
 mod stream;
 mod synthetic;
+mod tasks;
 pub mod testing;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use capture::{
-    Cost, Counts, EndToEnd, KeyFrames, Load, Medium, Memory, PassThrough, cost, end_to_end, key_frames, load,
-    pass_through,
+    Cost, Counts, EndToEnd, Hauled, KeyFrames, Load, Medium, Memory, PassThrough, Rtsp, cost, end_to_end, key_frames,
+    load, pass_through, rtsp,
 };
 pub use changes::{Changes, changes};
 pub use churn::{Churn, churn};
@@ -52,10 +55,15 @@ pub use mutated::{Mutated, mutated};
 pub use order::{Order, order};
 pub use prometheus::{Prometheus, prometheus};
 pub use push::{PushCut, PushStorm, push_cut, push_nowhere, push_storm};
+pub use recorder::{
+    ExportKills, ExportSpeed, LiveChannels, LockedOut, ManyRecordings, Remuxed, Tools, broken_recordings, export_kills,
+    export_speed, live_channels, locked_out, many_recordings, remuxed, side_by_side,
+};
 pub use recovery::{Recovery, recovery};
 pub use reload::{Reload, reload};
 pub use service::{Service, service};
 pub use settings::{Settings, settings};
+pub use slope::{Slope, Slopes, Weighed, Weight, slope, weigh};
 pub use sources::{Sources, sources};
 pub use spool::{
     Backlog, Cap, Damaged, DiskFull, Durability, Fairness, Kills, NoRoom, Outage, Refusal, Signals, SyncErrors,
@@ -64,6 +72,7 @@ pub use spool::{
 pub use stage::Stage;
 pub use stream::{Stream, stream};
 pub use synthetic::{Pictures, pictures};
+pub use tasks::{QueueChaos, Sheets, queue_chaos, recorder_canary, sheets};
 
 /// What a scenario found.
 #[derive(Debug, Clone, Serialize, Deserialize)]

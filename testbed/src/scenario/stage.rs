@@ -31,9 +31,17 @@ impl Stage {
     ///
     /// When there is no room for a temporary directory.
     pub fn new(program: &Path) -> anyhow::Result<Self> {
-        let dir =
-            tempfile::Builder::new().prefix("framehaul-").tempdir().context("cannot make a temporary directory")?;
-        Ok(Self { program: program.to_owned(), dir })
+        Self::new_in(program, &std::env::temp_dir())
+    }
+
+    /// The same, with its directory in `place`: on the disk that is there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it.
+    pub fn new_in(program: &Path, place: &Path) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("framehaul-").tempdir_in(place);
+        Ok(Self { program: program.to_owned(), dir: dir.context("cannot make a temporary directory")? })
     }
 
     /// The stage's directory.

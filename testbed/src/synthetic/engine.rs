@@ -102,23 +102,25 @@ fn stream(camera: &Synthetic, mut out: impl Write, stop: &AtomicBool) -> anyhow:
     let mut stats = Stats::default();
     let mut buffer = Vec::with_capacity(camera.bytes + 1_024);
     wire::opened(&mut buffer, camera.fps, camera.width, camera.height)?;
-    let begun = Instant::now();
+    let started = Instant::now();
+    let begun = started + Duration::from_millis(camera.late_ms);
     // Another number at each start: a frame of one session that turns up in another is seen.
     let first = monotonic_ns() / 1_000_000;
-    let mut next_stats = begun + STATS_EVERY;
+    let mut unwanted = 0;
+    let mut next_stats = started + STATS_EVERY;
     while !stop.load(Ordering::Relaxed) {
         let due = due(camera, begun, stats.grabbed);
         let now = Instant::now();
         if now >= next_stats {
             next_stats = now + STATS_EVERY;
-            if done(camera, &stats) {
-                // Pictures come, and none is wanted: a stream that stood still would be opened anew.
-                stats.grabbed += 1;
+            // Pictures come, and none is wanted, or few: a stream that stood still would be opened anew.
+            if done(camera, &stats) || (camera.fps > 0.0 && camera.fps < 1.0) {
+                unwanted += 1;
             }
             if camera.frozen {
-                stats.still_ms = begun.elapsed().as_millis() as u64;
+                stats.still_ms = started.elapsed().as_millis() as u64;
             }
-            wire::stats(&mut buffer, stats)?;
+            wire::stats(&mut buffer, Stats { grabbed: stats.grabbed + unwanted, ..stats })?;
         }
         if done(camera, &stats) || now < due {
             out.write_all(&buffer).context("the daemon has gone")?;

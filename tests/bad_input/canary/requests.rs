@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use framehaul::http::ROUTES;
+use framehaul::http::{Access, ROUTES};
 use serde_json::{Map, Value, json};
-use testbed::daemon::Daemon;
+use testbed::daemon::{Daemon, wait};
+use testbed::nvr::{Channel, NvrServer, Options};
 
 use super::CANARY;
 use super::search::{search, search_answer};
-use crate::vocabulary::{Answer, Request, USER, get, put, until_streaming};
+use crate::vocabulary::{Answer, PATIENCE, Request, USER, get, put, until_streaming};
 
 pub fn post(daemon: &Daemon, path: &str, body: &Value) -> anyhow::Result<Answer> {
     let answer = Request::new("POST", path).body("application/json", body.to_string()).send(daemon)?;
@@ -49,6 +50,7 @@ pub fn wrong_bodies_are_not_repeated(daemon: &Daemon, url: &str) -> anyhow::Resu
             ("POST", "/api/v1/cameras"),
             ("PUT", "/api/v1/cameras"),
             ("POST", "/api/v1/cameras:probe"),
+            ("POST", "/api/v1/batches"),
         ] {
             let sent = match (method, path) {
                 ("PUT", "/api/v1/cameras") => json!({ "cameras": { "wrong": body } }),
@@ -56,6 +58,11 @@ pub fn wrong_bodies_are_not_repeated(daemon: &Daemon, url: &str) -> anyhow::Resu
                     let mut named = body.clone();
                     named["name"] = json!("wrong");
                     named
+                }
+                ("POST", "/api/v1/batches") if body.is_object() => {
+                    let mut counted = body.clone();
+                    counted["frames"] = json!(1);
+                    counted
                 }
                 _ => body.clone(),
             };
@@ -101,19 +108,57 @@ pub fn whole_sets_are_not_repeated(daemon: &Daemon, set: &Map<String, Value>) ->
     Ok(())
 }
 
-/// Walks the table of routes with a camera that has the password; its removal comes last. Answers how many there are.
+/// A recorder that has the password, with one channel that streams.
+fn recorder(daemon: &Daemon) -> anyhow::Result<(NvrServer, Value)> {
+    let channels = vec![Channel { recordings: 6, pictures: 50, ..Channel::default() }];
+    let options = Options { user: USER.into(), password: CANARY.into(), channels, ..Options::default() };
+    let recorder = NvrServer::start(options)?;
+    let spec = json!({ "url": recorder.endpoint(), "user": USER, "password": CANARY });
+    let path = "/api/v1/nvrs/recorded";
+    let answer = Request::new("PUT", path).body("application/json", spec.to_string()).send(daemon)?;
+    search_answer("PUT of a recorder", &answer);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    wait(PATIENCE, || Ok((get(daemon, "/api/v1/cameras/recorded-ch01")?.status == 200).then_some(())))?;
+    until_streaming(daemon, "recorded-ch01")?;
+    for body in [
+        json!({ "url": recorder.endpoint(), "user": USER, "Password": CANARY }),
+        json!({ "url": format!("http://{USER}:{CANARY}@127.0.0.1/"), "password": CANARY }),
+        json!({ "url": CANARY, "user": USER, "password": [CANARY] }),
+        json!({ "url": recorder.endpoint(), "user": USER, "password": CANARY, "channels": CANARY, "zone": CANARY }),
+        json!({ "url": recorder.endpoint(), "user": USER, "password": CANARY, "zone": CANARY }),
+        json!({ CANARY: recorder.endpoint() }),
+    ] {
+        let answer = Request::new("PUT", path).body("application/json", body.to_string()).send(daemon)?;
+        search_answer(&format!("{body}"), &answer);
+        assert!(matches!(answer.status, 400 | 422), "{body}: {answer:?}");
+    }
+    Ok((recorder, spec))
+}
+
+/// Walks the table of routes with a camera and a recorder that have the password; their removal comes last. Answers how
+/// many there are.
 pub fn every_route_is_asked(daemon: &Daemon, set: &Map<String, Value>, spec: &Value) -> anyhow::Result<usize> {
     assert_eq!(put(daemon, "walked", spec)?.status, 201);
     until_streaming(daemon, "walked")?;
+    let (_recorder, recorder_spec) = recorder(daemon)?;
     let mut with_walked = set.clone();
     with_walked.insert("walked".to_owned(), spec.clone());
     let mut named = spec.clone();
     named["name"] = json!("Walked");
+    let mut counted = spec.clone();
+    counted["frames"] = json!(5);
+    let (mut batch, mut export) = (String::new(), String::new());
     let mut endpoints: Vec<_> = ROUTES.iter().collect();
     endpoints.sort_by_key(|endpoint| endpoint.method == "DELETE");
     for endpoint in endpoints {
-        let (method, path) =
-            (endpoint.method.as_str(), endpoint.path.replace("{id}", "walked").replace("{name}", "default"));
+        let id = match endpoint.path {
+            path if path.contains("/batches/") => &batch,
+            path if path.contains("/exports/") => &export,
+            path if path.contains("/nvrs/") => "recorded",
+            _ => "walked",
+        };
+        let (method, path) = (endpoint.method.as_str(), endpoint.path.replace("{id}", id).replace("{name}", "default"));
+        let path = if path.ends_with("/recordings") { format!("{path}?channel=1") } else { path };
         let what = format!("{method} {path}");
         if path.ends_with("/stream") {
             let head = read_events(daemon, &format!("{path}?after=0"))?;
@@ -123,6 +168,11 @@ pub fn every_route_is_asked(daemon: &Daemon, set: &Map<String, Value>, spec: &Va
         let body = match (method, endpoint.path) {
             ("PUT", "/api/v1/cameras") => json!({ "cameras": with_walked }),
             ("POST", "/api/v1/cameras") => named.clone(),
+            ("POST", "/api/v1/batches") => counted.clone(),
+            ("POST", "/api/v1/exports") => json!([{ "host": "192.0.2.1", "user": USER, "password": CANARY }]),
+            // Called off, and queued again, which its removal has to be after.
+            ("POST", "/api/v1/exports/{id}/retry") => continue,
+            ("PUT", "/api/v1/nvrs/{id}") => recorder_spec.clone(),
             ("PUT", _) | ("POST", "/api/v1/cameras:probe") => spec.clone(),
             _ => Value::Null,
         };
@@ -132,9 +182,17 @@ pub fn every_route_is_asked(daemon: &Daemon, set: &Map<String, Value>, spec: &Va
             body => request.body("application/json", body.to_string()).send(daemon)?,
         };
         search_answer(&what, &answer);
-        let as_expected =
-            if path.contains("/debug/") { answer.status == 403 || answer.status == 400 } else { answer.status < 300 };
+        let is_closed = path.contains("/debug/") || matches!(endpoint.access, Access::Work | Access::Beat);
+        let as_expected = if is_closed { answer.status == 403 || answer.status == 400 } else { answer.status < 300 };
         assert!(as_expected, "{what}: {answer:?}");
+        if what == "POST /api/v1/batches" {
+            let made: Value = serde_json::from_str(&answer.body)?;
+            batch = made["id"].as_str().context("an id")?.to_owned();
+        }
+        if what == "POST /api/v1/exports" {
+            let made: Value = serde_json::from_str(&answer.body)?;
+            export = made["id"].as_str().context("an id")?.to_owned();
+        }
     }
     let ids: BTreeSet<&str> = set.keys().map(String::as_str).chain(["filed"]).collect();
     for id in ids {

@@ -77,8 +77,8 @@ pub(in crate::accept) fn fast_capture() -> Vec<Plan> {
                 &[
                     "test",
                     "--locked",
-                    "--bin",
-                    "framehaul-capture-ffmpeg",
+                    "-p",
+                    "framehaul-pictures",
                     "--",
                     "--nocapture",
                     "--test-threads=1",

@@ -5,6 +5,7 @@ mod end_to_end;
 mod key_frames;
 mod load;
 mod pass_through;
+mod rtsp;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use end_to_end::{EndToEnd, end_to_end};
 pub use key_frames::{KeyFrames, key_frames};
 pub use load::{Load, Memory, load};
 pub use pass_through::{PassThrough, pass_through};
+pub use rtsp::{Hauled, Rtsp, rtsp};
 
 /// A film as a file, and its first GOP as another: what a start alone costs.
 struct Files {
