@@ -55,7 +55,7 @@ fn live_path_1() -> Vec<Plan> {
     };
     let crash = Crash { rounds: 20, cameras: 3, fps: 30, seed: SEED };
     let latency = Latency { frames: 50, fps: 25, latency_ms: 1_050, factor: 1.10 };
-    let footprint = Footprint { idle_mb: 25.0, busy_mb: 60.0, cameras: 8, fps: 10, seconds: 20 };
+    let footprint = Footprint { idle_mb: 25.0, idle_own_mb: 8.0, busy_mb: 60.0, cameras: 8, fps: 10, seconds: 20 };
     vec![
         Plan::new(7, None, |_| cold_ci()),
         Plan::new(1, None, |_| clean_clone()),

@@ -16,6 +16,8 @@ use crate::gcs::Knobs;
 pub struct Footprint {
     /// Most resident memory without cameras, MB (10^6 bytes).
     pub idle_mb: f64,
+    /// Most of it that is the daemon's own: no pages of files, of which the kernel maps more or fewer.
+    pub idle_own_mb: f64,
     /// Most resident memory with cameras, MB.
     pub busy_mb: f64,
     /// How many cameras.
@@ -60,24 +62,32 @@ pub fn footprint(stage: &Stage, program: &Path, plan: &Footprint) -> anyhow::Res
     let server = cameras("cam", plan.cameras, plan.fps)?;
     let daemon = stage.daemon(&storage, "")?;
     daemon.get("/metrics")?;
-    let idle = daemon.resident_kib()? as f64 * 1024.0 / 1e6;
+    let mb = |kib: u64| kib as f64 * 1024.0 / 1e6;
+    let (idle, own) = (mb(daemon.resident_kib()?), mb(daemon.own_kib()?));
     let ids = add(&daemon, &server)?;
     until_streaming(&daemon, &ids, Duration::from_secs(30))?;
     let wanted = plan.seconds * u64::from(plan.fps);
     let mut busy: f64 = 0.0;
     for id in &ids {
         daemon.wait_for(id, Duration::from_secs(plan.seconds * 2 + 30), |status| {
-            busy = busy.max(daemon.resident_kib().map_or(f64::MAX, |kib| kib as f64 * 1024.0 / 1e6));
+            busy = busy.max(daemon.resident_kib().map_or(f64::MAX, mb));
             status.totals.stored >= wanted
         })?;
     }
     problems.check(idle < plan.idle_mb, || format!("{idle:.1} MB resident without cameras"));
+    problems.check(own < plan.idle_own_mb, || format!("{own:.1} MB of its own without cameras"));
     problems.check(busy < plan.busy_mb, || format!("{busy:.1} MB resident with {} cameras", plan.cameras));
     let bound = format!(
-        "no media library; idle under {} MB, with {} cameras at {} fps under {} MB resident",
-        plan.idle_mb, plan.cameras, plan.fps, plan.busy_mb
+        "no media library; idle under {} MB, {} of them its own, with {} cameras at {} fps under {} MB resident",
+        plan.idle_mb, plan.idle_own_mb, plan.cameras, plan.fps, plan.busy_mb
     );
     let round = |mb: f64| (mb * 10.0).round() / 10.0;
-    let figure = json!({ "shared_libraries": libraries, "media_libraries": media.len(), "idle_mb": round(idle), "busy_mb": round(busy) });
+    let figure = json!({
+        "shared_libraries": libraries,
+        "media_libraries": media.len(),
+        "idle_mb": round(idle),
+        "idle_own_mb": round(own),
+        "busy_mb": round(busy),
+    });
     Ok(problems.measured(bound, figure))
 }
