@@ -253,7 +253,7 @@ impl Daemon {
     }
 
     /// Of its resident memory what is its own, KiB: not the files that are mapped, as its program is. Of these the kernel
-    /// maps around each page that is touched what it has at hand, which differs by two megabytes for the same bytes.
+    /// maps around each page that is touched what it has at hand, which differs by more than a megabyte for the same bytes.
     ///
     /// # Errors
     ///
