@@ -37,7 +37,7 @@ impl Machine {
             ("system", field("/etc/os-release", "PRETTY_NAME")?),
             ("kernel", told("uname", &["-r"])?),
             ("compiler", told("rustc", &["--version"])?),
-            ("profile", "dev: opt-level 1, dependencies 2".to_owned()),
+            ("profile", "dev: opt-level 1, framehaul and dependencies 2".to_owned()),
         ];
         Ok(Self {
             date: told("date", &["-u", "+%Y-%m-%d %H:%M UTC"])?,
