@@ -170,19 +170,24 @@ fn images_of_other_kinds_become_jpegs() -> anyhow::Result<()> {
     assert_eq!(entries[0]["captured_at"], "1970-01-02T00:00:00.000000Z");
     let stored = below(&all).iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
     assert_eq!(stored[1], fs::read(images.join("1.jpg"))?, "a JPEG stays as it is");
-    for (nth, jpeg) in stored.iter().enumerate() {
+    let counter = |jpeg: &Vec<u8>| -> anyhow::Result<u32> {
         let (luma, width, height) = testbed::oracle::decode(jpeg).map_err(anyhow::Error::msg)?;
-        let mark = testbed::mark::Mark::read(&luma, width, height)?;
-        assert_eq!(mark.counter as usize, 25 * nth, "the pictures are in their order");
-    }
-    let small = |source: &Path, code| {
-        run(push(&file_url(&dir.path().join("small"))).arg(source).args(["--max-width", "160", "--resume"]), code)
+        Ok(testbed::mark::Mark::read(&luma, width, height)?.counter)
     };
-    let (_, told) = small(&images, 65);
-    assert!(told.contains("1.jpg") && told.contains("--max-width"), "{told}");
-    fs::remove_file(images.join("1.jpg"))?;
-    let (entries, _) = small(&images, 0);
-    assert!(entries.len() == 3 && entries.iter().all(|entry| entry["width"] == 160 && entry["height"] == 120));
+    let counters = stored.iter().map(counter).collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(counters, [0, 25, 50, 75], "the pictures are in their order");
+
+    // By their names the second one is what the first one stands for.
+    fs::rename(images.join("1.jpg"), images.join("1-%d.jpg"))?;
+    fs::write(images.join("1-1.jpg"), &stored[3])?;
+    let small = dir.path().join("small");
+    let (entries, _) = run(push(&file_url(&small)).arg(&images).args(["--max-width", "160"]), 0);
+    assert!(entries.iter().all(|entry| entry["width"] == 160 && entry["height"] == 120), "{entries:?}");
+    let counters = below(&small).iter().map(|path| counter(&fs::read(path)?)).collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(counters, [0, 25, 75, 50, 75], "each is made of its own file");
+    let as_wide = dir.path().join("as wide");
+    run(push(&file_url(&as_wide)).arg(images.join("1-%d.jpg")).args(["--max-width", "320"]), 0);
+    assert_eq!(fs::read(&below(&as_wide)[0])?, stored[1], "one that is narrow enough stays as it is");
 
     fs::write(images.join("0.png"), "no image")?;
     let (entries, told) = run(push(&file_url(&dir.path().join("wrong"))).arg(&images), 65);

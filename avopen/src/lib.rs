@@ -8,12 +8,13 @@
 
 pub mod parameters;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr;
 
 use ffmpeg_next::ffi::{
     AV_INPUT_BUFFER_PADDING_SIZE, AVCodecID, AVCodecParameters, AVFMT_FLAG_NOPARSE, AVFormatContext, AVMediaType,
-    av_mallocz, avformat_alloc_context, avformat_close_input, avformat_find_stream_info, avformat_open_input,
+    av_find_input_format, av_mallocz, avformat_alloc_context, avformat_close_input, avformat_find_stream_info,
+    avformat_open_input,
 };
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::util::interrupt;
@@ -33,16 +34,31 @@ pub struct Opened {
 
 /// Opens a stream. FFmpeg asks `interrupt` from within whatever it waits for, and gives up where the answer is yes.
 ///
+/// `format` is FFmpeg's name of the container; without one it looks for itself, in the name of a file as well as within.
+///
 /// With `pieces` packets of H.264 and H.265 come as a network brought them, if the stream's videos are these, or JPEGs,
 /// which need no parser.
 ///
 /// # Errors
 ///
-/// FFmpeg's: [`Error::Exit`] where `interrupt` said so.
-pub fn open<F>(location: &str, options: Dictionary, interrupt: F, pieces: bool) -> Result<Opened, Error>
+/// FFmpeg's: [`Error::Exit`] where `interrupt` said so, [`Error::DemuxerNotFound`] where it does not know the format.
+pub fn open<F>(
+    location: &str,
+    format: Option<&CStr>,
+    options: Dictionary,
+    interrupt: F,
+    pieces: bool,
+) -> Result<Opened, Error>
 where
     F: FnMut() -> bool + Send + 'static,
 {
+    let format = match format {
+        // SAFETY: the string ends with a zero. What it gives is FFmpeg's for ever, or null.
+        Some(name) => Some(unsafe { av_find_input_format(name.as_ptr()) })
+            .filter(|format| !format.is_null())
+            .ok_or(Error::DemuxerNotFound)?,
+        None => ptr::null(),
+    };
     let location = CString::new(location).map_err(|_| Error::InvalidData)?;
     // Dropped last, on every way out: FFmpeg asks it while a context is closed, too.
     let interrupt = interrupt::new(Box::new(interrupt));
@@ -55,9 +71,9 @@ where
     unsafe { (*context).interrupt_callback = interrupt.interrupt };
     // SAFETY: from here on the dictionary is ours, until it is owned again below.
     let mut left = unsafe { options.disown() };
-    // SAFETY: the context was allocated as this wants it, the string ends with a zero, and both outlive the call. Where
-    // it fails it has freed the context.
-    let opened = unsafe { avformat_open_input(&raw mut context, location.as_ptr(), ptr::null(), &raw mut left) };
+    // SAFETY: the context was allocated as this wants it, the string ends with a zero, both outlive the call, and the
+    // format is one of FFmpeg's, or null. Where it fails it has freed the context.
+    let opened = unsafe { avformat_open_input(&raw mut context, location.as_ptr(), format, &raw mut left) };
     // SAFETY: FFmpeg has put there what it did not use, in a dictionary of the caller's.
     drop(unsafe { Dictionary::own(left) });
     if opened != 0 {

@@ -36,7 +36,8 @@ pub enum Source {
         /// Pictures of the first so much of its presentation time are passed by.
         from: Duration,
     },
-    /// Image files, each a picture, in this order. JPEGs are stored as they are; what is none is made one.
+    /// Image files, each a picture, in this order. JPEGs are stored as they are, unless they are wider than what is asked
+    /// of their maker; what is none is made one.
     Images {
         /// Which.
         paths: Vec<PathBuf>,
@@ -217,18 +218,12 @@ async fn image(path: PathBuf, maker: &Maker) -> Result<Picture, SourceError> {
     let read = tokio::task::spawn_blocking(move || read(&file)).await;
     let (captured_at, jpeg) = read.map_err(std::io::Error::other).flatten().map_err(failed)?;
     let picture = match jpeg {
-        Some(jpeg) => {
-            let picture = Picture::new(jpeg).map_err(|error| SourceError::NoJpeg { path: path.clone(), error })?;
-            match maker.spec.max_width {
-                // FFmpeg takes a JPEG file for one of a numbered sequence, by its name, and that reads other files as well.
-                Some(most) if most < picture.width => {
-                    let message = "a JPEG file cannot be made narrower: leave --max-width out".into();
-                    let diagnosis = Diagnosis { kind: ErrorKind::Protocol, message };
-                    return Err(SourceError::Image { path, diagnosis });
-                }
-                _ => picture,
-            }
-        }
+        Some(jpeg) => Some(Picture::new(jpeg).map_err(|error| SourceError::NoJpeg { path: path.clone(), error })?),
+        None => None,
+    };
+    let fits = |picture: &Picture| maker.spec.max_width.is_none_or(|most| picture.width <= most);
+    let picture = match picture.filter(fits) {
+        Some(picture) => picture,
         None => maker.make(&path).await?,
     };
     Ok(Picture { captured_at, ..picture })

@@ -1,5 +1,8 @@
 //! A camera's stream as packets of its first video.
 
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,6 +21,11 @@ const MICROSECONDS: Rational = Rational(1, 1_000_000);
 
 /// Packets in a row that may be unreadable, or of other streams, before the next look at the clock.
 const MOST_IN_A_ROW: u32 = 10_000;
+
+/// What each JPEG begins with.
+const START_OF_IMAGE: [u8; 3] = [0xff, 0xd8, 0xff];
+/// FFmpeg's name of JPEGs that follow on each other.
+const JPEGS: &CStr = c"mjpeg";
 
 /// Until when FFmpeg may be at what it is at, `CLOCK_MONOTONIC` in nanoseconds. It asks by a callback, from within
 /// whatever it waits for.
@@ -53,6 +61,8 @@ pub struct Opening {
     timed: bool,
     /// Whether pictures come in pieces.
     streamed: bool,
+    /// Whether it is a file.
+    file: bool,
 }
 
 impl Opening {
@@ -66,6 +76,7 @@ impl Opening {
             // FFmpeg counts the parts of a multipart answer at 25 a second, however fast they come.
             timed: settings.kind != Kind::Http,
             streamed: settings.kind == Kind::Rtsp,
+            file: settings.kind == Kind::File,
         }
     }
 
@@ -82,14 +93,22 @@ impl Opening {
             options.set(name, value);
         }
         let asked = deadline.clone();
+        // FFmpeg goes by the name of such a file, and takes it for one of a numbered sequence, whose others it reads, too.
+        let format = (self.file && self.begins_as_jpeg()).then_some(JPEGS);
         let Opened { context, in_pieces } =
-            framehaul_avopen::open(&self.location, options, move || asked.is_over(), self.streamed)?;
+            framehaul_avopen::open(&self.location, format, options, move || asked.is_over(), self.streamed)?;
         let best = context.streams().best(media::Type::Video).ok_or(Error::StreamNotFound)?;
         let (stream, time_base) = (best.index(), best.time_base());
         // JPEGs come whole. Of others only FFmpeg knows how to put them together.
         let pieces_of = Nal::of(best.parameters().id()).filter(|_| in_pieces);
         let read_timeout = self.read_timeout;
         Ok(Input { context, deadline, read_timeout, stream, time_base, timed: self.timed, pieces_of })
+    }
+
+    /// What cannot be read is FFmpeg's to tell of.
+    fn begins_as_jpeg(&self) -> bool {
+        let mut start = [0; START_OF_IMAGE.len()];
+        File::open(&self.location).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == START_OF_IMAGE
     }
 }
 
