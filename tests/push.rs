@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use framehaul::capture::{Deadlines, Launcher, ProcessEvent, Reach};
+use framehaul::model::{Extent, RawCameraSpec};
 use serde_json::{Value, json};
 use testbed::cameras::{CameraServer, CameraSpec, default_cache_dir};
 use testbed::clip::{ClipSpec, Codec};
@@ -96,6 +98,102 @@ fn of_a_file_those_are_stored_that_were_asked_for() -> anyhow::Result<()> {
         if name == "from" {
             assert_eq!(entries[0]["position"], json!(3.0));
         }
+    }
+    Ok(())
+}
+
+/// A film in each kind of container, long enough that its beginning can be passed by, and whether it can be without
+/// looking at it.
+fn films(dir: &Path) -> anyhow::Result<Vec<(PathBuf, bool)>> {
+    let source = ClipSpec { fps: 10, gop: 10, seconds: 40, ..CLIP }.mp4(&default_cache_dir())?;
+    // Pictures that refer to later ones, and a key frame every so many.
+    let x264 = |gop: &'static str| {
+        vec!["-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-sc_threshold", "0", "-g", gop]
+    };
+    let late = ["-output_ts_offset", "40000"];
+    let refreshed = [x264("20"), vec!["-x264-params", "intra-refresh=1"]].concat();
+    let mut films = Vec::new();
+    for (name, options, skips) in [
+        ("near.mp4", x264("10"), true),
+        ("far.mkv", x264("80"), true),
+        ("once.mp4", x264("400"), false),
+        ("late.ts", [x264("20"), late.to_vec()].concat(), true),
+        ("late.mpg", [x264("20"), late.to_vec(), vec!["-f", "vob"]].concat(), true),
+        ("open.mkv", [x264("20"), vec!["-x264-params", "open-gop=1"]].concat(), true),
+        ("refreshed.mkv", refreshed.clone(), false),
+        ("refreshed.ts", refreshed, false),
+        ("plain.h264", x264("20"), false),
+        ("mpeg4.avi", vec!["-c:v", "mpeg4", "-bf", "2", "-g", "20"], true),
+        ("jpegs.mkv", vec!["-c:v", "mjpeg", "-q:v", "2"], true),
+    ] {
+        let film = dir.join(name);
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-nostdin", "-i"]).arg(&source).args(options).arg(&film);
+        ensure!(command.status()?.success(), "ffmpeg makes no {name}");
+        films.push((film, skips));
+    }
+    Ok(films)
+}
+
+/// How many pictures were looked at until one from then on was there, and as many more as come within a second.
+fn looked_at(film: &Path, from: f64) -> anyhow::Result<u64> {
+    let engines = Path::new(PROGRAM).parent().context("a directory")?.to_owned();
+    let patience = Duration::from_secs(30);
+    let launcher = Launcher {
+        engines,
+        deadlines: Deadlines { open: patience, read: patience, stall: patience },
+        reach: Reach { files: Some(PathBuf::from("/")), loopback: true },
+        starts: Launcher::starts(),
+    };
+    let spec: RawCameraSpec = serde_json::from_value(json!({ "url": file_url(film) }))?;
+    let spec = spec.validate(None).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let extent = Extent { from_micros: Some((from * 1e6) as i64), ..Extent::default() };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let started = launcher.launch(&"film".parse()?, &spec, extent).await;
+        let mut process = started.map_err(|diagnosis| anyhow::anyhow!("{diagnosis:?}"))?;
+        let mut seen = false;
+        loop {
+            match process.next().await {
+                ProcessEvent::Frame(_) => seen = true,
+                ProcessEvent::Stats(stats) if seen => return Ok(stats.grabbed),
+                ProcessEvent::Ended(ending) => bail!("it ended: {ending:?}"),
+                _ => {}
+            }
+        }
+    })
+}
+
+#[test]
+fn what_comes_before_is_passed_by_and_changes_nothing() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    for (film, skips) in films(dir.path())? {
+        let name = film.file_name().context("a name")?.to_string_lossy().into_owned();
+        let stored = |from: &str| -> anyhow::Result<(Vec<Value>, Vec<Vec<u8>>)> {
+            let to = dir.path().join(format!("{name}-{from}"));
+            let (entries, told) = run(push(&file_url(&to)).arg(&film).args(["--from", from]), 0);
+            ensure!(entries.iter().all(|entry| entry["url"].is_string()), "{name}: {told}");
+            Ok((entries, below(&to).iter().map(fs::read).collect::<Result<_, _>>()?))
+        };
+        let (all, jpegs) = stored("0s")?;
+        ensure!(all.len() == 400 && jpegs.len() == 400, "{name}: {} pictures", all.len());
+        let position = |entry: &Value| entry["position"].as_f64().context("no position");
+        let positions = all.iter().map(position).collect::<Result<Vec<_>, _>>()?;
+        for from in [7.0, 36.02] {
+            let (entries, part) = stored(&format!("{}ms", (from * 1_000.0) as u64))?;
+            let after: Vec<usize> = (0..positions.len()).filter(|index| positions[*index] >= from).collect();
+            let expected: Vec<f64> = after.iter().map(|index| positions[*index]).collect();
+            let found = entries.iter().map(position).collect::<Result<Vec<_>, _>>()?;
+            ensure!(found == expected, "{name}: other times from {from} on: {} and {}", found.len(), expected.len());
+            ensure!(
+                after.iter().zip(&part).all(|(index, jpeg)| jpegs[*index] == *jpeg),
+                "{name}: others from {from} on"
+            );
+            // Times count from the beginning, whatever the first one is.
+            let missing = from.mul_add(-10.0, 400.0) - after.len() as f64;
+            ensure!(missing.abs() < 3.0, "{name}: {} pictures from {from} on", after.len());
+        }
+        let looked_at = looked_at(&film, 36.0)?;
+        ensure!((looked_at < 350) == skips, "{name}: {looked_at} pictures were looked at");
     }
     Ok(())
 }

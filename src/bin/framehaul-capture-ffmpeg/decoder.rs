@@ -1,6 +1,6 @@
 //! Packets to pictures, on one thread, and what speaks against each picture.
 
-use ffmpeg_next::util::frame;
+use ffmpeg_next::util::{frame, picture};
 use ffmpeg_next::{Dictionary, Error, Packet, codec, decoder};
 
 use crate::evidence::Evidence;
@@ -53,6 +53,16 @@ impl Decoder {
         let codec = decoder::find(input.codec()).ok_or(Error::DecoderNotFound)?;
         let video = context.open_as_with(codec, options)?.video()?;
         Ok(Self { video, evidence: Evidence::default(), frame: frame::Video::empty() })
+    }
+
+    /// Whether a whole picture comes of a packet alone, and refers to no other.
+    pub fn stands_alone(input: &Input, packet: &Packet) -> bool {
+        let Ok(mut alone) = Self::open(input) else { return false };
+        if alone.send(packet, Times::default(), Hole::default()) != Taken::Yes {
+            return false;
+        }
+        alone.finish();
+        alone.next().is_some_and(|decoded| !decoded.damaged) && alone.frame.kind() == picture::Type::I
     }
 
     /// Gives the decoder a packet. All pictures that are there must have been taken before.

@@ -46,7 +46,7 @@ impl Deadline {
 /// A packet's times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// Presentation, microseconds from an arbitrary start.
+    /// Presentation, microseconds: from the beginning of a recording, else from an arbitrary start.
     pub pts_micros: Option<i64>,
     /// By the camera's own clock, Unix microseconds.
     pub wall_micros: Option<i64>,
@@ -95,14 +95,16 @@ impl Opening {
         let asked = deadline.clone();
         // FFmpeg goes by the name of such a file, and takes it for one of a numbered sequence, whose others it reads, too.
         let format = (self.file && self.begins_as_jpeg()).then_some(JPEGS);
-        let Opened { context, in_pieces } =
+        let Opened { context, in_pieces, start_micros } =
             framehaul_avopen::open(&self.location, format, options, move || asked.is_over(), self.streamed)?;
         let best = context.streams().best(media::Type::Video).ok_or(Error::StreamNotFound)?;
         let (stream, time_base) = (best.index(), best.time_base());
         // JPEGs come whole. Of others only FFmpeg knows how to put them together.
         let pieces_of = Nal::of(best.parameters().id()).filter(|_| in_pieces);
         let read_timeout = self.read_timeout;
-        Ok(Input { context, deadline, read_timeout, stream, time_base, timed: self.timed, pieces_of })
+        // A recorder's may begin at any time of the day, or count since it was switched on.
+        let start_micros = start_micros.filter(|_| self.file).unwrap_or_default();
+        Ok(Input { context, deadline, read_timeout, stream, time_base, timed: self.timed, start_micros, pieces_of })
     }
 
     /// What cannot be read is FFmpeg's to tell of.
@@ -121,6 +123,8 @@ pub struct Input {
     time_base: Rational,
     /// Whether the pictures carry times of their own.
     timed: bool,
+    /// What times count from.
+    start_micros: i64,
     pieces_of: Option<Nal>,
 }
 
@@ -183,12 +187,20 @@ impl Input {
     pub fn times(&self, packet: &Packet) -> Times {
         let pts = packet.pts().or(packet.dts()).filter(|_| self.timed);
         Times {
-            pts_micros: pts.map(|pts| pts.rescale(self.time_base, MICROSECONDS)),
+            pts_micros: pts.map(|pts| pts.rescale(self.time_base, MICROSECONDS) - self.start_micros),
             wall_micros: packet.side_data().find_map(|data| match data.kind() {
                 side_data::Type::PRFT => reference_time(data.data()),
                 _ => None,
             }),
         }
+    }
+
+    /// Goes on where the container finds this presentation time or one before it, and returns whether it finds anything.
+    /// If not, the stream stands anywhere.
+    pub fn go_to(&mut self, pts_micros: i64) -> bool {
+        self.expect_next();
+        let target = pts_micros.saturating_add(self.start_micros);
+        self.context.seek(target, ..target).is_ok()
     }
 
     /// The stream's unit of time.

@@ -1,6 +1,7 @@
 //! Captures one camera with FFmpeg. The daemon starts it; it is of no use by hand.
 #![forbid(unsafe_code)]
 
+mod beginning;
 mod decoder;
 mod evidence;
 mod holes;

@@ -10,6 +10,7 @@ use framehaul::capture::wire::{ChildSettings, Kind, StreamInfo};
 use framehaul::capture::{FrameSource, Grabbed, Picture, SourceError};
 use framehaul::model::Damaged;
 
+use crate::beginning::open_before;
 use crate::decoder::{Decoded, Decoder, Taken};
 use crate::holes::{Hole, Loss};
 use crate::input::{Input, Opening, Times};
@@ -117,7 +118,12 @@ impl FfmpegSource {
             SourceError::NotOpened(error.to_string())
         })?;
         let opening = Opening::new(settings);
-        let opened = opening.open().and_then(|input| Ok((Decoder::open(&input)?, input)));
+        let recorded = settings.kind == Kind::File;
+        let input = match settings.extent.from_micros {
+            Some(from_micros) if recorded => open_before(&opening, from_micros),
+            _ => opening.open(),
+        };
+        let opened = input.and_then(|input| Ok((Decoder::open(&input)?, input)));
         log.opened();
         let (decoder, input) = opened.map_err(|error| {
             log.say(&error.to_string());
@@ -126,7 +132,6 @@ impl FfmpegSource {
         let encoder =
             JpegEncoder::new(settings.jpeg_quality).map_err(|error| SourceError::NotOpened(error.to_string()))?;
         let (width, height) = decoder.size();
-        let recorded = settings.kind == Kind::File;
         Ok(Self {
             info: StreamInfo {
                 fps: if settings.kind == Kind::Http { 0.0 } else { input.fps() },
