@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -102,35 +103,34 @@ fn of_a_file_those_are_stored_that_were_asked_for() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A film in each kind of container, long enough that its beginning can be passed by, and whether it can be without
-/// looking at it.
-fn films(dir: &Path) -> anyhow::Result<Vec<(PathBuf, bool)>> {
-    let source = ClipSpec { fps: 10, gop: 10, seconds: 40, ..CLIP }.mp4(&default_cache_dir())?;
+/// A film in each kind of container, and how many pictures are looked at, at least and at most, to get at those after 76 of
+/// its 80 seconds.
+fn films(dir: &Path) -> anyhow::Result<Vec<(PathBuf, Range<u64>)>> {
+    let source = ClipSpec { fps: 5, gop: 10, seconds: 80, ..CLIP }.mp4(&default_cache_dir())?;
     // Pictures that refer to later ones, and a key frame every so many.
     let x264 = |gop: &'static str| {
         vec!["-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-sc_threshold", "0", "-g", gop]
     };
     let late = ["-output_ts_offset", "40000"];
-    let refreshed = [x264("20"), vec!["-x264-params", "intra-refresh=1"]].concat();
     let mut films = Vec::new();
-    for (name, options, skips) in [
-        ("near.mp4", x264("10"), true),
-        ("far.mkv", x264("80"), true),
-        ("once.mp4", x264("400"), false),
-        ("late.ts", [x264("20"), late.to_vec()].concat(), true),
-        ("late.mpg", [x264("20"), late.to_vec(), vec!["-f", "vob"]].concat(), true),
-        ("open.mkv", [x264("20"), vec!["-x264-params", "open-gop=1"]].concat(), true),
-        ("refreshed.mkv", refreshed.clone(), false),
-        ("refreshed.ts", refreshed, false),
-        ("plain.h264", x264("20"), false),
-        ("mpeg4.avi", vec!["-c:v", "mpeg4", "-bf", "2", "-g", "20"], true),
-        ("jpegs.mkv", vec!["-c:v", "mjpeg", "-q:v", "2"], true),
+    for (name, options, looked_at) in [
+        ("near.mp4", x264("5"), 10..50),
+        ("far.mkv", x264("15"), 50..100),
+        ("farther.mkv", x264("50"), 100..250),
+        ("once.mp4", x264("400"), 370..401),
+        ("late.ts", [x264("10"), late.to_vec()].concat(), 370..401),
+        ("late.mpg", [x264("10"), late.to_vec(), vec!["-f", "vob"]].concat(), 370..401),
+        ("open.mkv", [x264("10"), vec!["-x264-params", "open-gop=1"]].concat(), 50..100),
+        ("refreshed.mkv", [x264("10"), vec!["-x264-params", "intra-refresh=1"]].concat(), 370..401),
+        ("plain.h264", x264("10"), 370..401),
+        ("mpeg4.avi", vec!["-c:v", "mpeg4", "-bf", "2", "-g", "10"], 10..100),
+        ("jpegs.mkv", vec!["-c:v", "mjpeg", "-q:v", "2"], 10..50),
     ] {
         let film = dir.join(name);
         let mut command = Command::new("ffmpeg");
         command.args(["-v", "error", "-nostdin", "-i"]).arg(&source).args(options).arg(&film);
         ensure!(command.status()?.success(), "ffmpeg makes no {name}");
-        films.push((film, skips));
+        films.push((film, looked_at));
     }
     Ok(films)
 }
@@ -163,38 +163,101 @@ fn looked_at(film: &Path, from: f64) -> anyhow::Result<u64> {
     })
 }
 
+/// A push's list, and what it has stored.
+fn stored(film: &Path, to: &Path, options: &[&str]) -> anyhow::Result<(Vec<Value>, Vec<Vec<u8>>)> {
+    let (entries, _) = run(push(&file_url(to)).arg(film).args(options), 0);
+    Ok((entries, below(to).iter().map(fs::read).collect::<Result<_, _>>()?))
+}
+
 #[test]
 fn what_comes_before_is_passed_by_and_changes_nothing() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    for (film, skips) in films(dir.path())? {
+    for (film, bounds) in films(dir.path())? {
         let name = film.file_name().context("a name")?.to_string_lossy().into_owned();
-        let stored = |from: &str| -> anyhow::Result<(Vec<Value>, Vec<Vec<u8>>)> {
-            let to = dir.path().join(format!("{name}-{from}"));
-            let (entries, told) = run(push(&file_url(&to)).arg(&film).args(["--from", from]), 0);
-            ensure!(entries.iter().all(|entry| entry["url"].is_string()), "{name}: {told}");
-            Ok((entries, below(&to).iter().map(fs::read).collect::<Result<_, _>>()?))
-        };
-        let (all, jpegs) = stored("0s")?;
-        ensure!(all.len() == 400 && jpegs.len() == 400, "{name}: {} pictures", all.len());
-        let position = |entry: &Value| entry["position"].as_f64().context("no position");
-        let positions = all.iter().map(position).collect::<Result<Vec<_>, _>>()?;
-        for from in [7.0, 36.02] {
-            let (entries, part) = stored(&format!("{}ms", (from * 1_000.0) as u64))?;
-            let after: Vec<usize> = (0..positions.len()).filter(|index| positions[*index] >= from).collect();
-            let expected: Vec<f64> = after.iter().map(|index| positions[*index]).collect();
-            let found = entries.iter().map(position).collect::<Result<Vec<_>, _>>()?;
-            ensure!(found == expected, "{name}: other times from {from} on: {} and {}", found.len(), expected.len());
-            ensure!(
-                after.iter().zip(&part).all(|(index, jpeg)| jpegs[*index] == *jpeg),
-                "{name}: others from {from} on"
-            );
+        let (all, jpegs) = stored(&film, &dir.path().join(format!("all-{name}")), &[])?;
+        ensure!(all.len() == 400, "{name}: {} pictures", all.len());
+        let positions = |entries: &[Value]| entries.iter().map(|entry| entry["position"].as_f64()).collect::<Vec<_>>();
+        for from in [11.0, 76.02] {
+            let to = dir.path().join(format!("{from}-{name}"));
+            let (entries, part) = stored(&film, &to, &["--from", &format!("{}ms", from * 1_000.0)])?;
+            let before = positions(&all).iter().take_while(|position| **position < Some(from)).count();
             // Times count from the beginning, whatever the first one is.
-            let missing = from.mul_add(-10.0, 400.0) - after.len() as f64;
-            ensure!(missing.abs() < 3.0, "{name}: {} pictures from {from} on", after.len());
+            ensure!((before as f64 - from * 5.0).abs() < 3.0, "{name}: {before} pictures before {from}");
+            assert_eq!(positions(&entries), positions(&all[before..]), "{name} from {from} on");
+            ensure!(part == jpegs[before..], "{name}: other pictures from {from} on");
         }
-        let looked_at = looked_at(&film, 36.0)?;
-        ensure!((looked_at < 350) == skips, "{name}: {looked_at} pictures were looked at");
+        let looked_at = looked_at(&film, 76.0)?;
+        ensure!(bounds.contains(&looked_at), "{name}: {looked_at} pictures were looked at, not {bounds:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_chosen_does_not_depend_on_where_the_reading_begins() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (film, same) = (dir.path().join("film.mkv"), dir.path().join("film.ts"));
+    let source = ClipSpec { fps: 5, gop: 10, seconds: 80, ..CLIP }.mp4(&default_cache_dir())?;
+    for film in [&film, &same] {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-nostdin", "-i"]).arg(&source).args(["-c", "copy"]).arg(film);
+        ensure!(command.status()?.success(), "ffmpeg makes no {}", film.display());
+    }
+    for options in [["--fps", "0.5"], ["--fps", "2"], ["--every", "7"]] {
+        for from in ["40020ms", "61s"] {
+            let options = [options[0], options[1], "--from", from];
+            let to = |kind: &str| dir.path().join(format!("{kind}-{}", options.concat()));
+            // The second has no index: its beginning is decoded.
+            let ((entries, begun_late), (_, begun_early)) =
+                (stored(&film, &to("mkv"), &options)?, stored(&same, &to("ts"), &options)?);
+            ensure!(entries.len() > 4 && begun_late == begun_early, "{options:?}: {entries:?}");
+        }
+    }
+
+    // Twice the same: its times jump back, and what comes after that comes after the time that is asked for, too.
+    let twice = dir.path().join("twice.ts");
+    fs::write(&twice, fs::read(&same)?.repeat(2))?;
+    let (entries, _) = stored(&twice, &dir.path().join("twice"), &["--from", "60s"])?;
+    ensure!((498..=502).contains(&entries.len()), "{} pictures", entries.len());
+    Ok(())
+}
+
+#[test]
+fn a_pipe_with_a_name_is_read_once() -> anyhow::Result<()> {
+    let (film, dir) = (CLIP.mp4(&default_cache_dir())?, tempfile::tempdir()?);
+    let (stream, pipe) = (dir.path().join("film.ts"), dir.path().join("pipe.ts"));
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-i"]).arg(&film).args(["-c", "copy"]).arg(&stream);
+    ensure!(command.status()?.success(), "ffmpeg makes no stream");
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success(), "no pipe");
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::copy(stream, pipe)
+    });
+    let to = dir.path().join("bucket");
+    let (entries, _) = run(push(&file_url(&to)).arg(file_url(&pipe)).args(["--from", "1s"]), 0);
+    assert_eq!(seqs(&entries), (1..=75).collect::<Vec<_>>());
+    writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+    Ok(())
+}
+
+#[test]
+fn a_time_beyond_all_years_harms_nothing() -> anyhow::Result<()> {
+    let (film, dir) = (CLIP.mp4(&default_cache_dir())?, tempfile::tempdir()?);
+    let path = dir.path().join("film.ivf");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-i"]).arg(&film);
+    command.args(["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-output_ts_offset", "1"]).arg(&path);
+    ensure!(command.status()?.success(), "ffmpeg makes no IVF");
+    let mut bytes = fs::read(&path)?;
+    // A header of 32 bytes; then of each picture its size, its time and itself.
+    let mut at = 32;
+    for _ in 0..50 {
+        at += 12 + u32::from_le_bytes(bytes[at..at + 4].try_into()?) as usize;
+    }
+    bytes[at + 4..at + 12].copy_from_slice(&(1u64 << 62).to_le_bytes());
+    fs::write(&path, bytes)?;
+    let (entries, _) = run(push(&file_url(&dir.path().join("bucket"))).arg(&path), 0);
+    assert_eq!(seqs(&entries), (1..=100).collect::<Vec<_>>());
     Ok(())
 }
 
@@ -275,7 +338,8 @@ fn images_of_other_kinds_become_jpegs() -> anyhow::Result<()> {
     let counters = stored.iter().map(counter).collect::<Result<Vec<_>, _>>()?;
     assert_eq!(counters, [0, 25, 50, 75], "the pictures are in their order");
 
-    // By their names the second one is what the first one stands for.
+    // By their names the second JPEG is what the first one stands for.
+    fs::rename(images.join("0.png"), images.join("0-%d.png"))?;
     fs::rename(images.join("1.jpg"), images.join("1-%d.jpg"))?;
     fs::write(images.join("1-1.jpg"), &stored[3])?;
     let small = dir.path().join("small");
@@ -287,9 +351,9 @@ fn images_of_other_kinds_become_jpegs() -> anyhow::Result<()> {
     run(push(&file_url(&as_wide)).arg(images.join("1-%d.jpg")).args(["--max-width", "320"]), 0);
     assert_eq!(fs::read(&below(&as_wide)[0])?, stored[1], "one that is narrow enough stays as it is");
 
-    fs::write(images.join("0.png"), "no image")?;
+    fs::write(images.join("0-%d.png"), "no image")?;
     let (entries, told) = run(push(&file_url(&dir.path().join("wrong"))).arg(&images), 65);
-    assert!(entries.is_empty() && told.contains("0.png: no_video"), "{told}");
+    assert!(entries.is_empty() && told.contains("0-%d.png: no_video"), "{told}");
     Ok(())
 }
 

@@ -12,9 +12,9 @@ use std::ffi::{CStr, CString};
 use std::ptr;
 
 use ffmpeg_next::ffi::{
-    AV_INPUT_BUFFER_PADDING_SIZE, AV_NOPTS_VALUE, AVCodecID, AVCodecParameters, AVFMT_FLAG_NOPARSE, AVFormatContext,
-    AVMediaType, av_find_input_format, av_mallocz, avformat_alloc_context, avformat_close_input,
-    avformat_find_stream_info, avformat_open_input,
+    AV_INPUT_BUFFER_PADDING_SIZE, AVCodecID, AVCodecParameters, AVFMT_FLAG_NOPARSE, AVFormatContext, AVMediaType,
+    av_find_input_format, av_mallocz, avformat_alloc_context, avformat_close_input, avformat_find_stream_info,
+    avformat_open_input,
 };
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::util::interrupt;
@@ -30,8 +30,6 @@ pub struct Opened {
     pub context: Input,
     /// Whether packets of H.264 and H.265 come as the network brought them.
     pub in_pieces: bool,
-    /// The first presentation time, microseconds, where the container tells.
-    pub start_micros: Option<i64>,
 }
 
 /// Opens a stream. FFmpeg asks `interrupt` from within whatever it waits for, and gives up where the answer is yes.
@@ -92,11 +90,9 @@ where
     };
     match found {
         Ok(in_pieces) => {
-            // SAFETY: the context is open. Its unit of time is the microsecond.
-            let start_micros = Some(unsafe { (*context).start_time }).filter(|start| *start != AV_NOPTS_VALUE);
             // SAFETY: the context is open, and belongs to what is made of it from here on, as does the guard.
             let context = unsafe { Input::wrap_with_interrupt(context, interrupt.guard) };
-            Ok(Opened { context, in_pieces, start_micros })
+            Ok(Opened { context, in_pieces })
         }
         Err(error) => {
             // SAFETY: the context is open and nobody else's; it is not used again.

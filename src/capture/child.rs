@@ -158,11 +158,15 @@ fn pump(
     let mut still = Still::default();
     let recorded = source.is_recorded();
     let mut pacer = (recorded && settings.pace == Pace::Realtime).then(Pacer::default);
-    let Extent { from_micros, mut skip, frames } = settings.extent;
+    let Extent { mut from_micros, mut skip, frames } = settings.extent;
     let mut left = frames.unwrap_or(u64::MAX);
     while left > 0 && !stop.load(Relaxed) {
         let grabbed = source.grab()?;
         let early = from_micros.zip(grabbed.pts_micros).is_some_and(|(from, pts_micros)| pts_micros < from);
+        if !early && grabbed.decoded && grabbed.pts_micros.is_some() {
+            // Once it is reached: times may jump back behind it.
+            from_micros = None;
+        }
         if let Some((pacer, pts_micros)) = pacer.as_mut().zip(grabbed.pts_micros)
             && !early
             && skip == 0

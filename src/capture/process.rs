@@ -247,8 +247,12 @@ impl CaptureProcess {
         }
     }
 
-    /// Excuses the time in which nobody has asked for events: it was not the process that stood still.
+    /// Excuses the time in which nobody has asked for events: it was not the process that stood still. One that opens its
+    /// stream has its time for that.
     pub fn excuse(&mut self) {
+        if self.opened_at.is_none() {
+            return;
+        }
         let now = Instant::now();
         self.grabbed_at = now;
         self.speak_by = self.speak_by.max(now + SILENCE);

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// A part of the frames that a camera's sampling wants; without a word all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Extent {
-    /// Pictures before this presentation time are passed by, and the sampling begins after them, microseconds.
+    /// Pictures are passed by until one has this presentation time or a later one, and the sampling begins there,
+    /// microseconds.
     pub from_micros: Option<i64>,
     /// So many wanted frames after that are passed by as well: they were had before.
     pub skip: u64,

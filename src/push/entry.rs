@@ -15,7 +15,7 @@ pub struct Entry {
     /// read. `None` where there was no picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub captured_at: Option<UnixMicros>,
-    /// Its presentation time in a file, seconds.
+    /// Its presentation time in a file, from the beginning of its pictures, seconds; none where times jump back behind that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<f64>,
     /// Whether it is stored.

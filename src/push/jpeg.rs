@@ -19,7 +19,7 @@ pub struct Picture {
     pub jpeg: Bytes,
     /// When it was captured, or read where nobody knows more.
     pub captured_at: UnixMicros,
-    /// Its presentation time in a file.
+    /// Its presentation time in a file, from the beginning of its pictures.
     pub position: Option<Duration>,
     /// Width, pixels.
     pub width: u32,

@@ -164,8 +164,9 @@ async fn stream(spec: &CameraSpec, launcher: &Launcher, from: Duration, feed: &m
         match process.next().await {
             ProcessEvent::Frame(frame) => {
                 seen = true;
-                let position = Duration::from_micros(u64::try_from(frame.pts_micros).unwrap_or_default());
-                feed.give(picture(frame, patient.then_some(position))).await;
+                // Of a recording; one whose times jump back may go behind its beginning.
+                let position = u64::try_from(frame.pts_micros).ok().filter(|_| patient).map(Duration::from_micros);
+                feed.give(picture(frame, position)).await;
             }
             ProcessEvent::Overrun(count) => feed.missed(count.into(), LostReason::Overrun).await,
             ProcessEvent::Corrupt(count) => feed.missed(count.into(), LostReason::Corrupt).await,

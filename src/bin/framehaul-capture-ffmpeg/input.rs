@@ -1,7 +1,7 @@
 //! A camera's stream as packets of its first video.
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,10 +22,22 @@ const MICROSECONDS: Rational = Rational(1, 1_000_000);
 /// Packets in a row that may be unreadable, or of other streams, before the next look at the clock.
 const MOST_IN_A_ROW: u32 = 10_000;
 
-/// What each JPEG begins with.
-const START_OF_IMAGE: [u8; 3] = [0xff, 0xd8, 0xff];
-/// FFmpeg's name of JPEGs that follow on each other.
-const JPEGS: &CStr = c"mjpeg";
+/// What image files hold at their beginning, from which byte on, and FFmpeg's name for such pictures one after another. It
+/// goes by a file's name first, and takes one with digits for one of a numbered sequence, whose others it reads as well.
+const IMAGES: [(usize, &[u8], &CStr); 6] = [
+    (0, b"\xff\xd8\xff", c"mjpeg"),
+    (0, b"\x89PNG\r\n\x1a\n", c"png_pipe"),
+    (0, b"BM", c"bmp_pipe"),
+    (0, b"II*\0", c"tiff_pipe"),
+    (0, b"MM\0*", c"tiff_pipe"),
+    (8, b"WEBP", c"webp_pipe"),
+];
+
+/// FFmpeg's names of containers with an index.
+const INDEXED: [&str; 3] = ["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"];
+
+/// FFmpeg's word for a time that nobody knows.
+const NO_TIME: i64 = i64::MIN;
 
 /// Until when FFmpeg may be at what it is at, `CLOCK_MONOTONIC` in nanoseconds. It asks by a callback, from within
 /// whatever it waits for.
@@ -61,22 +73,27 @@ pub struct Opening {
     timed: bool,
     /// Whether pictures come in pieces.
     streamed: bool,
-    /// Whether it is a file.
-    file: bool,
+    /// Whether it is a recording.
+    recorded: bool,
+    /// Whether it is a file with a beginning, to which one can go back: no pipe that has a name.
+    plain_file: bool,
 }
 
 impl Opening {
     /// As the daemon wants it.
     pub fn new(settings: &ChildSettings) -> Self {
+        let location = settings.location_with_credentials();
+        let recorded = settings.kind == Kind::File;
         Self {
-            location: settings.location_with_credentials(),
+            plain_file: recorded && fs::metadata(&location).is_ok_and(|metadata| metadata.is_file()),
+            location,
             options: settings.options.clone(),
             open_timeout: Duration::from_millis(settings.open_timeout_ms),
             read_timeout: Duration::from_millis(settings.read_timeout_ms),
             // FFmpeg counts the parts of a multipart answer at 25 a second, however fast they come.
             timed: settings.kind != Kind::Http,
             streamed: settings.kind == Kind::Rtsp,
-            file: settings.kind == Kind::File,
+            recorded,
         }
     }
 
@@ -93,9 +110,8 @@ impl Opening {
             options.set(name, value);
         }
         let asked = deadline.clone();
-        // FFmpeg goes by the name of such a file, and takes it for one of a numbered sequence, whose others it reads, too.
-        let format = (self.file && self.begins_as_jpeg()).then_some(JPEGS);
-        let Opened { context, in_pieces, start_micros } =
+        let format = self.image();
+        let Opened { context, in_pieces } =
             framehaul_avopen::open(&self.location, format, options, move || asked.is_over(), self.streamed)?;
         let best = context.streams().best(media::Type::Video).ok_or(Error::StreamNotFound)?;
         let (stream, time_base) = (best.index(), best.time_base());
@@ -103,14 +119,31 @@ impl Opening {
         let pieces_of = Nal::of(best.parameters().id()).filter(|_| in_pieces);
         let read_timeout = self.read_timeout;
         // A recorder's may begin at any time of the day, or count since it was switched on.
-        let start_micros = start_micros.filter(|_| self.file).unwrap_or_default();
-        Ok(Input { context, deadline, read_timeout, stream, time_base, timed: self.timed, start_micros, pieces_of })
+        let start = Some(best.start_time()).filter(|start| self.recorded && *start != NO_TIME).unwrap_or_default();
+        Ok(Input { context, deadline, read_timeout, stream, time_base, timed: self.timed, start, pieces_of })
     }
 
-    /// What cannot be read is FFmpeg's to tell of.
-    fn begins_as_jpeg(&self) -> bool {
-        let mut start = [0; START_OF_IMAGE.len()];
-        File::open(&self.location).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == START_OF_IMAGE
+    /// How long it may take to open the stream.
+    pub fn patience(&self) -> Duration {
+        self.open_timeout
+    }
+
+    /// Whether one can go to any of its pictures by an index of the container's. Without one the search would take as long
+    /// as reading all of it; and where times may jump, as in the streams of recorders and broadcasters, it might end
+    /// behind a jump.
+    pub fn has_index(&self, input: &Input) -> bool {
+        self.plain_file && INDEXED.contains(&input.context.format().name())
+    }
+
+    /// FFmpeg's name for the file's pictures, if it is an image. What cannot be read is FFmpeg's to tell of.
+    fn image(&self) -> Option<&'static CStr> {
+        if !self.plain_file {
+            return None;
+        }
+        let mut start = Vec::new();
+        File::open(&self.location).and_then(|file| file.take(12).read_to_end(&mut start)).ok()?;
+        let holds = |at: usize, magic: &[u8]| start.get(at..).is_some_and(|start| start.starts_with(magic));
+        IMAGES.iter().find(|(at, magic, _)| holds(*at, magic)).map(|(.., name)| *name)
     }
 }
 
@@ -123,8 +156,8 @@ pub struct Input {
     time_base: Rational,
     /// Whether the pictures carry times of their own.
     timed: bool,
-    /// What times count from.
-    start_micros: i64,
+    /// What times count from, in the stream's unit.
+    start: i64,
     pieces_of: Option<Nal>,
 }
 
@@ -186,8 +219,10 @@ impl Input {
     /// When the pictures in a packet were taken.
     pub fn times(&self, packet: &Packet) -> Times {
         let pts = packet.pts().or(packet.dts()).filter(|_| self.timed);
+        let pts = pts.and_then(|pts| pts.checked_sub(self.start));
         Times {
-            pts_micros: pts.map(|pts| pts.rescale(self.time_base, MICROSECONDS) - self.start_micros),
+            // One that is beyond all years is none.
+            pts_micros: pts.map(|pts| pts.rescale(self.time_base, MICROSECONDS)).filter(|pts| *pts != NO_TIME),
             wall_micros: packet.side_data().find_map(|data| match data.kind() {
                 side_data::Type::PRFT => reference_time(data.data()),
                 _ => None,
@@ -195,11 +230,16 @@ impl Input {
         }
     }
 
+    /// All that is read until [`Self::expect_next`] has to come within this time.
+    pub fn expect_within(&mut self, time: Duration) {
+        self.deadline.put(time);
+    }
+
     /// Goes on where the container finds this presentation time or one before it, and returns whether it finds anything.
     /// If not, the stream stands anywhere.
     pub fn go_to(&mut self, pts_micros: i64) -> bool {
-        self.expect_next();
-        let target = pts_micros.saturating_add(self.start_micros);
+        let start = self.start.rescale(self.time_base, MICROSECONDS);
+        let target = pts_micros.saturating_add(start);
         self.context.seek(target, ..target).is_ok()
     }
 

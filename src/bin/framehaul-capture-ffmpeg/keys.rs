@@ -6,7 +6,7 @@ use framehaul::model::Sampling;
 /// count. The sampler is as tolerant.
 const TOLERANCE: f64 = 1.02;
 /// So many key frames in a row have to come in time before the others are left out.
-const CONFIDENT: u32 = 3;
+pub const CONFIDENT: u32 = 3;
 /// So many periods after the last key frame the next one is overdue.
 const OVERDUE: f64 = 1.5;
 
