@@ -14,7 +14,7 @@ use url::Url;
 use super::{Jpegs, NoJpeg, Picture, Pictures};
 use crate::capture::wire::CapturedFrame;
 use crate::capture::{Diagnosis, Ending, ErrorKind, Launcher, ProcessEvent};
-use crate::model::{CameraId, CameraSpec, ClockAnchor, Extent, LostReason, SourceKind, SourceUrl, UnixMicros};
+use crate::model::{CameraId, CameraSpec, ClockAnchor, Engine, Extent, LostReason, SourceKind, SourceUrl, UnixMicros};
 use crate::process::child::monotonic_ns;
 
 /// What each JPEG begins with.
@@ -250,6 +250,8 @@ impl Maker {
         let failed = |diagnosis| SourceError::Image { path: path.to_owned(), diagnosis };
         let url = file_url(path).map_err(|error| SourceError::File { path: path.to_owned(), error })?;
         let mut spec = self.spec.clone();
+        // OpenCV's goes by an image's name, which may be that of a numbered sequence.
+        spec.engine = Engine::Ffmpeg;
         let wrong = |why: String| failed(Diagnosis { kind: ErrorKind::NotFound, message: why.into() });
         spec.url = SourceUrl::parse(&url).map_err(wrong)?;
         let mut process = self.launcher.launch(&name(), &spec, Extent::default()).await.map_err(failed)?;

@@ -36,6 +36,9 @@ const IMAGES: [(usize, &[u8], &CStr); 6] = [
 /// FFmpeg's names of containers with an index.
 const INDEXED: [&str; 3] = ["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"];
 
+/// No picture was taken so many microseconds from another one: 36,000 years. Times may be added and subtracted below it.
+const BEYOND_ALL_YEARS: u64 = 1 << 60;
+
 /// FFmpeg's word for a time that nobody knows.
 const NO_TIME: i64 = i64::MIN;
 
@@ -221,8 +224,9 @@ impl Input {
         let pts = packet.pts().or(packet.dts()).filter(|_| self.timed);
         let pts = pts.and_then(|pts| pts.checked_sub(self.start));
         Times {
-            // One that is beyond all years is none.
-            pts_micros: pts.map(|pts| pts.rescale(self.time_base, MICROSECONDS)).filter(|pts| *pts != NO_TIME),
+            pts_micros: pts
+                .map(|pts| pts.rescale(self.time_base, MICROSECONDS))
+                .filter(|pts| pts.unsigned_abs() < BEYOND_ALL_YEARS),
             wall_micros: packet.side_data().find_map(|data| match data.kind() {
                 side_data::Type::PRFT => reference_time(data.data()),
                 _ => None,
